@@ -1,0 +1,39 @@
+# The two commands that a newcomer needs: `make report` and `make test`. Each sets up what is missing.
+PYTHON ?= python3
+EXTRAS ?= cpu
+PARAMS ?= params/quick.yaml
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready-$(EXTRAS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup report test lab check clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 10
+
+setup: $(STAMP)  ## build .venv from the pins; EXTRAS=cpu (default), tpu or cuda
+
+report: $(STAMP)  ## measure PARAMS (params/quick.yaml) and write the HTML report
+	$(BIN)/scorematrix run $(PARAMS) --report
+
+test: $(STAMP)  ## run all tests that this machine can
+	$(BIN)/python -m pytest
+
+lab: $(STAMP)  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+check: $(STAMP)  ## lint and formatting
+	$(BIN)/ruff check lib tests
+	$(BIN)/ruff format --check lib tests
+
+clean:  ## remove .venv and caches; outputs/ stays
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis lib/*.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# Stale when the pins, the ranges or this file change; a stamp is written only when all went well.
+$(STAMP): pyproject.toml lib/constraints.txt Makefile
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "scorematrix needs Python 3.11 or newer; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint lib/constraints.txt --editable '.[$(EXTRAS),dev]'
+	@touch $@

@@ -1,0 +1,5 @@
+"""`python -m scorematrix`."""
+
+from scorematrix.cli import main
+
+main()

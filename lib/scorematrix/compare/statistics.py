@@ -1,0 +1,109 @@
+"""Intervals over rounds, and percentiles that are shown only when there are samples enough. Floats in, floats out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+MIN_ROUNDS = 5
+"""Fewer rounds never decide (rule 16)."""
+
+PERCENTILE_SAMPLES: dict[int, tuple[int, int]] = {50: (6, 30), 90: (36, 100), 95: (72, 200), 99: (368, 1000)}
+"""Percentile: suppressed below the first number of samples, marked wide below the second (rule 17)."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A geometric mean over n rounds with its 95 % interval; without one below two rounds.
+
+    `sd_log` is the standard deviation of the rounds' logarithms.
+    """
+
+    center: float
+    low: float
+    high: float
+    n: int
+    sd_log: float
+
+
+def geometric_interval(values: Sequence[float]) -> Interval:
+    """exp of mean and t interval of the logarithms: for ratios (paired t, rule 22) and for rates alike.
+
+    Raises:
+        ValueError: for no value, or one that is not positive and finite.
+    """
+    if not values or not all(math.isfinite(v) and v > 0 for v in values):
+        raise ValueError(f"values={list(values)!r} must be positive, finite numbers, one at least")
+    logs = np.log(values)
+    n, mean = len(logs), float(np.mean(logs))
+    if n == 1:
+        return Interval(math.exp(mean), 0.0, math.inf, 1, math.nan)
+    sd = float(np.std(logs, ddof=1))
+    half = half_width(sd, n)
+    return Interval(math.exp(mean), math.exp(mean - half), math.exp(mean + half), n, sd)
+
+
+def half_width(sd_log: float, n: int) -> float:
+    """Half the t interval of a mean of n logarithms."""
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd_log / math.sqrt(n)
+
+
+def rounds_to_decide(interval: Interval, margin: float, most: int = 1000) -> int | None:
+    """How many rounds in all would decide, if centre and scatter stayed as they are; None if more than `most`.
+
+    A centre right at the margin needs ever more rounds: neither win nor tie comes into reach.
+    """
+    distance = abs(abs(math.log(interval.center)) - math.log1p(margin))
+    if interval.n < 2:
+        return None
+    for n in range(max(interval.n + 1, MIN_ROUNDS), most + 1):
+        if half_width(interval.sd_log, n) < distance:
+            return n
+    return None
+
+
+@dataclass(frozen=True)
+class Percentile:
+    """A percentile of pooled samples with its order-statistic interval (95 %), in the samples' unit.
+
+    `state` is `suppressed` where there are too few samples to name it: then no value is there.
+    """
+
+    percent: int
+    state: Literal["shown", "wide", "suppressed"]
+    n: int
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+def percentile(samples: Sequence[float], percent: int, n_rounds: int) -> Percentile:
+    """A percentile, or the statement that the samples do not carry one (rule 17).
+
+    Raises:
+        ValueError: for a percent without a rule.
+    """
+    if percent not in PERCENTILE_SAMPLES:
+        raise ValueError(f"percent={percent} has no sample rule; choose one of {sorted(PERCENTILE_SAMPLES)}")
+    suppress_below, wide_below = PERCENTILE_SAMPLES[percent]
+    n = len(samples)
+    if n < suppress_below or n_rounds < MIN_ROUNDS:
+        return Percentile(percent, "suppressed", n)
+    ordered = np.sort(samples)
+    p = percent / 100
+    low_rank = int(stats.binom.ppf((1 - CONFIDENCE) / 2, n, p))
+    high_rank = int(stats.binom.ppf((1 + CONFIDENCE) / 2, n, p))
+    return Percentile(
+        percent,
+        "wide" if n < wide_below else "shown",
+        n,
+        float(np.quantile(ordered, p)),
+        float(ordered[max(low_rank - 1, 0)]),
+        float(ordered[min(high_rank, n - 1)]),
+    )

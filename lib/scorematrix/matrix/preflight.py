@@ -1,0 +1,68 @@
+"""Looking before running: what a plan would find here, and whether a file is sound."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from scorematrix.matrix.params import Params, load_params
+from scorematrix.matrix.plan import needed_targets
+from scorematrix.measure.environment import cpu_name
+from scorematrix.models import locate
+from scorematrix.readiness import TARGETS, check_readiness, probe_machine, target
+from scorematrix.results import Readiness, Round, RunStore, read_document
+from scorematrix.scoring.registry import BACKENDS
+from scorematrix.workload import Workload
+
+
+def preflight_readiness(params: Params | None = None, only_target: str | None = None) -> Readiness:
+    """What is ready here for a plan, or, without one, for every known target.
+
+    Raises:
+        ValueError: for an unknown target, or a model that cannot be had.
+    """
+    if only_target is not None:
+        target(only_target)
+    if params is not None:
+        locate(params.model)
+        needed = needed_targets(params)
+    else:
+        needed = [
+            (where.name, name, list(entry.views))
+            for where in TARGETS.values()
+            for name, entry in BACKENDS.items()
+            if where.kind in entry.device_kinds
+        ]
+    needed = [row for row in needed if only_target in (None, row[0])]
+    return check_readiness(needed, probe_machine(), cpu_name())
+
+
+def validate_path(path: Path) -> str:
+    """Check a params file, workload, round or run folder; the answer says what it is.
+
+    Raises:
+        ValueError: naming the file and what is wrong with it.
+    """
+    if path.is_dir():
+        store = RunStore(path)
+        rounds, workload = store.rounds(), store.workload()
+        store.readiness()
+        if workload.sha256 != store.manifest().workload_sha256:
+            raise ValueError(
+                f"{path}/workload.json: sha256={workload.sha256[:12]}... differs from run.json's "
+                f"workload_sha256={store.manifest().workload_sha256[:12]}..."
+            )
+        return f"a sound run with {len(rounds)} rounds"
+    if path.suffix in (".yaml", ".yml"):
+        return f"sound params, sha256 {load_params(path).sha256[:12]}..."
+    try:
+        keys = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no whole JSON file ({error})") from None
+    if isinstance(keys, dict) and "requests" in keys:
+        return f"a sound workload, {read_document(path, Workload).n_items} items"
+    if isinstance(keys, dict) and "cells" in keys:
+        return f"a sound round, {len(read_document(path, Round).cells)} cells"
+    raise ValueError(f"{path} is neither a workload, a round, a run folder nor a params file")

@@ -1,0 +1,47 @@
+"""The workload that params describe, tokenized with the tokenizer of the params' model."""
+
+from __future__ import annotations
+
+from scorematrix.matrix.params import CanonicalWorkload, Params, TextWorkload
+from scorematrix.models.catalogue import read_description
+from scorematrix.workload import Workload, canonical_workload, text_workload
+
+
+def build_workload(params: Params) -> Workload:
+    """Make the workload; reads the model's config and tokenizer, not its weights.
+
+    Raises:
+        ValueError: for a workload that the model cannot score.
+    """
+    described = read_description(params.model)
+    match params.workload:
+        case TextWorkload() as text:
+            if described.tokenizer is None:
+                raise ValueError(
+                    f"workload.kind='text' needs a tokenizer and model={params.model!r} has none; "
+                    "use a canonical workload or another model"
+                )
+            return text_workload(
+                text.dataset,
+                described.tokenizer,
+                n_queries=text.n_queries,
+                items_per_query=text.items_per_query,
+                apply_softmax=text.apply_softmax,
+            )
+        case CanonicalWorkload() as shape:
+            tokens = shape.item_tokens
+            if isinstance(tokens, list) and len(tokens) != 2:
+                raise ValueError(f"workload.item_tokens={tokens} must be a number or [least, most]")
+            tokenizer = described.tokenizer
+            return canonical_workload(
+                vocab_size=described.config.vocab_size,
+                query_tokens=shape.query_tokens,
+                n_items=shape.n_items,
+                item_tokens=tokens if isinstance(tokens, int) else (tokens[0], tokens[1]),
+                label_ids=shape.label_ids,
+                n_queries=shape.n_queries,
+                seed=shape.seed,
+                excluded_ids=tokenizer.special_ids if tokenizer else (),
+                apply_softmax=shape.apply_softmax,
+                tokenizer_sha256=tokenizer.sha256 if tokenizer else None,
+            )

@@ -1,0 +1,60 @@
+"""The one instrument: host token ids in, host float32 scores out, nanoseconds between."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scorematrix.measure.watchdog import Watchdog
+from scorematrix.scoring.contract import Backend, Scores
+from scorematrix.workload.request import ScoreRequest
+
+
+@dataclass(frozen=True)
+class PassSample:
+    """One pass over all requests: nanoseconds [request][call], and scores [request] of float32 [items, labels]."""
+
+    call_ns: list[list[int]]
+    scores: list[Scores]
+
+
+def time_pass(backend: Backend, requests: Sequence[Sequence[ScoreRequest]], watchdog: Watchdog) -> PassSample:
+    """Score every call of every request once, timing each call end to end.
+
+    Args:
+        requests: the calls of each request, in the order that a client would send them.
+
+    Raises:
+        ValueError: where an answer's shape or type is not what the protocol promises.
+    """
+    call_ns: list[list[int]] = []
+    scores: list[Scores] = []
+    gc.collect()
+    gc.disable()  # as timeit does: a collection is neither framework's work
+    try:
+        for calls in requests:
+            times, parts = [], []
+            for call in calls:
+                with watchdog.limit():
+                    start = time.perf_counter_ns()
+                    part = backend.score(call)
+                    end = time.perf_counter_ns()
+                times.append(end - start)
+                parts.append(_checked(part, call))
+            call_ns.append(times)
+            scores.append(np.concatenate(parts))
+    finally:
+        gc.enable()
+    return PassSample(call_ns, scores)
+
+
+def _checked(scores: Scores, call: ScoreRequest) -> Scores:
+    wanted = (len(call.items_ids), len(call.label_ids))
+    if not isinstance(scores, np.ndarray) or scores.shape != wanted or scores.dtype != np.float32:
+        got = f"{scores.dtype} {scores.shape}" if isinstance(scores, np.ndarray) else type(scores).__name__
+        raise ValueError(f"backend returned {got} where a float32 array {wanted} on the host is due")
+    return scores

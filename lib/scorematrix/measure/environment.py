@@ -1,0 +1,94 @@
+"""What a round's machine and software are, by allow-list: never an account, a host name or a credential."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import uuid
+from pathlib import Path
+
+import psutil
+
+from scorematrix.results.schema import Environment
+
+PACKAGES = (
+    "scorematrix",
+    "jax",
+    "jaxlib",
+    "libtpu",
+    "torch",
+    "triton",
+    "transformers",
+    "numpy",
+    "tokenizers",
+    "gguf",
+    "safetensors",
+    "papermill",
+)
+VARIABLES = (
+    "XLA_FLAGS",
+    "LIBTPU_INIT_ARGS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+    "JAX_PLATFORMS",
+    "JAX_DEFAULT_MATMUL_PRECISION",
+    "JAX_ENABLE_X64",
+    "TORCH_CUDNN_V8_API_DISABLED",
+    "NVIDIA_TF32_OVERRIDE",
+    "CUDA_LAUNCH_BLOCKING",
+)
+
+
+def describe_environment() -> Environment:
+    """The environment of this process now."""
+    commit, dirty = git_state(Path(__file__).parent)
+    return Environment(
+        machine_sha256=hashlib.sha256(f"{platform.node()}:{uuid.getnode()}".encode()).hexdigest(),
+        cpu=cpu_name(),
+        n_cores=os.cpu_count() or 1,
+        affinity=sorted(os.sched_getaffinity(0)),
+        memory_bytes=psutil.virtual_memory().total,
+        load_average=os.getloadavg()[0],
+        platform=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        packages={name: version for name in PACKAGES if (version := package_version(name))},
+        variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
+        git_commit=commit,
+        git_dirty=dirty,
+    )
+
+
+def cpu_name() -> str:
+    """The processor's model name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.split(":", 1)[1].split())
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def package_version(name: str) -> str | None:
+    """The installed version, None where the package is absent; the package is not imported."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def git_state(folder: Path) -> tuple[str | None, bool | None]:
+    """Commit and whether tracked files differ from it; None where there is no checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return None, None

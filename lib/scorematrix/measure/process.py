@@ -1,0 +1,32 @@
+"""Making a fresh process alike for both frameworks, before either is imported."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+
+def set_up_process(device: Literal["cpu", "gpu", "tpu"], threads: int | Literal["auto"], compile_cache: Path) -> None:
+    """Pin this process to so many cores and tell the frameworks by the variables that they read on import.
+
+    Both frameworks size their thread pools by these: XLA by the affinity, PyTorch by OMP_NUM_THREADS (rule 7).
+
+    Raises:
+        ValueError: where more threads are asked for than this process may use cores.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    n_threads = len(cores) if threads == "auto" else threads
+    if n_threads > len(cores):
+        raise ValueError(f"threads={n_threads} is more than the {len(cores)} cores of this process; use auto or fewer")
+    os.sched_setaffinity(0, cores[:n_threads])
+    os.environ |= {
+        "OMP_NUM_THREADS": str(n_threads),
+        "MKL_NUM_THREADS": str(n_threads),
+        "JAX_PLATFORMS": {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}[device],
+        "JAX_COMPILATION_CACHE_DIR": str(compile_cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }

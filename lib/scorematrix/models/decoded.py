@@ -1,0 +1,71 @@
+"""A GGUF file decoded once: parsing and dequantising take seconds, and every round is a fresh process.
+
+Kept as one safetensors file in the cache folder: our own tree, with config and tokenizer in its metadata.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from scorematrix.models.cache import cache_folder
+from scorematrix.models.config import DecoderConfig
+from scorematrix.models.gguf_reader import GGUFFile, read_gguf_config, read_gguf_weights
+from scorematrix.models.weights import DecoderWeights, LayerWeights
+from scorematrix.workload.tokenizer import TextTokenizer
+
+VERSION = 1
+"""Raised whenever the reader or the tree changes, so that no stale tree is ever used."""
+
+
+def decoded_gguf(path: Path) -> Path:
+    """The decoded file of a GGUF file, made where it is not there; its name holds the source's SHA-256."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    decoded = cache_folder() / "decoded" / f"{digest[:32]}.v{VERSION}.safetensors"
+    if not decoded.is_file():
+        _decode(path, decoded)
+    return decoded
+
+
+def read_decoded_description(path: Path) -> tuple[DecoderConfig, TextTokenizer]:
+    """Config and tokenizer, without the weights."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as opened:
+        metadata = opened.metadata()
+    return DecoderConfig(**json.loads(metadata["config"])), TextTokenizer.from_json(metadata["tokenizer"])
+
+
+def read_decoded_weights(path: Path, config: DecoderConfig) -> DecoderWeights:
+    """The tree; it was checked when it was decoded."""
+    from safetensors.numpy import load_file
+
+    leaves: dict[str, np.ndarray] = load_file(path)
+    layers = {name.removeprefix("layers."): a for name, a in leaves.items() if name.startswith("layers.")}
+    embed_vd = leaves["embed_vd"]
+    head_vd = embed_vd if config.tied_head else leaves["head_vd"]
+    return DecoderWeights(embed_vd, LayerWeights(**layers), leaves["final_norm_d"], head_vd)
+
+
+def _decode(source: Path, target: Path) -> None:
+    from safetensors.numpy import save_file
+
+    file = GGUFFile(source)
+    config = read_gguf_config(file)  # GGUF models with rope scaling are refused, so the config is flat
+    weights = read_gguf_weights(file, config)
+    metadata = {"config": json.dumps(dataclasses.asdict(config)), "tokenizer": TextTokenizer.from_gguf(file).to_json()}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".decoding-")
+    os.close(handle)
+    try:
+        save_file({name: np.ascontiguousarray(a) for name, a in weights.named_leaves()}, temporary, metadata)
+        os.replace(temporary, target)
+    finally:
+        Path(temporary).unlink(missing_ok=True)

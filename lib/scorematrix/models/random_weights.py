@@ -1,0 +1,81 @@
+"""Seeded weights of a named shape, for machines that cannot download and for small tests."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from scorematrix.models.config import DecoderConfig, RopeScaling
+from scorematrix.models.weights import DecoderWeights, LayerWeights, expected_shapes
+
+
+def _shape(architecture, vocab, hidden, layers, heads, kv_heads, head_dim, ffn, positions, theta, **more):
+    return DecoderConfig(
+        architecture=architecture,
+        vocab_size=vocab,
+        hidden_size=hidden,
+        n_layers=layers,
+        n_heads=heads,
+        n_kv_heads=kv_heads,
+        head_dim=head_dim,
+        ffn_size=ffn,
+        max_positions=positions,
+        rope_theta=theta,
+        **({"rms_norm_eps": 1e-6} | more),
+    )
+
+
+RANDOM_SHAPES: dict[str, DecoderConfig] = {
+    "qwen3-0.6b": _shape("qwen3", 151936, 1024, 28, 16, 8, 128, 3072, 40960, 1e6),
+    "qwen2.5-0.5b": _shape("qwen2", 151936, 896, 24, 14, 2, 64, 4864, 32768, 1e6),
+    "llama-3.2-1b": _shape(
+        "llama",
+        128256,
+        2048,
+        16,
+        32,
+        8,
+        64,
+        8192,
+        131072,
+        5e5,
+        rms_norm_eps=1e-5,
+        rope_scaling=RopeScaling(32.0, 1.0, 4.0, 8192),
+    ),
+    "smollm2-135m": _shape("llama", 49152, 576, 30, 9, 3, 64, 1536, 8192, 1e5, rms_norm_eps=1e-5),
+    "tiny-llama": _shape(
+        "llama", 256, 64, 3, 4, 2, 16, 96, 512, 1e4, tied_head=False, rope_scaling=RopeScaling(8.0, 1.0, 4.0, 64)
+    ),
+    "tiny-qwen2": _shape("qwen2", 256, 64, 3, 4, 2, 16, 96, 512, 1e4),
+    "tiny-qwen3": _shape("qwen3", 256, 64, 3, 4, 2, 32, 96, 512, 1e4),
+}
+
+
+def random_weights(config: DecoderConfig, seed: int) -> DecoderWeights:
+    """Float32 weights, the same on every platform for the same seed.
+
+    Scaled by fan-in, so that activations keep their size and the logits of different items differ.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    leaves = {name: _leaf(rng, name, shape) for name, shape in expected_shapes(config).items()}
+    layers = {name.removeprefix("layers."): a for name, a in leaves.items() if name.startswith("layers.")}
+    embed_vd = leaves["embed_vd"]
+    return DecoderWeights(embed_vd, LayerWeights(**layers), leaves["final_norm_d"], leaves.get("head_vd", embed_vd))
+
+
+def _leaf(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    array = rng.standard_normal(shape, dtype=np.float32)
+    if "norm" in name:
+        return 1 + 0.1 * array
+    if "bias" in name:
+        return 0.1 * array
+    letters = name.rsplit("_", 1)[1]
+    if letters == "vd":  # logits of unit-size hidden states come out with a spread of about 2
+        return array * np.float32(2.0 / math.sqrt(shape[1]))
+    fan_in = math.prod(
+        n
+        for n, letter in zip(shape, letters)
+        if letter in ("nh" if name.endswith("o_lnhd") else "f" if letters == "lfd" else "d")
+    )
+    return array * np.float32(1.0 / math.sqrt(fan_in))

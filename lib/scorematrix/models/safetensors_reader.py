@@ -1,0 +1,177 @@
+"""Weights out of a Hugging Face folder: config.json and safetensors, in one file or in shards. No pickle, no code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scorematrix.models.config import DecoderConfig, RopeScaling
+from scorematrix.models.weights import DecoderWeights, LayerWeights, check_weights
+
+ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
+
+_LEAVES = {
+    "attn_norm_ld": "input_layernorm.weight",
+    "q_ldnh": "self_attn.q_proj.weight",
+    "k_ldkh": "self_attn.k_proj.weight",
+    "v_ldkh": "self_attn.v_proj.weight",
+    "o_lnhd": "self_attn.o_proj.weight",
+    "mlp_norm_ld": "post_attention_layernorm.weight",
+    "gate_ldf": "mlp.gate_proj.weight",
+    "up_ldf": "mlp.up_proj.weight",
+    "down_lfd": "mlp.down_proj.weight",
+    "q_bias_lnh": "self_attn.q_proj.bias",
+    "k_bias_lkh": "self_attn.k_proj.bias",
+    "v_bias_lkh": "self_attn.v_proj.bias",
+    "q_norm_lh": "self_attn.q_norm.weight",
+    "k_norm_lh": "self_attn.k_norm.weight",
+}
+
+
+def read_hf_config(folder: Path) -> DecoderConfig:
+    """config.json as our config.
+
+    Raises:
+        ValueError: naming the first field, with its value, that this workspace does not support.
+    """
+    path = folder / "config.json"
+    try:
+        raw: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"model folder {folder} has no config.json; give a Hugging Face model folder") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no whole JSON file ({error}); fetch the model again") from None
+    names = raw.get("architectures") or ["none named"]
+    if names[0] not in ARCHITECTURES:
+        raise ValueError(f"{path}: architectures={names[0]!r} is not supported; supported: {', '.join(ARCHITECTURES)}")
+    architecture = ARCHITECTURES[names[0]]
+    _refuse_unsupported(path, raw, architecture)
+    rope = {"rope_theta": raw.get("rope_theta", 10000.0)} | (raw.get("rope_scaling") or {})
+    rope |= raw.get("rope_parameters") or {}
+
+    def need(key: str) -> Any:
+        if raw.get(key) is None:
+            raise ValueError(f"{path}: {key} is missing; fetch the model again")
+        return raw[key]
+
+    return DecoderConfig(
+        architecture=architecture,
+        vocab_size=need("vocab_size"),
+        hidden_size=need("hidden_size"),
+        n_layers=need("num_hidden_layers"),
+        n_heads=need("num_attention_heads"),
+        n_kv_heads=raw.get("num_key_value_heads") or need("num_attention_heads"),
+        head_dim=raw.get("head_dim") or need("hidden_size") // need("num_attention_heads"),
+        ffn_size=need("intermediate_size"),
+        max_positions=need("max_position_embeddings"),
+        rms_norm_eps=float(need("rms_norm_eps")),
+        rope_theta=float(rope["rope_theta"]),
+        rope_scaling=_rope_scaling(path, rope),
+        # Absent, it is false for Llama and Qwen alike in their Hugging Face classes.
+        tied_head=bool(raw.get("tie_word_embeddings", False)),
+    )
+
+
+def read_hf_weights(folder: Path, config: DecoderConfig) -> DecoderWeights:
+    """The tree, in the checkpoint's own number format; mixed formats become float32, which holds each exactly.
+
+    Raises:
+        ValueError: naming a file or tensor that is missing, misshapen, or not finite.
+    """
+    tensors = _Tensors(folder)
+    c = config
+    layers: dict[str, np.ndarray] = {}
+    for leaf, part in _LEAVES.items():
+        names = [f"model.layers.{l}.{part}" for l in range(c.n_layers)]
+        if any(name in tensors.files for name in names):
+            layers[leaf] = np.stack([_as_leaf(c, leaf, tensors.read(name)) for name in names])
+    embed_vd = tensors.read("model.embed_tokens.weight")
+    final_norm_d = tensors.read("model.norm.weight")
+    head_vd = embed_vd if c.tied_head else tensors.read("lm_head.weight")
+    if len({a.dtype for a in (*layers.values(), embed_vd, final_norm_d, head_vd)}) > 1:
+        layers = {name: array.astype(np.float32) for name, array in layers.items()}
+        embed_vd, final_norm_d = embed_vd.astype(np.float32), final_norm_d.astype(np.float32)
+        head_vd = embed_vd if c.tied_head else head_vd.astype(np.float32)
+    weights = DecoderWeights(embed_vd, LayerWeights(**layers), final_norm_d, head_vd)
+    check_weights(config, weights)
+    return weights
+
+
+def _as_leaf(c: DecoderConfig, leaf: str, tensor: np.ndarray) -> np.ndarray:
+    """One layer's tensor in our layout: linear weights come as [out, in]."""
+    heads = {"n": c.n_heads, "k": c.n_kv_heads}
+    if leaf in ("q_ldnh", "k_ldkh", "v_ldkh"):
+        return tensor.T.reshape(c.hidden_size, heads[leaf[-2]], c.head_dim)
+    if leaf.endswith(("bias_lnh", "bias_lkh")):
+        return tensor.reshape(heads[leaf[-2]], c.head_dim)
+    if leaf == "o_lnhd":
+        return tensor.T.reshape(c.n_heads, c.head_dim, c.hidden_size)
+    return tensor.T
+
+
+class _Tensors:
+    """Tensors by name over one or several safetensors files."""
+
+    def __init__(self, folder: Path) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+        if index.is_file():
+            shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+            if strange := [name for name in shards if Path(name).name != name]:
+                raise ValueError(f"{index}: shard {strange[0]!r} points outside the model folder; fetch it again")
+            paths = [folder / name for name in shards]
+        elif single.is_file():
+            paths = [single]
+        else:
+            pickled = " (a pickled pytorch_model.bin is not read: it can run code)" * any(folder.glob("*.bin"))
+            raise ValueError(f"model folder {folder} has no safetensors file{pickled}; fetch the safetensors version")
+        self.files: dict[str, Any] = {}
+        for path in paths:
+            try:
+                opened = safe_open(path, framework="numpy")
+            except (SafetensorError, OSError) as error:
+                raise ValueError(f"{path} is no sound safetensors file ({error}); fetch the model again") from None
+            self.files |= dict.fromkeys(opened.keys(), opened)
+
+    def read(self, name: str) -> np.ndarray:
+        if name not in self.files:
+            raise ValueError(f"weights: tensor {name} is missing from the checkpoint; fetch the model again")
+        tensor = self.files[name].get_tensor(name)
+        if tensor.dtype.name not in ("float32", "float16", "bfloat16"):
+            raise ValueError(f"weights: tensor {name} is {tensor.dtype.name}; supported: float32, float16, bfloat16")
+        return tensor
+
+
+def _refuse_unsupported(path: Path, raw: dict[str, Any], architecture: str) -> None:
+    refused = {
+        "quantization_config": bool(raw.get("quantization_config")),
+        "use_sliding_window": bool(raw.get("use_sliding_window")),
+        "attention_bias": bool(raw.get("attention_bias")) and architecture != "qwen2",
+        "mlp_bias": bool(raw.get("mlp_bias")),
+        "hidden_act": raw.get("hidden_act", "silu") != "silu",
+        "partial_rotary_factor": raw.get("partial_rotary_factor", 1.0) != 1.0,
+        "layer_types": any(kind != "full_attention" for kind in raw.get("layer_types") or ()),
+    }
+    for field, unsupported in refused.items():
+        if unsupported:
+            raise ValueError(
+                f"{path}: {field}={raw[field]!r} is not supported; use a dense {architecture} model without it"
+            )
+
+
+def _rope_scaling(path: Path, rope: dict[str, Any]) -> RopeScaling | None:
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "default":
+        return None
+    if kind != "llama3":
+        raise ValueError(f"{path}: rope_type={kind!r} is not supported; supported: default, llama3")
+    return RopeScaling(
+        factor=float(rope["factor"]),
+        low_freq_factor=float(rope["low_freq_factor"]),
+        high_freq_factor=float(rope["high_freq_factor"]),
+        original_max_positions=int(rope["original_max_position_embeddings"]),
+    )

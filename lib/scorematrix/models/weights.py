@@ -1,0 +1,108 @@
+"""Weights as one framework-neutral tree of numpy arrays, its dimensions named by letters.
+
+Letters: v vocabulary, d hidden, l layer, n query head, k key/value head, h head dimension, f feed-forward.
+Layers are stacked on l, which is the form that `jax.lax.scan` wants and that a torch loop can index.
+Every matrix is laid out [in..., out...], so that a token row times a matrix is the projection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+
+from scorematrix.models.config import DecoderConfig
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """All decoder layers, stacked on the first dimension. Optional leaves are None where the
+    architecture has none. Rotary pairs are (i, i + h/2), as in Hugging Face checkpoints."""
+
+    attn_norm_ld: np.ndarray
+    q_ldnh: np.ndarray
+    k_ldkh: np.ndarray
+    v_ldkh: np.ndarray
+    o_lnhd: np.ndarray
+    mlp_norm_ld: np.ndarray
+    gate_ldf: np.ndarray
+    up_ldf: np.ndarray
+    down_lfd: np.ndarray
+    q_bias_lnh: np.ndarray | None = None
+    k_bias_lkh: np.ndarray | None = None
+    v_bias_lkh: np.ndarray | None = None
+    q_norm_lh: np.ndarray | None = None
+    k_norm_lh: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class DecoderWeights:
+    """The whole tree. `head_vd` is the very array `embed_vd` where the head is tied."""
+
+    embed_vd: np.ndarray
+    layers: LayerWeights
+    final_norm_d: np.ndarray
+    head_vd: np.ndarray
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash over names, dtypes, shapes and bytes of all leaves: equal weights, equal hash."""
+        digest = hashlib.sha256()
+        for name, array in self.named_leaves():
+            digest.update(f"{name}:{array.dtype.name}:{array.shape};".encode())
+            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+        return digest.hexdigest()
+
+    def named_leaves(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Leaf names and arrays in a fixed order; a tied head is not repeated."""
+        yield "embed_vd", self.embed_vd
+        for field in fields(self.layers):
+            array = getattr(self.layers, field.name)
+            if array is not None:
+                yield f"layers.{field.name}", array
+        yield "final_norm_d", self.final_norm_d
+        if self.head_vd is not self.embed_vd:
+            yield "head_vd", self.head_vd
+
+
+def expected_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
+    """Shape of every leaf that a model of this config must have."""
+    size = dict(
+        v=config.vocab_size,
+        d=config.hidden_size,
+        l=config.n_layers,
+        n=config.n_heads,
+        k=config.n_kv_heads,
+        h=config.head_dim,
+        f=config.ffn_size,
+    )
+    absent = {"q_bias_lnh", "k_bias_lkh", "v_bias_lkh"} if not config.has_qkv_bias else set()
+    absent |= {"q_norm_lh", "k_norm_lh"} if not config.has_qk_norm else set()
+    names = ["embed_vd", *(f"layers.{f.name}" for f in fields(LayerWeights) if f.name not in absent), "final_norm_d"]
+    names += [] if config.tied_head else ["head_vd"]
+    return {name: tuple(size[letter] for letter in name.rsplit("_", 1)[1]) for name in names}
+
+
+def check_weights(config: DecoderConfig, weights: DecoderWeights) -> None:
+    """Refuse a tree that does not fit the config or holds NaN or infinity.
+
+    Raises:
+        ValueError: naming the leaf, what it is and what it should be.
+    """
+    found = {name: array.shape for name, array in weights.named_leaves()}
+    expected = expected_shapes(config)
+    if missing := sorted(expected.keys() - found.keys()):
+        raise ValueError(
+            f"weights: {missing[0]} is missing; the checkpoint does not fit a {config.architecture} config"
+        )
+    if surplus := sorted(found.keys() - expected.keys()):
+        raise ValueError(f"weights: {surplus[0]} is not part of a {config.architecture} model of this config")
+    for name, array in weights.named_leaves():
+        if array.shape != expected[name]:
+            raise ValueError(f"weights: {name} has shape {array.shape}, the config asks for {expected[name]}")
+        layers = array if name.startswith("layers.") else array[None]
+        if not all(np.isfinite(layer.astype(np.float32, copy=False)).all() for layer in layers):
+            raise ValueError(f"weights: {name} holds NaN or infinity; the checkpoint is damaged, fetch it again")

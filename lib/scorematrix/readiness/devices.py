@@ -1,0 +1,97 @@
+"""Which devices this machine has: what the drivers show, and what each framework sees in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from scorematrix.scoring.registry import Framework
+
+_PROBES: dict[Framework, str] = {
+    "jax": "import jax, json; print(json.dumps([[d.platform, d.device_kind] for d in jax.devices()]))",
+    "pytorch": "import torch, json; print(json.dumps([['gpu', torch.cuda.get_device_name(i)] "
+    "for i in range(torch.cuda.device_count())]))",
+}
+_PACKAGE: dict[Framework, str] = {"jax": "jax", "pytorch": "torch"}
+
+
+@dataclass(frozen=True)
+class FrameworkDevices:
+    """What one framework sees: (platform, device name) each; or why it could not be asked."""
+
+    devices: tuple[tuple[str, str], ...]
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The devices of a machine, from its drivers and from the frameworks."""
+
+    nvidia: tuple[str, ...]
+    nvidia_evidence: str
+    tpu_evidence: str
+    has_tpu: bool
+    frameworks: dict[Framework, FrameworkDevices]
+
+
+def probe_machine(timeout_seconds: float = 120.0) -> Machine:
+    """Look at drivers, and ask each installed framework in a process of its own.
+
+    A process of its own, because whoever imports a framework owns the TPU until it ends.
+    """
+    nvidia, nvidia_evidence = _nvidia_gpus()
+    tpu_nodes = sorted(str(p) for pattern in ("accel*", "vfio/[0-9]*") for p in Path("/dev").glob(pattern))
+    return Machine(
+        nvidia=nvidia,
+        nvidia_evidence=nvidia_evidence,
+        has_tpu=bool(tpu_nodes),
+        tpu_evidence=f"device nodes {', '.join(tpu_nodes)}" if tpu_nodes else "no /dev/accel* or /dev/vfio device node",
+        frameworks=_framework_devices(timeout_seconds),
+    )
+
+
+def _nvidia_gpus() -> tuple[tuple[str, ...], str]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return (), "nvidia-smi is not on PATH" + ("" if Path("/dev/nvidia0").exists() else ", no /dev/nvidia0")
+    command = [tool, "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    except subprocess.TimeoutExpired:
+        return (), "nvidia-smi did not answer within 30 s"
+    if answer.returncode:
+        return (), f"nvidia-smi failed: {' '.join((answer.stderr or answer.stdout).split())[:200]}"
+    names = tuple(line.strip() for line in answer.stdout.splitlines() if line.strip())
+    return names, f"nvidia-smi lists {', '.join(names) or 'no GPU'}"
+
+
+def _framework_devices(timeout_seconds: float) -> dict[Framework, FrameworkDevices]:
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    asked = {
+        framework: subprocess.Popen(
+            [sys.executable, "-c", code], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for framework, code in _PROBES.items()
+        if importlib.util.find_spec(_PACKAGE[framework]) is not None
+    }
+    found: dict[Framework, FrameworkDevices] = {}
+    for framework, process in asked.items():
+        try:
+            out, err = process.communicate(timeout=timeout_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            found[framework] = FrameworkDevices((), f"{framework} did not answer within {timeout_seconds:.0f} s")
+            continue
+        if process.returncode:
+            last = (err.strip().splitlines() or ["no message"])[-1]
+            found[framework] = FrameworkDevices((), f"{framework} failed to start: {last[:300]}")
+        else:
+            found[framework] = FrameworkDevices(tuple(map(tuple, json.loads(out.splitlines()[-1]))))
+    return found

@@ -1,0 +1,78 @@
+"""What stands first in every summary: is this whole, what was skipped and why, what is the answer."""
+
+from __future__ import annotations
+
+from scorematrix.compare.schema import Comparison
+from scorematrix.report.elements import Fragment, heading, text
+
+STATE_WORDS = {
+    "jax": "JAX",
+    "pytorch": "PYTORCH",
+    "tie": "TIE",
+    "not_enough_evidence": "UNDECIDED",
+    "deferred": "DEFERRED",
+    "invalid": "INVALID",
+}
+
+
+def title(comparison: Comparison) -> str:
+    """The report's title; PARTIAL stands in it where something is missing."""
+    return f"{'PARTIAL: ' if comparison.partial else ''}JAX and PyTorch on multi-item scoring"
+
+
+def banner(comparison: Comparison) -> Fragment:
+    """Title, completeness, and every skip notice with its reason and next step."""
+    done = f"{comparison.rounds_done} of {comparison.rounds_planned} rounds that can run here are recorded."
+    head = f"Partial report. {_missing(comparison)}" if comparison.partial else "Complete report."
+    notices = "".join(
+        f'<li><b class="mark skipped">SKIPPED</b> <b>{text(n.label)}</b>, {text(n.backend)} '
+        f"({text(', '.join(n.views))}): {text(_reason(n.reason))}. <span>{text(n.evidence)}.</span>"
+        f'<br><span class="next">Next step: {text(n.next_step)}.</span></li>'
+        for n in comparison.notices
+    )
+    kind = "partial" if comparison.partial else "complete"
+    subtitle = f"Run {comparison.run_id}, {comparison.created_utc[:10]}, {comparison.machine}"
+    return Fragment(
+        f'<header><h1>{text(title(comparison))}</h1><p class="subtitle">{text(subtitle)}</p></header>'
+        f'<section class="banner {kind}" role="status" aria-label="Completeness"><p>{text(head)} {text(done)}</p>'
+        f"<ul>{notices}</ul></section>"
+    )
+
+
+def verdicts(comparison: Comparison) -> Fragment:
+    """One sentence for each device and view."""
+    rows = ""
+    for contrast in comparison.contrasts:
+        word = STATE_WORDS[contrast.verdict]
+        step = f' <span class="next">Next step: {text(contrast.next_step)}.</span>' if contrast.next_step else ""
+        rows += (
+            f'<li class="verdict {text(contrast.verdict)}"><span class="mark {word.lower()}">{text(word)}</span> '
+            f"<span>{text(contrast.sentence)}</span>{step if contrast.verdict == 'deferred' else ''}</li>"
+        )
+    return heading("Verdict", "verdict") + Fragment(f'<ul class="verdicts">{rows}</ul>')
+
+
+def notices_again(comparison: Comparison) -> Fragment:
+    """The last cell: the notices once more, so that no summary ends without them."""
+    if not comparison.notices:
+        return Fragment("<p>Nothing was skipped.</p>")
+    rows = "".join(f"<li>{text(notice.text)}</li>" for notice in comparison.notices)
+    return heading("What this report does not hold yet", "skipped") + Fragment(f"<ul>{rows}</ul>")
+
+
+def _missing(comparison: Comparison) -> str:
+    labels = list(dict.fromkeys(notice.label for notice in comparison.notices))
+    if not labels:
+        return "The run is not finished."
+    return f"Skipped: {' and '.join(labels)}. Verdicts that need {'it' if len(labels) == 1 else 'them'} are deferred."
+
+
+def _reason(reason: str) -> str:
+    return {
+        "quota": "no quota (quota)",
+        "capacity": "the zone had none free (capacity)",
+        "no_device": "this machine has none (no_device)",
+        "not_installed": "a package is missing (not_installed)",
+        "unsupported": "it cannot run there (unsupported)",
+        "by_user": "left out on request (by_user)",
+    }[reason]

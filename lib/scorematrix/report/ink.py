@@ -1,0 +1,39 @@
+"""Figures as text: units converted, three significant digits, an honest dash for what is not there."""
+
+from __future__ import annotations
+
+import math
+
+NONE = "NOT AVAILABLE"
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """A number with so many significant digits and thousands separated."""
+    if value is None or math.isnan(value):
+        return NONE
+    if math.isinf(value):
+        return "infinite"
+    if value == 0:
+        return "0"
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{round(value, places):,.{max(places, 0)}f}"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Seconds as milliseconds."""
+    return NONE if seconds is None else significant(seconds * 1e3)
+
+
+def small(value: float | None) -> str:
+    """A tiny difference in powers of ten."""
+    return NONE if value is None else "0" if value == 0 else f"{value:.1e}"
+
+
+def span(low: float | None, high: float | None) -> str:
+    """An interval."""
+    return NONE if low is None or high is None else f"{significant(low)} to {significant(high)}"
+
+
+def lengths(values: list[int]) -> str:
+    """Least and most of a list of counts."""
+    return f"{min(values)}" if min(values) == max(values) else f"{min(values)} to {max(values)}"

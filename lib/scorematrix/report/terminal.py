@@ -1,0 +1,42 @@
+"""What the command line shows: tables and the closing lines of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from scorematrix.compare.schema import Comparison
+from scorematrix.results.schema import Readiness
+
+
+def closing_lines(comparison: Comparison) -> list[str]:
+    """Verdicts and every skip notice, in plain text."""
+    done = f"{comparison.rounds_done} of {comparison.rounds_planned} rounds"
+    head = "PARTIAL" if comparison.partial else "COMPLETE"
+    return [
+        f"{head}: {done}, {comparison.workload.n_items} items, {comparison.machine}",
+        *(contrast.sentence for contrast in comparison.contrasts),
+        *(f"warning: {warning}" for warning in comparison.warnings),
+        *(notice.text for notice in comparison.notices),
+    ]
+
+
+def readiness_table(readiness: Readiness) -> Table:
+    """Target by backend: ready, or skipped and why."""
+    table = Table("target", "backend", "views", "state", "reason", title=escape(readiness.machine))
+    for state in readiness.states:
+        style = "green" if state.state == "ready" else "yellow"
+        table.add_row(
+            state.target, state.backend, ", ".join(state.views), f"[{style}]{state.state}[/]", state.reason or ""
+        )
+    return table
+
+
+def models_table(rows: Sequence) -> Table:
+    """What can be scored with."""
+    table = Table("name", "origin", "params", "licence", "here")
+    for row in rows:
+        table.add_row(row.name, escape(row.origin), row.params, row.license or "", "yes" if row.present else "no")
+    return table

@@ -1,0 +1,74 @@
+"""Which JAX device and number format a backend runs on, and the weights moved there."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+
+from scorematrix.models.catalogue import Model
+from scorematrix.models.weights import DecoderWeights, LayerWeights
+from scorematrix.scoring.contract import BackendInfo
+
+for _tree in (DecoderWeights, LayerWeights):
+    jax.tree_util.register_dataclass(_tree, [f.name for f in dataclasses.fields(_tree)], [])
+
+
+def choose_device(device: str) -> jax.Device:
+    """The first device of a kind; "auto" is JAX's own default.
+
+    Raises:
+        ValueError: naming the kind and the devices that JAX sees.
+    """
+    if device == "auto":
+        return jax.devices()[0]
+    try:
+        return jax.devices(device)[0]
+    except RuntimeError as error:
+        seen = ", ".join(d.device_kind for d in jax.devices())
+        raise ValueError(f"device={device!r}: JAX sees no such device (it sees: {seen}); {error}") from None
+
+
+def choose_dtype(dtype: str, device: jax.Device) -> str:
+    """The number format of weights and activations."""
+    if dtype != "auto":
+        return dtype
+    return "float32" if device.platform == "cpu" else "bfloat16"
+
+
+def place_weights(weights: DecoderWeights, dtype: str, device: jax.Device) -> DecoderWeights:
+    """The tree on the device in one number format; a tied head stays one array."""
+    target = np.dtype(np.float32 if dtype == "float32" else ml_dtypes.bfloat16)
+    placed = {id(a): jax.device_put(a.astype(target, copy=False), device) for _, a in weights.named_leaves()}
+    layers = {f.name: getattr(weights.layers, f.name) for f in dataclasses.fields(LayerWeights)}
+    return DecoderWeights(
+        embed_vd=placed[id(weights.embed_vd)],
+        layers=LayerWeights(**{name: None if a is None else placed[id(a)] for name, a in layers.items()}),
+        final_norm_d=placed[id(weights.final_norm_d)],
+        head_vd=placed[id(weights.head_vd)],
+    )
+
+
+def describe(model: Model, view: str, device: jax.Device, dtype: str) -> BackendInfo:
+    """What was loaded, for the record."""
+    precision = {
+        "float32": "float32 products (jax precision HIGHEST), float32 sums",
+        "bfloat16": "bfloat16 products, float32 sums; attention scores, softmax and head float32",
+    }[dtype]
+    return BackendInfo(
+        backend="jax",
+        view=view,
+        framework="jax",
+        device=device.device_kind,
+        dtype=dtype,
+        precision=precision,
+        settings={"jit": True, "ahead_of_time": True, "jax": jax.__version__, "model": model.name},
+    )
+
+
+def compute_dtype(dtype: str) -> jnp.dtype:
+    """The jnp dtype of activations."""
+    return jnp.dtype(dtype)

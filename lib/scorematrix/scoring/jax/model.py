@@ -1,0 +1,81 @@
+"""The decoder's parts that every JAX view shares: plain functions of arrays."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from scorematrix.models.config import DecoderConfig
+from scorematrix.models.weights import LayerWeights
+
+HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def einsum(spec: str, a: Array, b: Array, dtype: jnp.dtype) -> Float[Array, ...]:
+    """A product of operands in the weights' format, its sums and its result in float32.
+
+    Float32 products are true ones: JAX's default is TF32 on recent GPUs and bf16 passes on TPUs. For bfloat16 the
+    float32 result costs nothing, and a bfloat16 one would lose half the accuracy.
+    """
+    return jnp.einsum(spec, a.astype(dtype), b.astype(dtype), precision=HIGHEST, preferred_element_type=jnp.float32)
+
+
+def rms_norm(x: Float[Array, "... d"], weight_d: Float[Array, " d"], eps: float) -> Float[Array, "... d"]:
+    """Root-mean-square norm of float32 activations."""
+    return weight_d.astype(jnp.float32) * x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + eps)
+
+
+def rotate(
+    x_tnh: Float[Array, "t n h"], cos_th: Float[Array, "t h"], sin_th: Float[Array, "t h"]
+) -> Float[Array, "t n h"]:
+    """Rotary embedding of pairs (i, i + h/2)."""
+    low, high = jnp.split(x_tnh, 2, axis=-1)
+    return x_tnh * cos_th[:, None] + jnp.concatenate([-high, low], axis=-1) * sin_th[:, None]
+
+
+def rotary_tables(position_t: Int[Array, " t"], inverse_frequency: Float[Array, " half"]) -> tuple[Array, Array]:
+    """cos and sin of every position, float32 [t, h]."""
+    angle = position_t.astype(jnp.float32)[:, None] * inverse_frequency
+    angle_th = jnp.concatenate([angle, angle], axis=-1)
+    return jnp.cos(angle_th), jnp.sin(angle_th)
+
+
+def project_qkv(
+    config: DecoderConfig, layer: LayerWeights, x_td: Array, cos_th: Array, sin_th: Array
+) -> tuple[Array, Array, Array]:
+    """Normed, biased, normed by head and rotated, as the architecture asks: float32 q [t,n,h], k and v [t,k,h].
+
+    `layer` is one slice of the stacked weights, so the l of each leaf's name is gone.
+    """
+    dtype = layer.q_ldnh.dtype
+    x_td = rms_norm(x_td, layer.attn_norm_ld, config.rms_norm_eps)
+    q_tnh = einsum("td,dnh->tnh", x_td, layer.q_ldnh, dtype)
+    k_tkh = einsum("td,dkh->tkh", x_td, layer.k_ldkh, dtype)
+    v_tkh = einsum("td,dkh->tkh", x_td, layer.v_ldkh, dtype)
+    if config.has_qkv_bias:
+        q_tnh, k_tkh, v_tkh = q_tnh + layer.q_bias_lnh, k_tkh + layer.k_bias_lkh, v_tkh + layer.v_bias_lkh
+    if config.has_qk_norm:
+        q_tnh = rms_norm(q_tnh, layer.q_norm_lh, config.rms_norm_eps)
+        k_tkh = rms_norm(k_tkh, layer.k_norm_lh, config.rms_norm_eps)
+    return rotate(q_tnh, cos_th, sin_th), rotate(k_tkh, cos_th, sin_th), v_tkh
+
+
+def feed_forward(config: DecoderConfig, layer: LayerWeights, x_td: Array) -> Array:
+    """The gated feed-forward block's contribution to the residual stream."""
+    dtype = layer.gate_ldf.dtype
+    x_td = rms_norm(x_td, layer.mlp_norm_ld, config.rms_norm_eps)
+    gate_tf = jax.nn.silu(einsum("td,df->tf", x_td, layer.gate_ldf, dtype))
+    up_tf = einsum("td,df->tf", x_td, layer.up_ldf, dtype)
+    return einsum("tf,fd->td", gate_tf * up_tf, layer.down_lfd, dtype)
+
+
+def label_probabilities(
+    hidden_sd: Float[Array, "s d"], head_vd: Float[Array, "v d"], label_c: Int[Array, " c"], apply_softmax: bool
+) -> Float[Array, "s c"]:
+    """Head and softmax in float32: over the labels, or the labels' share of the whole vocabulary."""
+    logits_sc = einsum("sd,cd->sc", hidden_sd, head_vd[label_c], jnp.float32)
+    if apply_softmax:
+        return jax.nn.softmax(logits_sc, axis=-1)
+    logits_sv = einsum("sd,vd->sv", hidden_sd, head_vd, jnp.float32)
+    return jnp.exp(logits_sc - jax.nn.logsumexp(logits_sv, axis=-1, keepdims=True))

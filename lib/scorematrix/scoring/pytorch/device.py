@@ -1,0 +1,90 @@
+"""Which PyTorch device and number format a backend runs on, and the weights moved there."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import ml_dtypes
+import numpy as np
+import torch
+
+from scorematrix.models.catalogue import Model
+from scorematrix.models.weights import DecoderWeights, LayerWeights
+from scorematrix.scoring.contract import BackendInfo
+
+
+def choose_device(device: str) -> torch.device:
+    """The first device of a kind; "auto" is CUDA where PyTorch sees one, else the CPU.
+
+    Raises:
+        ValueError: naming the kind and why PyTorch cannot use it.
+    """
+    if device == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    if device == "gpu" and not torch.cuda.is_available():
+        raise ValueError(f"device='gpu': PyTorch {torch.__version__} sees no CUDA device; use device='cpu'")
+    if device not in ("cpu", "gpu"):
+        raise ValueError(f"device={device!r} cannot be used by PyTorch here; choose auto, cpu or gpu")
+    return torch.device("cuda:0" if device == "gpu" else "cpu")
+
+
+def choose_dtype(dtype: str, device: torch.device) -> str:
+    """The number format of weights and activations."""
+    if dtype != "auto":
+        return dtype
+    return "float32" if device.type == "cpu" else "bfloat16"
+
+
+def place_weights(weights: DecoderWeights, dtype: str, device: torch.device) -> DecoderWeights:
+    """The tree on the device in one number format; a tied head stays one tensor."""
+    placed = {id(a): to_tensor(a).to(device, compute_dtype(dtype)) for _, a in weights.named_leaves()}
+    layers = {f.name: getattr(weights.layers, f.name) for f in dataclasses.fields(LayerWeights)}
+    return DecoderWeights(
+        embed_vd=placed[id(weights.embed_vd)],
+        layers=LayerWeights(**{name: None if a is None else placed[id(a)] for name, a in layers.items()}),
+        final_norm_d=placed[id(weights.final_norm_d)],
+        head_vd=placed[id(weights.head_vd)],
+    )
+
+
+def to_tensor(array: np.ndarray) -> torch.Tensor:
+    """A CPU tensor with the array's values; numpy has no bfloat16 of its own, so those go by their bits."""
+    array = np.array(array)  # a fresh, writable copy: the source may be a read-only file mapping
+    if array.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def layer_slices(layers: LayerWeights, n_layers: int) -> list[LayerWeights]:
+    """One view of the stacked weights a layer, so the l of each leaf's name is gone."""
+    names = [f.name for f in dataclasses.fields(LayerWeights)]
+    stacked = {name: getattr(layers, name) for name in names}
+    return [LayerWeights(**{n: None if a is None else a[l] for n, a in stacked.items()}) for l in range(n_layers)]
+
+
+def describe(model: Model, view: str, device: torch.device, dtype: str) -> BackendInfo:
+    """What was loaded, for the record."""
+    precision = {
+        "float32": "float32 products (TF32 off), float32 sums",
+        "bfloat16": "bfloat16 products, float32 sums; attention scores, softmax and head float32",
+    }[dtype]
+    return BackendInfo(
+        backend="pytorch",
+        view=view,
+        framework="pytorch",
+        device="cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
+        dtype=dtype,
+        precision=precision,
+        settings={
+            "inference_mode": True,
+            "compile": False,
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "model": model.name,
+        },
+    )
+
+
+def compute_dtype(dtype: str) -> torch.dtype:
+    """The torch dtype of activations."""
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]

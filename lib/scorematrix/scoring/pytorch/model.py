@@ -1,0 +1,79 @@
+"""The decoder's parts that every PyTorch view shares: plain functions of tensors."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from scorematrix.models.config import DecoderConfig
+from scorematrix.models.weights import LayerWeights
+
+
+def einsum(spec: str, a: Tensor, b: Tensor, dtype: torch.dtype) -> Float[Tensor, ...]:
+    """A product of operands in the weights' format, its sums and its result in float32.
+
+    Float32 products are true ones: TF32 is off unless asked for. A bfloat16 product leaves PyTorch rounded to bfloat16.
+    """
+    return torch.einsum(spec, a.to(dtype), b.to(dtype)).float()
+
+
+def rms_norm(x: Float[Tensor, "... d"], weight_d: Float[Tensor, " d"], eps: float) -> Float[Tensor, "... d"]:
+    """Root-mean-square norm of float32 activations."""
+    return weight_d.float() * x * torch.rsqrt(torch.mean(x * x, dim=-1, keepdim=True) + eps)
+
+
+def rotate(
+    x_tnh: Float[Tensor, "t n h"], cos_th: Float[Tensor, "t h"], sin_th: Float[Tensor, "t h"]
+) -> Float[Tensor, "t n h"]:
+    """Rotary embedding of pairs (i, i + h/2)."""
+    low, high = x_tnh.chunk(2, dim=-1)
+    return x_tnh * cos_th[:, None] + torch.cat([-high, low], dim=-1) * sin_th[:, None]
+
+
+def rotary_tables(position_t: Int[Tensor, " t"], inverse_frequency: Float[Tensor, " half"]) -> tuple[Tensor, Tensor]:
+    """cos and sin of every position, float32 [t, h]."""
+    angle = position_t.float()[:, None] * inverse_frequency
+    angle_th = torch.cat([angle, angle], dim=-1)
+    return torch.cos(angle_th), torch.sin(angle_th)
+
+
+def project_qkv(
+    config: DecoderConfig, layer: LayerWeights, x_td: Tensor, cos_th: Tensor, sin_th: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Normed, biased, normed by head and rotated, as the architecture asks: float32 q [t,n,h], k and v [t,k,h].
+
+    `layer` is one slice of the stacked weights, so the l of each leaf's name is gone.
+    """
+    dtype = layer.q_ldnh.dtype
+    x_td = rms_norm(x_td, layer.attn_norm_ld, config.rms_norm_eps)
+    q_tnh = einsum("td,dnh->tnh", x_td, layer.q_ldnh, dtype)
+    k_tkh = einsum("td,dkh->tkh", x_td, layer.k_ldkh, dtype)
+    v_tkh = einsum("td,dkh->tkh", x_td, layer.v_ldkh, dtype)
+    if config.has_qkv_bias:
+        q_tnh, k_tkh, v_tkh = q_tnh + layer.q_bias_lnh, k_tkh + layer.k_bias_lkh, v_tkh + layer.v_bias_lkh
+    if config.has_qk_norm:
+        q_tnh = rms_norm(q_tnh, layer.q_norm_lh, config.rms_norm_eps)
+        k_tkh = rms_norm(k_tkh, layer.k_norm_lh, config.rms_norm_eps)
+    return rotate(q_tnh, cos_th, sin_th), rotate(k_tkh, cos_th, sin_th), v_tkh
+
+
+def feed_forward(config: DecoderConfig, layer: LayerWeights, x_td: Tensor) -> Tensor:
+    """The gated feed-forward block's contribution to the residual stream."""
+    dtype = layer.gate_ldf.dtype
+    x_td = rms_norm(x_td, layer.mlp_norm_ld, config.rms_norm_eps)
+    gate_tf = F.silu(einsum("td,df->tf", x_td, layer.gate_ldf, dtype))
+    up_tf = einsum("td,df->tf", x_td, layer.up_ldf, dtype)
+    return einsum("tf,fd->td", gate_tf * up_tf, layer.down_lfd, dtype)
+
+
+def label_probabilities(
+    hidden_sd: Float[Tensor, "s d"], head_vd: Float[Tensor, "v d"], label_c: Int[Tensor, " c"], apply_softmax: bool
+) -> Float[Tensor, "s c"]:
+    """Head and softmax in float32: over the labels, or the labels' share of the whole vocabulary."""
+    logits_sc = einsum("sd,cd->sc", hidden_sd, head_vd[label_c], torch.float32)
+    if apply_softmax:
+        return torch.softmax(logits_sc, dim=-1)
+    logits_sv = einsum("sd,vd->sv", hidden_sd, head_vd, torch.float32)
+    return torch.exp(logits_sc - torch.logsumexp(logits_sv, dim=-1, keepdim=True))

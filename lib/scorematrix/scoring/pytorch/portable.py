@@ -1,0 +1,122 @@
+"""The portable view in PyTorch: query and chunk packed into one sequence under a dense mask.
+
+Step for step the same as scoring/jax/portable.py; eager, so there is nothing to compile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from scorematrix.models.catalogue import Model
+from scorematrix.models.config import DecoderConfig
+from scorematrix.models.weights import DecoderWeights, LayerWeights
+from scorematrix.scoring.contract import CompileEvent, Scores
+from scorematrix.scoring.packing import QUERY_SEGMENT, PackedChunk, pack
+from scorematrix.scoring.pytorch import device as devices
+from scorematrix.scoring.pytorch.model import (
+    einsum,
+    feed_forward,
+    label_probabilities,
+    project_qkv,
+    rms_norm,
+    rotary_tables,
+)
+from scorematrix.scoring.rotary import inverse_frequencies
+from scorematrix.workload.request import ScoreRequest
+
+
+class PortableBackend:
+    """Backend `pytorch`, view `portable`."""
+
+    def __init__(self, model: Model, *, device: str = "auto", dtype: str = "auto") -> None:
+        self._device = devices.choose_device(device)
+        dtype = devices.choose_dtype(dtype, self._device)
+        self.info = devices.describe(model, "portable", self._device, dtype)
+        self.compile_events: list[CompileEvent] = []
+        self._config = model.config
+        self._weights = devices.place_weights(model.weights, dtype, self._device)
+        self._layers = devices.layer_slices(self._weights.layers, model.config.n_layers)
+        self._inverse_frequency = torch.from_numpy(inverse_frequencies(model.config)).to(self._device)
+
+    def prepare(self, requests: Sequence[ScoreRequest]) -> None:
+        pass  # Eager execution has no programs to make.
+
+    @torch.inference_mode()
+    def score(self, request: ScoreRequest) -> Scores:
+        request.check_vocabulary(self._config.vocab_size)
+        chunk = pack(request)
+        inputs = program_inputs(chunk, request.label_ids, self._device)
+        probabilities_sc = score_packed(
+            self._config, request.apply_softmax, self._weights, self._layers, self._inverse_frequency, *inputs
+        )
+        return probabilities_sc.cpu().numpy()[: chunk.n_items]
+
+
+def program_inputs(chunk: PackedChunk, label_ids: Sequence[int], device: torch.device) -> list[Tensor]:
+    """The arrays that change from call to call, in the order of `score_packed`."""
+    arrays = chunk.token_t, chunk.position_t, chunk.segment_t, chunk.scored_s, np.asarray(label_ids, np.int32)
+    return [torch.from_numpy(array).to(device) for array in arrays]
+
+
+def score_packed(
+    config: DecoderConfig,
+    apply_softmax: bool,
+    weights: DecoderWeights,
+    layers: Sequence[LayerWeights],
+    inverse_frequency: Float[Tensor, " half"],
+    token_t: Int[Tensor, " t"],
+    position_t: Int[Tensor, " t"],
+    segment_t: Int[Tensor, " t"],
+    scored_s: Int[Tensor, " s"],
+    label_c: Int[Tensor, " c"],
+) -> Float[Tensor, "s c"]:
+    """The whole forward pass over one packed sequence."""
+    cos_th, sin_th = rotary_tables(position_t, inverse_frequency)
+    mask_tt = attention_mask(segment_t)
+
+    x_td = weights.embed_vd[token_t].float()
+    for layer in layers:
+        x_td = decoder_layer(config, layer, x_td, cos_th, sin_th, mask_tt)
+    hidden_sd = rms_norm(x_td[scored_s], weights.final_norm_d, config.rms_norm_eps)
+    return label_probabilities(hidden_sd, weights.head_vd, label_c, apply_softmax)
+
+
+def decoder_layer(
+    config: DecoderConfig, layer: LayerWeights, x_td: Tensor, cos_th: Tensor, sin_th: Tensor, mask_tt: Tensor
+) -> Tensor:
+    """Attention and feed-forward, each added to the float32 residual stream."""
+    q_tnh, k_tkh, v_tkh = project_qkv(config, layer, x_td, cos_th, sin_th)
+    attended_tnh = masked_attention(q_tnh, k_tkh, v_tkh, mask_tt, layer.q_ldnh.dtype)
+    x_td = x_td + einsum("tnh,nhd->td", attended_tnh, layer.o_lnhd, layer.o_lnhd.dtype)
+    return x_td + feed_forward(config, layer, x_td)
+
+
+def attention_mask(segment_t: Int[Tensor, " t"]) -> Bool[Tensor, "t u"]:
+    """True where token t may look at token u: not ahead, and in its own segment or the query."""
+    order_t = torch.arange(segment_t.shape[0], device=segment_t.device)
+    causal_tu = order_t[:, None] >= order_t[None, :]
+    same_tu = segment_t[:, None] == segment_t[None, :]
+    return causal_tu & (same_tu | (segment_t == QUERY_SEGMENT)[None, :])
+
+
+def masked_attention(
+    q_tnh: Float[Tensor, "t n h"],
+    k_tkh: Float[Tensor, "t k h"],
+    v_tkh: Float[Tensor, "t k h"],
+    mask_tu: Bool[Tensor, "t u"],
+    dtype: torch.dtype,
+) -> Float[Tensor, "t n h"]:
+    """Grouped-query attention with every score in memory; scores and softmax in float32 whatever the weights are:
+    PyTorch would round bfloat16 scores, which near 20 are 0.125 apart."""
+    t, n, h = q_tnh.shape
+    k = k_tkh.shape[1]
+    q_tkgh = q_tnh.reshape(t, k, n // k, h)
+    scores_kgtu = einsum("tkgh,ukh->kgtu", q_tkgh, k_tkh, torch.float32) * h**-0.5
+    scores_kgtu = torch.where(mask_tu, scores_kgtu, -torch.inf)
+    weights_kgtu = torch.softmax(scores_kgtu, dim=-1)
+    return einsum("kgtu,ukh->tkgh", weights_kgtu, v_tkh, dtype).reshape(t, n, h)

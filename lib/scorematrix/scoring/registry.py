@@ -1,0 +1,119 @@
+"""Which backends exist and how each is loaded; importing this loads no framework."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from scorematrix.scoring.contract import Backend, DType
+
+if TYPE_CHECKING:
+    from scorematrix.models.catalogue import Model
+
+Framework = Literal["jax", "pytorch"]
+DeviceKind = Literal["cpu", "gpu", "tpu"]
+
+
+@dataclass(frozen=True)
+class BackendEntry:
+    """A backend's name card: framework, packages it imports, device kinds, and a loader per view."""
+
+    framework: Framework
+    packages: tuple[str, ...]
+    device_kinds: tuple[DeviceKind, ...]
+    views: dict[str, str]
+    is_side: bool
+    """Whether it stands for its framework in a comparison; a baseline does not."""
+
+
+BACKENDS: dict[str, BackendEntry] = {
+    "jax": BackendEntry(
+        framework="jax",
+        packages=("jax",),
+        device_kinds=("cpu", "gpu", "tpu"),
+        views={"portable": "scorematrix.scoring.jax.portable:PortableBackend"},
+        is_side=True,
+    ),
+    "pytorch": BackendEntry(
+        framework="pytorch",
+        packages=("torch",),
+        device_kinds=("cpu", "gpu"),
+        views={"portable": "scorematrix.scoring.pytorch.portable:PortableBackend"},
+        is_side=True,
+    ),
+    "transformers": BackendEntry(
+        framework="pytorch",
+        packages=("torch", "transformers"),
+        device_kinds=("cpu", "gpu"),
+        views={
+            "per_item": "scorematrix.scoring.transformers.per_item:PerItemBackend",
+            "expanded_cache": "scorematrix.scoring.transformers.expanded_cache:ExpandedCacheBackend",
+        },
+        is_side=False,
+    ),
+}
+
+
+def backend_entry(backend: str, view: str) -> BackendEntry:
+    """The entry that serves a backend in a view.
+
+    Raises:
+        ValueError: naming the unknown backend or view and the nearest known one.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend={backend!r} is unknown{_nearest(backend, BACKENDS)}")
+    entry = BACKENDS[backend]
+    if view not in entry.views:
+        raise ValueError(f"view={view!r} is not served by backend {backend!r}{_nearest(view, entry.views)}")
+    return entry
+
+
+def missing_packages(backend: str) -> list[str]:
+    """The packages that the backend needs and this environment lacks; nothing is imported."""
+    return [name for name in BACKENDS[backend].packages if importlib.util.find_spec(name) is None]
+
+
+def load_backend(
+    backend: str,
+    *,
+    view: str = "portable",
+    model: str | Model = "smollm2-135m",
+    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto",
+    dtype: Literal["auto"] | DType = "auto",
+) -> Backend:
+    """Load a model into a backend, ready to score.
+
+    Args:
+        model: a catalogue name (`scorematrix models` lists them), a path, a hub id, or a loaded `Model`.
+        device: "auto" takes the framework's accelerator where there is one, else the CPU.
+        dtype: "auto" is float32 on a CPU and bfloat16 on an accelerator.
+
+    Raises:
+        ValueError: for an unknown backend, view, model, dtype, or a device the backend cannot use.
+        ModuleNotFoundError: naming the package that is not installed and how to install it.
+    """
+    entry = backend_entry(backend, view)
+    if dtype not in ("auto", "float32", "bfloat16"):
+        raise ValueError(f"dtype={dtype!r} is unknown; choose auto, float32 or bfloat16")
+    if device != "auto" and device not in entry.device_kinds:
+        kinds = ", ".join(entry.device_kinds)
+        raise ValueError(f"device={device!r} cannot be used by backend {backend!r}; it runs on auto, {kinds}")
+    if missing := missing_packages(backend):
+        raise ModuleNotFoundError(
+            f"backend {backend!r} needs the package {missing[0]!r}, which is not installed; "
+            "install scorematrix with the extra cpu, tpu or cuda"
+        )
+    if isinstance(model, str):
+        from scorematrix.models.catalogue import load_model
+
+        model = load_model(model)
+    module, factory = entry.views[view].split(":")
+    return getattr(importlib.import_module(module), factory)(model, device=device, dtype=dtype)
+
+
+def _nearest(value: str, known: dict) -> str:
+    near = difflib.get_close_matches(value, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"

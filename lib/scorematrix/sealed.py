@@ -1,0 +1,36 @@
+"""Documents that carry the SHA-256 of their own content, so that an edited file is told from a sound one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+def content_sha256(content: Any) -> str:
+    """SHA-256 of plain data in a canonical JSON form."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class SealedDocument(BaseModel):
+    """A frozen document. An empty `sha256` is filled in; any other must match the content."""
+
+    # Not-a-number and infinity are written as strings, so that files stay plain JSON.
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+    sha256: str = ""
+
+    @model_validator(mode="after")
+    def _seal(self) -> Self:
+        digest = content_sha256(self.model_dump(mode="json", exclude={"sha256"}))
+        if not self.sha256:
+            object.__setattr__(self, "sha256", digest)
+        elif self.sha256 != digest:
+            raise ValueError(
+                f"sha256={self.sha256[:12]}... does not match the content, which hashes to {digest[:12]}...; "
+                "the file was edited or damaged after it was written, make it again"
+            )
+        return self

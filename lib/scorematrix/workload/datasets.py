@@ -1,0 +1,106 @@
+"""Text data sets: JSON lines with a query, items, labels and, where known, gold answers."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from scorematrix.workload.tokenizer import TextTokenizer
+from scorematrix.workload.workload import Workload, WorkloadRequest
+
+SHIPPED = ("yes_no",)
+
+
+class TextExample(BaseModel):
+    """One line of a data set file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    query: str = Field(min_length=1)
+    labels: list[str] = Field(min_length=1)
+    items: list[str] = Field(min_length=1)
+    gold: list[str] | None = None
+
+
+def read_examples(name_or_path: str) -> list[TextExample]:
+    """The examples of a shipped data set or of a JSON lines file.
+
+    Raises:
+        ValueError: naming the file, the line and what is wrong with it.
+    """
+    if name_or_path in SHIPPED:
+        text = resources.files("scorematrix.workload").joinpath(f"data/{name_or_path}.jsonl").read_text("utf-8")
+    elif Path(name_or_path).is_file():
+        text = Path(name_or_path).read_text("utf-8")
+    else:
+        raise ValueError(
+            f"workload.dataset={name_or_path!r} is neither a shipped data set ({', '.join(SHIPPED)}) "
+            "nor a file; give the path of a JSON lines file"
+        )
+    examples = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            examples.append(TextExample.model_validate(json.loads(line)))
+        except (ValidationError, json.JSONDecodeError) as error:
+            raise ValueError(f"{name_or_path}, line {number}: {error}") from None
+    if not examples:
+        raise ValueError(f"{name_or_path} holds no example; write one JSON object a line")
+    return examples
+
+
+def text_workload(
+    name_or_path: str,
+    tokenizer: TextTokenizer,
+    *,
+    n_queries: int | None = None,
+    items_per_query: int | None = None,
+    apply_softmax: bool = True,
+) -> Workload:
+    """A data set tokenized once, query and items apart, without special tokens.
+
+    Args:
+        n_queries: the first so many queries; all where None.
+        items_per_query: the first so many items of each; all where None.
+
+    Raises:
+        ValueError: naming the example and the label or gold answer that does not fit.
+    """
+    requests = []
+    for example in read_examples(name_or_path)[:n_queries]:
+        items = example.items[:items_per_query]
+        gold = None
+        if example.gold is not None:
+            if len(example.gold) != len(example.items):
+                raise ValueError(
+                    f"{name_or_path}, {example.id}: {len(example.gold)} gold answers for "
+                    f"{len(example.items)} items; give one an item"
+                )
+            if strange := [g for g in example.gold if g not in example.labels]:
+                raise ValueError(f"{name_or_path}, {example.id}: gold answer {strange[0]!r} is not one of the labels")
+            gold = [example.labels.index(g) for g in example.gold[:items_per_query]]
+        requests.append(
+            WorkloadRequest(
+                id=example.id,
+                query_ids=tokenizer.encode(example.query),
+                items_ids=[tokenizer.encode(item) for item in items],
+                label_ids=[tokenizer.label_id(label) for label in example.labels],
+                query_text=example.query,
+                item_texts=items,
+                label_texts=example.labels,
+                gold=gold,
+            )
+        )
+    return Workload(
+        name=Path(name_or_path).stem,
+        origin=f"text data set {Path(name_or_path).stem}, {len(requests)} queries, "
+        f"{sum(len(r.items_ids) for r in requests)} items",
+        apply_softmax=apply_softmax,
+        tokenizer_sha256=tokenizer.sha256,
+        requests=requests,
+    )

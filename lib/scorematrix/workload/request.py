@@ -1,0 +1,87 @@
+"""What a scorer is asked: one query, its items and the label tokens, all as token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """A query with N items, asking P(label | query + item) for each item.
+
+    Attributes:
+        query_ids: token ids of the query, at least one.
+        items_ids: token ids of each item, at least one item and one token in each.
+        label_ids: the label tokens, at least one, no two alike; scores keep their order.
+        apply_softmax: True: softmax over the labels, rows sum to 1. False: probability over the whole
+            vocabulary. (The `/v1/score` wire format defaults to False, this type to True.)
+
+    Raises:
+        ValueError: naming the field, its value and the remedy.
+    """
+
+    query_ids: tuple[int, ...]
+    items_ids: tuple[tuple[int, ...], ...]
+    label_ids: tuple[int, ...]
+    apply_softmax: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.items_ids, str) or not isinstance(self.items_ids, Sequence):
+            raise ValueError(f"items_ids={self.items_ids!r} must be a list with one list of token ids per item")
+        set_ = object.__setattr__
+        set_(self, "query_ids", _token_ids("query_ids", self.query_ids))
+        set_(self, "items_ids", tuple(_token_ids(f"items_ids[{i}]", ids) for i, ids in enumerate(self.items_ids)))
+        set_(self, "label_ids", _token_ids("label_ids", self.label_ids))
+        if not self.items_ids:
+            raise ValueError("items_ids=[] is empty; send at least one item")
+        if len(set(self.label_ids)) != len(self.label_ids):
+            twice = next(label for label in self.label_ids if self.label_ids.count(label) > 1)
+            raise ValueError(f"label_ids holds {twice} more than once; send each label token once")
+        if not isinstance(self.apply_softmax, bool):
+            raise ValueError(f"apply_softmax={self.apply_softmax!r} must be True or False")
+
+    def check_vocabulary(self, vocab_size: int) -> None:
+        """Refuse ids that the model's vocabulary does not hold.
+
+        Raises:
+            ValueError: naming the first field and id that lie outside.
+        """
+        for name, ids in self._named_ids():
+            if max(ids) >= vocab_size:
+                worst = next(i for i in ids if i >= vocab_size)
+                raise ValueError(
+                    f"{name}: token id {worst} is out of vocabulary (vocab size: {vocab_size}); "
+                    "tokenize with the tokenizer of the model that scores"
+                )
+
+    def chunks(self, chunk_size: int) -> list[ScoreRequest]:
+        """The calls that a client makes when it sends `chunk_size` items at a time, in item order."""
+        if chunk_size < 1:
+            raise ValueError(f"chunk_size={chunk_size} must be at least 1")
+        starts = range(0, len(self.items_ids), chunk_size)
+        return [replace(self, items_ids=self.items_ids[start : start + chunk_size]) for start in starts]
+
+    def _named_ids(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        yield "query_ids", self.query_ids
+        yield "label_ids", self.label_ids
+        for i, ids in enumerate(self.items_ids):
+            yield f"items_ids[{i}]", ids
+
+
+def _token_ids(name: str, ids: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(ids, str | bytes):
+        raise ValueError(f"{name}={ids!r} is text where token ids belong; tokenize query, items and labels, or none")
+    try:
+        ids = tuple(ids)
+    except TypeError:
+        raise ValueError(f"{name}={ids!r} must be a list of token ids") from None
+    if not ids:
+        raise ValueError(f"{name}=[] is empty; send at least one token id")
+    for i in ids:
+        if not isinstance(i, Integral) or isinstance(i, bool):
+            raise ValueError(f"{name} holds {i!r}, which is not a whole number; token ids are integers")
+        if i < 0:
+            raise ValueError(f"{name} holds {i}, which is negative; token ids start at 0")
+    return tuple(map(int, ids))

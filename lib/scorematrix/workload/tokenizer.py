@@ -1,0 +1,123 @@
+"""Text to token ids and back, without special tokens: from a tokenizer.json or from a GGUF file's metadata."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+
+if TYPE_CHECKING:
+    from scorematrix.models.gguf_reader import GGUFFile
+
+_QWEN2 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_LLAMA3 = _QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+
+
+def _pre_tokenizer(name: str) -> pre_tokenizers.PreTokenizer:
+    """How text is cut before merging, by the name that GGUF gives it (`tokenizer.ggml.pre`)."""
+    whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    if name == "smollm":  # each digit alone, then GPT-2's own pattern
+        digits = pre_tokenizers.Digits(individual_digits=True)
+        return pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    patterns = {"llama-bpe": _LLAMA3, "llama3": _LLAMA3, "qwen2": _QWEN2}
+    if name not in patterns:
+        raise ValueError(
+            f"tokenizer.ggml.pre={name!r} is not supported; supported: smollm, {', '.join(patterns)}; "
+            "use the model's Hugging Face folder with its tokenizer.json"
+        )
+    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(patterns[name]), "isolated"), whole])
+
+
+class TextTokenizer:
+    """A byte-level BPE tokenizer that adds nothing of its own."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> TextTokenizer | None:
+        """From a folder's tokenizer.json; None where it has none."""
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            return None
+        try:
+            return cls(Tokenizer.from_file(str(path)))
+        except Exception as error:  # the tokenizers package raises bare Exception
+            raise ValueError(f"{path} is no sound tokenizer file ({error}); fetch the model again") from None
+
+    @classmethod
+    def from_gguf(cls, file: GGUFFile) -> TextTokenizer:
+        """From the tokens, merges and token types that a GGUF file carries.
+
+        Raises:
+            ValueError: for a kind of tokenizer that is not byte-level BPE.
+        """
+        kind = file.get("tokenizer.ggml.model")
+        if kind != "gpt2":
+            raise ValueError(
+                f"{file.path.name}: tokenizer.ggml.model={kind!r} is not supported; supported: gpt2; "
+                "use the model's Hugging Face folder with its tokenizer.json"
+            )
+        tokens = file.get("tokenizer.ggml.tokens")
+        merges = [tuple(merge.split(" ", 1)) for merge in file.get("tokenizer.ggml.merges")]
+        tokenizer = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=merges, fuse_unk=False))
+        tokenizer.pre_tokenizer = _pre_tokenizer(file.get("tokenizer.ggml.pre", "default"))
+        tokenizer.decoder = decoders.ByteLevel()
+        control, user_defined = 3, 4
+        types = file.get("tokenizer.ggml.token_type") or []
+        special = [AddedToken(t, special=True, normalized=False) for t, k in zip(tokens, types) if k == control]
+        tokenizer.add_special_tokens(special)
+        tokenizer.add_tokens([AddedToken(t, normalized=False) for t, k in zip(tokens, types) if k == user_defined])
+        return cls(tokenizer)
+
+    @classmethod
+    def from_json(cls, text: str) -> TextTokenizer:
+        """From the text of a tokenizer.json."""
+        return cls(Tokenizer.from_str(text))
+
+    def to_json(self) -> str:
+        """The whole definition as the text of a tokenizer.json."""
+        return self._tokenizer.to_str()
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, nothing added."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of token ids, special tokens shown."""
+        return self._tokenizer.decode(ids, skip_special_tokens=False)
+
+    def label_id(self, label: str) -> int:
+        """The one token that a label is.
+
+        Raises:
+            ValueError: where it is none or several, naming them.
+        """
+        ids = self.encode(label)
+        if len(ids) != 1:
+            pieces = [self.decode([i]) for i in ids]
+            raise ValueError(
+                f"label={label!r} is {len(ids)} tokens {pieces}; choose a label that is one token, "
+                "often one with a leading space"
+            )
+        return ids[0]
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens, added ones included."""
+        return self._tokenizer.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids of control and delimiter tokens, which text does not hold."""
+        return frozenset(i for i, token in self._tokenizer.get_added_tokens_decoder().items() if token.special)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the tokenizer's whole definition."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()

@@ -1,0 +1,99 @@
+"""Every in-process backend against transformers in float32, one sequence per item."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from scorematrix import ScoreRequest, load_backend
+from scorematrix.models import Model
+from scorematrix.scoring import BACKENDS
+from scorematrix.workload import text_workload
+from tests.parity.reference import hf_random, hf_smollm2, reference_scores
+
+CAP = 1e-4
+ENGINES = [(name, view) for name, entry in BACKENDS.items() for view in entry.views]
+
+
+def tiny_request(apply_softmax: bool = True) -> ScoreRequest:
+    """Ragged items: one token, many tokens, lengths that repeat and that do not."""
+    rng = np.random.default_rng(5)
+    items = [rng.integers(0, 256, size=n).tolist() for n in (1, 7, 3, 3, 19, 2, 11, 1, 5, 8, 13)]
+    return ScoreRequest(rng.integers(0, 256, size=37).tolist(), items, [17, 3, 201], apply_softmax)
+
+
+def chunked_scores(backend, request: ScoreRequest, chunk_size: int) -> np.ndarray:
+    return np.concatenate([backend.score(call) for call in request.chunks(chunk_size)])
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids="-".join)
+@pytest.mark.parametrize("apply_softmax", [True, False], ids=["softmax", "vocabulary"])
+def test_random_models_agree(tiny: Model, engine: tuple[str, str], apply_softmax: bool) -> None:
+    request = tiny_request(apply_softmax)
+    expected = reference_scores(hf_random(tiny), request)
+    backend = load_backend(engine[0], view=engine[1], model=tiny, device="cpu", dtype="float32")
+    for chunk_size in (1, 2, 3, 8, 11, 64):
+        assert np.abs(chunked_scores(backend, request, chunk_size) - expected).max() <= CAP, f"chunk {chunk_size}"
+    assert expected.std(axis=0).max() > 1e-3, "the reference's scores must differ between items"
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids="-".join)
+def test_long_positions_use_rope_scaling(engine: tuple[str, str], tiny_llama: Model) -> None:
+    """Beyond the original 64 positions llama3 scaling matters: without it the scores must be far off."""
+    rng = np.random.default_rng(6)
+    items = [rng.integers(0, 256, 5).tolist() for _ in range(4)]
+    request = ScoreRequest(rng.integers(0, 256, 200).tolist(), items, [1, 2])
+    expected = reference_scores(hf_random(tiny_llama), request)
+    backend = load_backend(engine[0], view=engine[1], model=tiny_llama, device="cpu", dtype="float32")
+    assert np.abs(backend.score(request) - expected).max() <= CAP
+    plain = dataclasses.replace(tiny_llama, config=dataclasses.replace(tiny_llama.config, rope_scaling=None))
+    unscaled = load_backend(engine[0], view=engine[1], model=plain, device="cpu", dtype="float32")
+    assert np.abs(unscaled.score(request) - expected).max() > 10 * CAP
+
+
+@pytest.fixture(scope="module")
+def tiny_llama() -> Model:
+    from scorematrix.models import load_model
+
+    return load_model("random:tiny-llama", seed=11)
+
+
+@pytest.fixture(scope="module")
+def hf_net(smollm2: Model):
+    return hf_smollm2()
+
+
+@pytest.fixture(scope="module")
+def shipped(smollm2: Model, hf_net) -> list[tuple[ScoreRequest, np.ndarray]]:
+    """The first items of every shipped query, with the reference from transformers' own reading of the file."""
+    workload = text_workload("yes_no", smollm2.tokenizer, items_per_query=4)
+    return [(request, reference_scores(hf_net, request)) for request in workload.score_requests()]
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids="-".join)
+def test_shipped_data_set_agrees(engine: tuple[str, str], smollm2: Model, shipped) -> None:
+    backend = load_backend(engine[0], view=engine[1], model=smollm2, device="cpu", dtype="float32")
+    for request, expected in shipped:
+        for chunk_size in (3, 4):
+            assert np.abs(chunked_scores(backend, request, chunk_size) - expected).max() <= CAP
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids="-".join)
+def test_vocabulary_probabilities_agree_on_the_real_model(engine: tuple[str, str], smollm2: Model, hf_net) -> None:
+    workload = text_workload("yes_no", smollm2.tokenizer, n_queries=1, items_per_query=4, apply_softmax=False)
+    (request,) = workload.score_requests()
+    expected = reference_scores(hf_net, request)
+    backend = load_backend(engine[0], view=engine[1], model=smollm2, device="cpu", dtype="float32")
+    scores = backend.score(request)
+    assert np.abs(scores - expected).max() <= CAP
+    assert (scores.sum(axis=1) < 1).all(), "labels' share of the vocabulary is below 1"
+
+
+@pytest.mark.parametrize("name", ["jax", "pytorch"])
+def test_bfloat16_keeps_its_caps(name: str, smollm2: Model, shipped) -> None:
+    backend = load_backend(name, model=smollm2, device="cpu", dtype="bfloat16")
+    away = np.concatenate([np.abs(backend.score(request) - expected).ravel() for request, expected in shipped])
+    assert away.mean() <= 0.01 and np.quantile(away, 0.99) <= 0.03 and away.max() <= 0.06
+    assert away.max() > 1e-5, "bfloat16 was asked for: exact float32 agreement would mean it was not used"
