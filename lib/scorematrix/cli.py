@@ -39,7 +39,7 @@ def run(
     outputs: Outputs = Path("outputs"),
 ) -> None:
     """Execute the plan by papermill; the same command again continues what is unfinished."""
-    from scorematrix.matrix import fill_run, load_params, run_folder
+    from scorematrix.matrix import fill_run, load_params, prepare_run, run_folder
     from scorematrix.report.progress import RunProgress
     from scorematrix.results import RunStore
     from scorematrix.scoring.registry import BACKENDS
@@ -49,6 +49,7 @@ def run(
     if unknown := [name for name in only or [] if name not in BACKENDS]:
         raise ValueError(f"--only={unknown[0]!r} is no backend; known: {', '.join(BACKENDS)}")
     store = RunStore(run_folder(outputs, run_id or checked.default_run_id))
+    prepare_run(checked, store)
     out.print(f"run {store.folder}")
     with RunProgress(out) as progress:
         fill_run(checked, store, only=only, retry_failed=retry_failed, on_progress=progress)

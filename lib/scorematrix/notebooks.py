@@ -28,6 +28,8 @@ def execute_notebook(name: str, output: Path, parameters: dict[str, Any], timeou
     import nbclient.exceptions
     import papermill
 
+    from scorematrix.kernels import PrivateKernelManager
+
     source = find_notebook(name)
     check_parameters(source, parameters)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -39,6 +41,7 @@ def execute_notebook(name: str, output: Path, parameters: dict[str, Any], timeou
                 str(draft),
                 parameters=parameters,
                 kernel_name=KERNEL,
+                kernel_manager_class=PrivateKernelManager,
                 progress_bar=False,
                 log_output=False,
                 autosave_cell_every=0,

@@ -13,6 +13,7 @@ from scorematrix.matrix.params import Params
 from scorematrix.matrix.plan import needed_targets, plan_rounds
 from scorematrix.matrix.workloads import build_workload
 from scorematrix.measure.environment import cpu_name
+from scorematrix.models import locate
 from scorematrix.notebooks import NotebookFailed, execute_notebook
 from scorematrix.readiness import check_readiness, probe_machine
 from scorematrix.results import Cell, Manifest, PlannedRound, Readiness, Round, RunStore
@@ -35,31 +36,37 @@ def prepare_run(params: Params, store: RunStore) -> None:
     """Fix params and workload before the first round, or check that the folder holds the same.
 
     Raises:
-        ValueError: for a workload the model cannot score, or a folder that belongs to other params.
+        ValueError: for a workload the model cannot score, or a folder that belongs to other params; nothing is written.
     """
     if store.exists():
         manifest = store.manifest()
         if manifest.params_sha256 != params.sha256:
             raise ValueError(
-                f"run_id={manifest.run_id!r} was started with params_sha256="
-                f"{manifest.params_sha256[:12]}..., these params have {params.sha256[:12]}...; "
-                "choose another --run-id"
+                f"run_id={manifest.run_id!r} was started with params_sha256={manifest.params_sha256[:12]}..., these "
+                f"params have {params.sha256[:12]}...; choose another --run-id"
             )
-        store.workload()
+        if (found := store.workload().sha256) != manifest.workload_sha256:
+            raise ValueError(
+                f"{store.folder}/workload.json: sha256={found[:12]}... differs from run.json's workload_sha256="
+                f"{manifest.workload_sha256[:12]}...; it belongs to another run, start a new one"
+            )
+        store.rounds()
         return
+    locate(params.model)
     workload = build_workload(params)
-    store.write_workload(workload)
-    store.write_manifest(
-        Manifest(
-            run_id=store.folder.name,
-            created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-            scorematrix=scorematrix.__version__,
-            params=params.model_dump(mode="json"),
-            params_sha256=params.sha256,
-            workload_sha256=workload.sha256,
-            plan=plan_rounds(params),
+    with store.lock():
+        store.write_workload(workload)
+        store.write_manifest(
+            Manifest(
+                run_id=store.folder.name,
+                created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+                scorematrix=scorematrix.__version__,
+                params=params.model_dump(mode="json"),
+                params_sha256=params.sha256,
+                workload_sha256=workload.sha256,
+                plan=plan_rounds(params),
+            )
         )
-    )
 
 
 def fill_run(
@@ -77,8 +84,8 @@ def fill_run(
     Raises:
         ValueError: for a run folder that is damaged, in use, or of other params.
     """
+    prepare_run(params, store)
     with store.lock():
-        prepare_run(params, store)
         readiness = check_readiness(needed_targets(params), probe_machine(), cpu_name(), only)
         recorded = {round_.name: round_ for round_ in store.rounds()}
         store.write_readiness(keep_reached(readiness, recorded.values()))

@@ -12,7 +12,7 @@ from scorematrix.models.weights import LayerWeights
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
-def einsum(spec: str, a: Array, b: Array, dtype: jnp.dtype) -> Float[Array, ...]:
+def einsum(spec: str, a: Array, b: Array, dtype: jnp.dtype) -> Float[Array, "..."]:
     """A product of operands in the weights' format, its sums and its result in float32.
 
     Float32 products are true ones: JAX's default is TF32 on recent GPUs and bf16 passes on TPUs. For bfloat16 the

@@ -11,7 +11,7 @@ from scorematrix.models.config import DecoderConfig
 from scorematrix.models.weights import LayerWeights
 
 
-def einsum(spec: str, a: Tensor, b: Tensor, dtype: torch.dtype) -> Float[Tensor, ...]:
+def einsum(spec: str, a: Tensor, b: Tensor, dtype: torch.dtype) -> Float[Tensor, "..."]:
     """A product of operands in the weights' format, its sums and its result in float32.
 
     Float32 products are true ones: TF32 is off unless asked for. A bfloat16 product leaves PyTorch rounded to bfloat16.

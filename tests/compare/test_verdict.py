@@ -1,0 +1,86 @@
+"""Which evidence leads to which verdict."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scorematrix.compare import compare_run
+from tests.factory import equal_seconds, make_params, make_run
+
+ONE = {"comparisons": [{"jax": "cpu", "pytorch": "cpu"}]}
+
+
+def slower(backend: str, factor: float):
+    return lambda b, i, c: equal_seconds(b, i, c) * (factor if b == backend else 1.0)
+
+
+def noisy(backend: str, factor: float):
+    def seconds(b: str, i: int, c: int) -> float:
+        return equal_seconds(b, i, c) * (factor if b == backend else 1.0) * np.exp(0.2 * (-1) ** i * (b == backend))
+
+    return seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict", "words"),
+    [
+        (slower("jax", 1.10), "pytorch", "PyTorch is 1.10 times as fast as JAX"),
+        (slower("pytorch", 1.10), "jax", "JAX is 1.10 times as fast as PyTorch"),
+        (slower("jax", 1.0), "tie", "a tie"),
+        (slower("jax", 1.01), "tie", "a tie"),
+        (slower("jax", 1.03), "not_enough_evidence", "crosses the 3% margin"),
+        (noisy("jax", 1.10), "not_enough_evidence", "more rounds would decide"),
+    ],
+)
+def test_verdict(seconds, verdict: str, words: str) -> None:
+    (contrast,) = compare_run(*make_run(make_params(**ONE), seconds=seconds)).contrasts
+    assert contrast.verdict == verdict
+    assert words in contrast.sentence
+
+
+def test_four_rounds_do_not_decide() -> None:
+    run = make_run(make_params(**ONE), seconds=slower("jax", 2.0), keep=lambda p: p.index < 5)
+    comparison = compare_run(*run)
+    (contrast,) = comparison.contrasts
+    assert contrast.verdict == "not_enough_evidence"
+    assert contrast.more_rounds == 1
+    assert comparison.partial
+
+
+def test_missing_side_defers_with_reason_and_next_step() -> None:
+    comparison = compare_run(*make_run(seconds=slower("jax", 2.0)))
+    cpu, system = comparison.contrasts
+    assert (cpu.verdict, cpu.kind) == ("pytorch", "framework")
+    assert (system.verdict, system.kind) == ("deferred", "system")
+    assert "nvidia-smi is not on PATH" in system.reason and "g4-standard-48" in system.next_step
+    assert "PyTorch is" not in system.sentence and "no winner is named" in system.sentence
+    assert [n.target for n in comparison.notices] == ["tpu-v6e-1", "gpu-g4"]
+
+
+def test_chunk_is_chosen_on_tuning_and_estimated_on_confirmation() -> None:
+    """Chunk 4 shines in the tuning round only; its confirmation times must be the ones that count."""
+
+    def seconds(b: str, i: int, c: int) -> float:
+        return 0.1 if (b, i, c) == ("jax", 0, 4) else equal_seconds(b, i, c) * (1.5 if (b, c) == ("jax", 4) else 1.0)
+
+    (contrast,) = compare_run(*make_run(make_params(**ONE), seconds=seconds)).contrasts
+    assert contrast.jax_chunk == 4 and contrast.pytorch_chunk == 8
+    assert contrast.verdict == "pytorch" and contrast.effect.ratio > 1.5
+
+
+def test_equal_chunks_go_to_the_smaller() -> None:
+    (contrast,) = compare_run(*make_run(make_params(**ONE), seconds=lambda b, i, c: 2.0 + i / 100)).contrasts
+    assert contrast.jax_chunk == contrast.pytorch_chunk == 4
+
+
+def test_matched_rows_are_never_averaged_when_incomplete() -> None:
+    comparison = compare_run(*make_run())
+    assert comparison.contrasts[0].matched_ratio == pytest.approx(1.0, abs=0.02)
+    assert comparison.contrasts[1].matched_ratio is None
+
+
+def test_empty_run_names_nobody() -> None:
+    comparison = compare_run(*make_run(keep=lambda p: False))
+    assert [c.verdict for c in comparison.contrasts] == ["not_enough_evidence", "deferred"]
+    assert comparison.partial

@@ -1,0 +1,133 @@
+"""Runs made up from tables: real documents with invented times, for everything after the measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from scorematrix.matrix import Params, load_params, needed_targets, plan_rounds
+from scorematrix.readiness import Machine, check_readiness
+from scorematrix.readiness.devices import FrameworkDevices
+from scorematrix.results import (
+    BackendRecord,
+    Cell,
+    Environment,
+    Manifest,
+    PlannedRound,
+    Readiness,
+    Round,
+    RunStore,
+    Setup,
+)
+from scorematrix.workload import Workload, WorkloadRequest
+
+HERE = Path(__file__).parent
+CPU_ONLY = Machine(
+    nvidia=(),
+    nvidia_evidence="nvidia-smi is not on PATH",
+    has_tpu=False,
+    tpu_evidence="no /dev/accel* device node",
+    frameworks={"jax": FrameworkDevices((("cpu", "cpu"),)), "pytorch": FrameworkDevices(())},
+)
+ENVIRONMENT = Environment(
+    machine_sha256="m" * 64, cpu="Test CPU", n_cores=2, affinity=[0, 1], memory_bytes=1, load_average=0.1,
+    platform="Linux", python="3.11", packages={}, variables={}, git_commit="c" * 40, git_dirty=False,
+)  # fmt: skip
+
+Seconds = Callable[[str, int, int], float]
+"""(backend, round index, chunk size) -> seconds a pass."""
+
+
+def make_params(**changes: object) -> Params:
+    return load_params(HERE / "fixtures" / "tiny.yaml", {"rounds": 5, **changes})
+
+
+def make_workload() -> Workload:
+    requests = [
+        WorkloadRequest(
+            id=f"q{q}", query_ids=[1, 2, 3], items_ids=[[10 + i, q] for i in range(8)], label_ids=[100, 200],
+            item_texts=[f"item <{i}>" for i in range(8)], gold=[i % 2 for i in range(8)], label_texts=[" yes", " no"],
+        )
+        for q in range(2)
+    ]  # fmt: skip
+    return Workload(name="made up", origin="tests", apply_softmax=True, tokenizer_sha256=None, requests=requests)
+
+
+def make_scores(noise: float = 0.0, seed: int = 1) -> list[list[list[float]]]:
+    first = np.random.default_rng(1).uniform(0.05, 0.95, (2, 8))
+    first = first + np.random.default_rng(seed).uniform(-noise, noise, first.shape)
+    return [[[float(p), float(1 - p)] for p in row] for row in first]
+
+
+def equal_seconds(backend: str, index: int, chunk_size: int) -> float:
+    """Both sides alike, 0.1 % scatter, larger chunks faster."""
+    scatter = np.random.default_rng([index, chunk_size, len(backend)]).normal(0, 0.001)
+    return (2.0 + 4.0 / chunk_size) * float(np.exp(scatter))
+
+
+def make_cell(seconds: float, chunk_size: int, **changes: object) -> Cell:
+    calls = 8 // chunk_size or 1
+    ns = [[[int(seconds * 1e9 / 2 / calls)] * calls for _ in range(2)] for _ in range(2)]
+    return Cell(**({"chunk_size": chunk_size, "status": "ok", "call_ns": ns, "warmup_ns": ns, "scores": make_scores(),
+                    "pass_deviation": 0.0} | changes))  # fmt: skip
+
+
+def make_round(
+    planned: PlannedRound, params: Params, workload: Workload, cells: list[Cell], **changes: object
+) -> Round:
+    framework = "jax" if planned.backend == "jax" else "pytorch"
+    return Round(**({
+        **planned.model_dump(), "run_id": "made-up", "started_utc": "2026-01-01T00:00:00+00:00",
+        "finished_utc": "2026-01-01T00:00:10+00:00", "params_sha256": params.sha256,
+        "workload_sha256": workload.sha256, "weights_sha256": "w" * 64, "cells": cells, "environment": ENVIRONMENT,
+        "record": BackendRecord(framework=framework, device="cpu", dtype="float32", precision="float32"),
+        "setup": Setup(load_model_seconds=1, load_backend_seconds=1, prepare_seconds=1),
+    } | changes))  # fmt: skip
+
+
+def make_run(
+    params: Params | None = None,
+    *,
+    seconds: Seconds = equal_seconds,
+    machine: Machine = CPU_ONLY,
+    keep: Callable[[PlannedRound], bool] = lambda _: True,
+    edit: Callable[[Round], Round] = lambda r: r,
+) -> tuple[Manifest, Workload, Readiness, list[Round]]:
+    """Manifest, workload, readiness and the rounds that are ready on the machine and kept."""
+    params = params or make_params()
+    workload = make_workload()
+    plan = plan_rounds(params)
+    readiness = check_readiness(needed_targets(params), machine, "Test CPU")
+    rounds = []
+    for planned in plan:
+        state = readiness.state(planned.target, planned.backend)
+        if state is None or state.state != "ready" or not keep(planned):
+            continue
+        sizes = [8] if planned.role == "reference" else params.chunk_sizes
+        cells = [make_cell(seconds(planned.backend, planned.index, size), size) for size in sizes]
+        rounds.append(edit(make_round(planned, params, workload, cells)))
+    manifest = Manifest(
+        run_id="made-up", created_utc="2026-01-01T00:00:00+00:00", scorematrix="0",
+        params=params.model_dump(mode="json"),
+        params_sha256=params.sha256, workload_sha256=workload.sha256, plan=plan,
+    )  # fmt: skip
+    return manifest, workload, readiness, rounds
+
+
+def write_run(folder: Path, **options: object) -> RunStore:
+    """A made-up run on disk."""
+    store = RunStore(folder)
+    manifest, workload, readiness, rounds = make_run(**options)
+    store.write_workload(workload)
+    store.write_manifest(manifest)
+    store.write_readiness(readiness)
+    for round_ in rounds:
+        store.write_round(round_)
+    return store
+
+
+def changed(round_: Round, **changes: object) -> Round:
+    """A round with other values, sealed anew."""
+    return Round(**(round_.model_dump(exclude={"sha256"}) | changes))

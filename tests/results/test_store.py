@@ -1,0 +1,136 @@
+"""What is on disk is whole, sealed, and refused when it is not."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from scorematrix.results import Round, RunInUse, RunStore, open_run, read_document
+from scorematrix.results.frames import cell_figures, item_scores, request_samples
+from scorematrix.results.store import write_text
+from scorematrix.workload import Workload
+from tests.factory import changed, write_run
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RunStore:
+    return write_run(tmp_path / "run")
+
+
+def test_what_is_written_is_read(store: RunStore) -> None:
+    rounds = store.rounds()
+    assert len(rounds) == 13
+    assert rounds[0].role == "reference"
+    assert store.workload().sha256 == store.manifest().workload_sha256
+
+
+def test_nan_survives(store: RunStore) -> None:
+    round_ = store.rounds()[1]
+    cell = round_.cells[0].model_dump() | {"scores": [[[math.nan, math.inf]]], "pass_deviation": math.nan}
+    store.write_round(changed(round_, cells=[cell]))
+    text = store.round_path(round_.name).read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not plain JSON"))
+    back = store.round(round_.name).cells[0]
+    assert math.isnan(back.scores[0][0][0]) and math.isinf(back.scores[0][0][1]) and math.isnan(back.pass_deviation)
+
+
+def damaged_files(path: Path) -> dict[str, tuple[str, str]]:
+    text = path.read_text()
+    content = json.loads(text)
+    return {
+        "truncated": (text[: len(text) // 2], "no whole JSON file"),
+        "empty": ("", "no whole JSON file"),
+        "edited": (text.replace('"backend":"jax"', '"backend":"pytorch"'), "was edited or damaged"),
+        "faster": (json.dumps(content | {"cells": [c | {"call_ns": [[[1]]]} for c in content["cells"]]}), "edited"),
+        "newer": (json.dumps(content | {"schema_version": 99}), "schema_version=99 is newer"),
+        "unknown key": (json.dumps(content | {"extra": 1}), "extra"),
+        "wrong type": (json.dumps(content | {"cells": 3}), "cells"),
+    }
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "edited", "faster", "newer", "unknown key", "wrong type"])
+def test_damaged_round_is_refused(store: RunStore, damage: str) -> None:
+    path = store.round_path("jax.portable.cpu.r01")
+    text, words = damaged_files(path)[damage]
+    path.write_text(text)
+    with pytest.raises(ValueError, match=words) as error:
+        store.rounds()
+    assert path.name in str(error.value)
+
+
+def test_edited_workload_is_refused(store: RunStore) -> None:
+    path = store.folder / "workload.json"
+    path.write_text(path.read_text().replace("[10,0]", "[11,0]"))
+    with pytest.raises(ValueError, match="does not match the content"):
+        store.workload()
+
+
+def test_round_of_another_run_is_refused(store: RunStore) -> None:
+    store.write_round(changed(store.round("jax.portable.cpu.r01"), workload_sha256="f" * 64))
+    with pytest.raises(ValueError, match=r"workload_sha256=ffffffffffff\.\.\. differs from the run's"):
+        store.rounds()
+
+
+def test_every_schema_version_keeps_loading() -> None:
+    """One fixture per past version of the round file; version 1 is the first."""
+    assert read_document(FIXTURES / "round_v1.json", Round).backend == "jax"
+    assert read_document(FIXTURES / "workload_v1.json", Workload).n_items == 16
+
+
+def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_text(path, "whole")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "broken \ud800")
+    assert path.read_text() == "whole"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def _hold(folder: str, ready, done) -> None:
+    with RunStore(folder).lock():
+        ready.set()
+        done.wait(30)
+
+
+def test_only_one_process_fills_a_run(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(str(tmp_path / "run"), ready, done))
+    holder.start()
+    try:
+        assert ready.wait(30)
+        with pytest.raises(RunInUse, match="another process"), RunStore(tmp_path / "run").lock():
+            pass
+        holder.kill()
+        holder.join()
+        with RunStore(tmp_path / "run").lock():
+            pass  # the lock of a killed process is free
+    finally:
+        done.set()
+        holder.kill()
+        holder.join()
+
+
+def test_unknown_run_names_the_known_ones(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs" / "known-1")
+    with pytest.raises(ValueError, match=r"'nope'.*known-1"):
+        open_run("nope", tmp_path)
+    assert open_run("known-1", tmp_path).folder == tmp_path / "runs" / "known-1"
+
+
+def test_frames(store: RunStore) -> None:
+    rounds = store.rounds()
+    samples = request_samples(rounds)
+    assert len(samples) == (1 + 12 * 2) * 2 * 2  # cells x passes x requests, the made-up reference included
+    one = samples[(samples["backend"] == "jax") & (samples["round"] == 1) & (samples["chunk_size"] == 4)]
+    assert one["n_calls"].tolist() == [2] * 4
+    figures = cell_figures(store.round("jax.portable.cpu.r01")).set_index("chunk_size")
+    assert figures.loc[4, "items_per_second"] == pytest.approx(16 * 2 / one["seconds"].sum())
+    scores = item_scores(rounds, store.workload())
+    assert set(scores["label"]) == {" yes", " no"} and set(scores["gold"]) == {" yes", " no"}
