@@ -12,6 +12,8 @@ class Watchdog:
     """Calls `on_timeout` from a thread of its own when a limited block outlasts its limit.
 
     `on_timeout` is expected to record what happened and end the process: the stuck call never returns.
+    A call that holds Python's global lock keeps this thread out too (frameworks release it); for such a one the
+    round's own limit, kept by the process that orchestrates, is the last resort.
     """
 
     def __init__(self, limit_seconds: float, on_timeout: Callable[[], None]) -> None:

@@ -106,7 +106,14 @@ class RunStore:
                     f"run folder {self.folder} is being filled by another process; "
                     "wait for it to end, or choose another --run-id"
                 ) from None
+            self._sweep()
             yield
+
+    def _sweep(self) -> None:
+        """Remove the temporary files of killed processes; whoever holds the lock is the only one to write."""
+        for path in self.folder.rglob(".*"):
+            if path.is_file() and path.name != ".lock":
+                path.unlink(missing_ok=True)
 
 
 class RunInUse(ValueError):

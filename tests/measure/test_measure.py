@@ -1,0 +1,78 @@
+"""The clock, the time limit, and a record that gives nobody away."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scorematrix import ScoreRequest
+from scorematrix.measure import Watchdog, describe_environment, time_pass
+
+REQUESTS = [[ScoreRequest([1], [[2], [3]], [4, 5])] * 3, [ScoreRequest([1], [[2]], [4, 5])]]
+
+
+class FakeBackend:
+    """Takes a known time and answers with a known array."""
+
+    def __init__(self, seconds: float = 0.0, answer=None) -> None:
+        self.seconds, self.answer = seconds, answer
+
+    def score(self, request: ScoreRequest):
+        time.sleep(self.seconds)
+        return np.full((len(request.items_ids), 2), 0.5, np.float32) if self.answer is None else self.answer
+
+
+def never() -> None:
+    raise AssertionError("no call was slow")
+
+
+def test_times_every_call() -> None:
+    watchdog = Watchdog(60, never)
+    sample = time_pass(FakeBackend(0.01), REQUESTS, watchdog)
+    watchdog.close()
+    assert [len(times) for times in sample.call_ns] == [3, 1]
+    assert all(10_000_000 <= ns < 1_000_000_000 for times in sample.call_ns for ns in times)
+    assert [scores.shape for scores in sample.scores] == [(6, 2), (1, 2)]
+
+
+@pytest.mark.parametrize(
+    "answer", [np.zeros((1, 2), np.float32), np.zeros((2, 2), np.float64), [[0.5, 0.5]] * 2],
+    ids=["shape", "dtype", "type"],
+)  # fmt: skip
+def test_answers_are_checked(answer) -> None:
+    watchdog = Watchdog(60, never)
+    with pytest.raises(ValueError, match=r"float32 array \(2, 2\)"):
+        time_pass(FakeBackend(answer=answer), REQUESTS, watchdog)
+    watchdog.close()
+
+
+def test_watchdog_ends_what_python_cannot_interrupt() -> None:
+    """A process stuck inside C code is ended at about its limit."""
+    code = (
+        "import os\nfrom scorematrix.measure import Watchdog\n"
+        "w = Watchdog(0.5, lambda: os._exit(75))\n"
+        "import ctypes\nwith w.limit():\n    ctypes.CDLL(None).sleep(1000)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], timeout=60)
+    assert done.returncode == 75
+
+
+def test_environment_holds_no_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret_value")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_x=1")
+    found = describe_environment().model_dump_json()
+    assert "--xla_cpu_x=1" in found and "hf_secret_value" not in found
+    for private in (os.uname().nodename, str(Path.home()), os.environ.get("USER") or "no such user"):
+        assert f'"{private}"' not in found
+
+
+def test_set_up_process_refuses_more_threads_than_cores() -> None:
+    code = "from pathlib import Path; from scorematrix.measure import *; set_up_process('cpu', 999, Path('x'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "threads=999 is more than the" in done.stderr

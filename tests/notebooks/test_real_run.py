@@ -1,0 +1,111 @@
+"""The committed notebooks, executed by papermill on the real model with a small plan."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from scorematrix.compare import Comparison
+from scorematrix.notebooks import NotebookFailed, check_parameters, execute_notebook, find_notebook
+from scorematrix.results import RunStore, read_document
+from tests.conftest import run_cli
+from tests.factory import write_run
+
+pytestmark = pytest.mark.slow
+
+
+def shown(notebook: Path) -> str:
+    """All that an executed notebook displays; nothing may have been written to stderr."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert not [o for o in outputs if o.output_type == "error"]
+    assert [o.text for o in outputs if o.get("name") == "stderr"] == []
+    return " ".join(str(o.get("data", {}).get("text/html", o.get("text", ""))) for o in outputs)
+
+
+def test_rounds_are_recorded_as_planned(real_run: Path) -> None:
+    store = RunStore(real_run)
+    ready = [p for p in store.manifest().plan if p.target == "cpu"]
+    rounds = store.rounds()
+    assert [r.name for r in rounds] == [p.name for p in ready] and len(rounds) == 10
+    for round_ in rounds:
+        assert all(cell.status == "ok" and cell.compiles_in_window == 0 for cell in round_.cells)
+        assert round_.environment.git_commit is None or len(round_.environment.git_commit) == 40
+    programs = [len(r.setup.compiles) for r in rounds if r.backend == "jax"]
+    assert min(programs) >= 1 and all(c.from_cache for c in rounds[-1].setup.compiles)
+
+
+def test_real_scores_pass_every_gate(real_run: Path) -> None:
+    comparison = read_document(real_run / "comparison.json", Comparison)
+    framework, system = comparison.contrasts
+    assert {gate.status for gate in framework.gates} == {"passed"}
+    assert framework.verdict == "not_enough_evidence" and "2 of at least 5" in framework.reason
+    assert system.verdict == "deferred" and comparison.partial
+    baseline = next(side for side in comparison.sides if side.backend == "transformers")
+    assert baseline.state == "measured" and baseline.max_difference <= 1e-4
+
+
+def test_report_and_last_lines_carry_the_skip(real_run: Path) -> None:
+    page = (real_run / "report.html").read_text()
+    assert "<title>PARTIAL" in page and "GPU G4, RTX PRO 6000" in page and page.count("<svg") >= 4
+    last = (real_run.parents[2] / "stdout.txt").read_text().strip().splitlines()[-2:]
+    assert all(line.startswith("SKIPPED") for line in last)
+
+
+def test_round_notebook_shows_its_figures(real_run: Path) -> None:
+    content = shown(next((real_run / "notebooks").glob("02_*jax*.r01.ipynb")))
+    assert "items/s" in content and "programs" in content
+
+
+def test_same_command_again_measures_nothing(real_run: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (real_run / "rounds").iterdir()}
+    params = Path(__file__).parents[1] / "fixtures" / "real.yaml"
+    done = run_cli("run", str(params), "--run-id", "real", cwd=real_run.parents[2])
+    assert done.returncode == 0, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in (real_run / "rounds").iterdir()} == before
+
+
+def test_preflight_notebook(tmp_path: Path) -> None:
+    execute_notebook("01_preflight", tmp_path / "o.ipynb", {"params_file": "../params/quick.yaml"}, 120)
+    content = shown(tmp_path / "o.ipynb")
+    assert "SKIPPED" in content and "g4-standard-48" in content and "runs here" in content
+
+
+def test_explore_notebook(real_run: Path, tmp_path: Path) -> None:
+    execute_notebook("04_explore", tmp_path / "o.ipynb", {"run": str(real_run)}, 120)
+    content = shown(tmp_path / "o.ipynb")
+    assert "jax P(&#x27; yes&#x27;)" in content or "jax P(' yes')" in content
+    assert "pytorch P(" in content and "portable" in content
+
+
+def test_unknown_parameters_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no parameter 'run_dri'"):
+        execute_notebook("03_report", tmp_path / "o.ipynb", {"run_dri": "x"})
+    assert list(tmp_path.iterdir()) == []
+    plain = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x = 1")])
+    nbformat.write(plain, tmp_path / "plain.ipynb")
+    with pytest.raises(ValueError, match="no cell tagged"):
+        check_parameters(tmp_path / "plain.ipynb", {"x": 2})
+    with pytest.raises(ValueError, match="'05_none' is not in"):
+        find_notebook("05_none")
+
+
+def test_failing_notebook_is_kept_and_named(tmp_path: Path) -> None:
+    with pytest.raises(NotebookFailed, match="ValueError.*is neither a run folder"):
+        execute_notebook("03_report", tmp_path / "o.ipynb", {"run_dir": str(tmp_path / "none")}, 120)
+    assert "papermill-error-cell-tag" in json.dumps(nbformat.read(tmp_path / "o.ipynb", as_version=4))
+    assert [p.name for p in tmp_path.iterdir()] == ["o.ipynb"]
+
+
+def test_plain_papermill_runs_the_report(tmp_path: Path) -> None:
+    """As a user would by hand, without our command line."""
+    store = write_run(tmp_path / "run")
+    parameters = {"run_dir": str(store.folder)}
+    papermill.execute_notebook(str(find_notebook("03_report")), str(tmp_path / "o.ipynb"), parameters,
+                               kernel_name="python3", progress_bar=False)  # fmt: skip
+    assert re.search("SKIPPED.*GPU G4", shown(tmp_path / "o.ipynb"))

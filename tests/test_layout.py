@@ -1,0 +1,169 @@
+"""The rules of the house: who may import whom, what is at the top, that lists agree."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "lib" / "scorematrix"
+
+# room: the rooms it may import. Arrows point one way.
+ALLOWED = {
+    "sealed": set(),
+    "kernels": set(),
+    "workload": {"sealed", "models"},  # models: for the type of an open GGUF file only
+    "models": {"workload"},
+    "scoring": {"models", "workload"},
+    "results": {"sealed", "workload"},
+    "readiness": {"results", "scoring"},
+    "measure": {"results", "scoring", "workload"},
+    "notebooks": {"kernels"},
+    "matrix": {"measure", "models", "notebooks", "readiness", "results", "scoring", "sealed", "workload"},
+    "compare": {"results", "workload"},
+    "report": {"compare", "notebooks", "results", "workload"},
+    "explore": {"models", "results", "scoring", "workload"},
+    "cli": {"compare", "matrix", "models", "report", "results", "scoring", "workload"},
+    "__main__": {"cli"},
+    "__init__": {"scoring", "workload"},
+}
+FRAMEWORKS = {"jax": {"jax", "jaxlib"}, "pytorch": {"torch"}, "transformers": {"torch", "transformers"}}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def room(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def test_imports_point_one_way() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        rooms = {name.split(".")[1] for name in imports(path) if name.startswith("scorematrix.")}
+        surplus = rooms - ALLOWED[room(path)] - {room(path)}
+        assert not surplus, f"{path.relative_to(ROOT)} imports {surplus}"
+
+
+def test_only_the_engines_import_frameworks() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).parts
+        allowed = FRAMEWORKS[parts[1]] if parts[0] == "scoring" and parts[1] in FRAMEWORKS else set()
+        used = {name.split(".")[0] for name in imports(path)} & {"jax", "jaxlib", "torch", "transformers"}
+        assert used <= allowed, f"{path.relative_to(ROOT)} imports {used - allowed}"
+
+
+def test_engines_do_not_know_each_other() -> None:
+    for one, other in (("jax", "pytorch"), ("pytorch", "jax")):
+        for path in (PACKAGE / "scoring" / one).glob("*.py"):
+            assert not any(name.startswith(f"scorematrix.scoring.{other}") for name in imports(path))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import scorematrix",
+        "import scorematrix.compare, scorematrix.report, scorematrix.results",
+        "import scorematrix.matrix, scorematrix.readiness, scorematrix.measure, scorematrix.notebooks",
+        "import scorematrix.models, scorematrix.workload, scorematrix.scoring.registry",
+        "import sys; sys.argv = ['scorematrix', '--help']\nimport scorematrix.cli\n"
+        "try: scorematrix.cli.main()\nexcept SystemExit: pass",
+        "from tests.factory import make_run; from scorematrix.compare import compare_run; compare_run(*make_run())",
+    ],
+)
+def test_no_framework_is_loaded(code: str) -> None:
+    check = "\nimport sys; loaded = {'jax', 'torch', 'transformers'} & sys.modules.keys(); assert not loaded, loaded"
+    done = subprocess.run([sys.executable, "-c", code + check], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_top_level_is_as_designed() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    if not tracked:
+        pytest.skip("no git checkout to list")
+    assert {name.split("/")[0] for name in tracked} == {
+        ".ci", ".gitignore", "LICENSE", "Makefile", "README.md", "environment.yml", "lib", "notebooks", "outputs",
+        "params", "pyproject.toml", "tests",
+    }  # fmt: skip
+
+
+def test_files_stay_small() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 300, path
+        assert path.stem not in ("utils", "common", "helpers", "misc")
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "lib" / "constraints.txt").read_text().splitlines()
+    return dict(normal(line).split("==") for line in lines if "==" in line)
+
+
+def normal(name: str) -> str:
+    return name.strip().lower().replace("_", "-")
+
+
+def declared() -> dict[str, str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    entries = [*project["dependencies"], *extras["cpu"], *extras["dev"]]
+    return {normal(re.match(r"[\w-]+", entry).group()): entry for entry in entries}
+
+
+def test_pins_lie_in_the_ranges() -> None:
+    from packaging.requirements import Requirement
+
+    for name, entry in declared().items():
+        assert Requirement(entry).specifier.contains(pins()[name]), f"{entry} against pin {pins()[name]}"
+
+
+def test_environment_yml_agrees_and_says_what_for() -> None:
+    text = (ROOT / "environment.yml").read_text()
+    pip = next(part["pip"] for part in yaml.safe_load(text)["dependencies"] if isinstance(part, dict))
+    listed = dict(normal(line).split("==") for line in pip if "==" in line)
+    assert listed == {name: pins()[name] for name in declared()}
+    for line in text.splitlines():
+        assert "==" not in line or "  # " in line, f"{line} lacks a word on its use"
+
+
+def test_installed_versions_are_the_pins() -> None:
+    from importlib.metadata import version
+
+    different = {name: version(name) for name in declared() if version(name).split("+")[0] != pins()[name]}
+    if different:
+        pytest.skip(f"this environment was not made by make setup: {different}")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_notebooks_are_thin_and_clean(path: Path) -> None:
+    cells = json.loads(path.read_text())["cells"]
+    assert len(cells) <= 15
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    assert len(tagged) == 1
+    for cell in cells:
+        source = "".join(cell["source"])
+        assert len(source.splitlines()) <= 15
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+            kinds = {type(node) for node in ast.walk(ast.parse(source))}
+            assert not kinds & {ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef}
+
+
+def test_readme_commands_are_make_targets() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    used = set(re.findall(r"`?make ([a-z]+)", (ROOT / "README.md").read_text()))
+    assert used and used <= targets
