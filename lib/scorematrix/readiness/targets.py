@@ -35,7 +35,7 @@ _TARGETS = (
         "TPU v6e, 1 chip",
         ("v6e", "v6 lite", "TPU v6"),
         "create a TPU VM (ct6e-standard-1t, v2-alpha-tpuv6e), clone the repository there, `make setup EXTRAS=tpu`, "
-        "run the same params, then `scorematrix report` with both run folders",
+        "run the same params there",
     ),
     Target(
         "tpu-v5e-1",
@@ -43,7 +43,7 @@ _TARGETS = (
         "TPU v5e, 1 chip",
         ("v5e", "v5 lite", "TPU v5 lite"),
         "create a TPU VM (ct5lp-hightpu-1t, v2-alpha-tpuv5-lite), clone the repository there, "
-        "`make setup EXTRAS=tpu`, run the same params",
+        "`make setup EXTRAS=tpu`, run the same params there",
     ),
     Target(
         "gpu-g4",
@@ -51,12 +51,12 @@ _TARGETS = (
         "GPU G4, RTX PRO 6000",
         ("RTX PRO 6000",),
         "create a G4 VM (g4-standard-48), clone the repository there, `make setup EXTRAS=cuda`, run the same "
-        "params, then `scorematrix report` with both run folders",
+        "params there",
     ),
-    Target("gpu-l4", "gpu", "GPU L4", ("NVIDIA L4",), _GPU_VM + "run the same params"),
-    Target("gpu-h100", "gpu", "GPU H100", ("H100",), _GPU_VM + "run the same params"),
-    Target("gpu-h200", "gpu", "GPU H200", ("H200",), _GPU_VM + "run the same params"),
-    Target("gpu-b200", "gpu", "GPU B200", ("B200",), _GPU_VM + "run the same params"),
+    Target("gpu-l4", "gpu", "GPU L4", ("NVIDIA L4",), _GPU_VM + "run the same params there"),
+    Target("gpu-h100", "gpu", "GPU H100", ("H100",), _GPU_VM + "run the same params there"),
+    Target("gpu-h200", "gpu", "GPU H200", ("H200",), _GPU_VM + "run the same params there"),
+    Target("gpu-b200", "gpu", "GPU B200", ("B200",), _GPU_VM + "run the same params there"),
 )
 TARGETS: dict[str, Target] = {target.name: target for target in _TARGETS}
 

@@ -26,7 +26,7 @@ def banner(comparison: Comparison) -> Fragment:
     head = f"Partial report. {_missing(comparison)}" if comparison.partial else "Complete report."
     notices = "".join(
         f'<li><b class="mark skipped">SKIPPED</b> <b>{text(n.label)}</b>, {text(n.backend)} '
-        f"({text(', '.join(n.views))}): {text(_reason(n.reason))}. <span>{text(n.evidence)}.</span>"
+        f"({text(', '.join(n.views))}): {text(_reason(n.reason))}: <span>{text(n.evidence)}.</span>"
         f'<br><span class="next">Next step: {text(n.next_step)}.</span></li>'
         for n in comparison.notices
     )
@@ -44,10 +44,9 @@ def verdicts(comparison: Comparison) -> Fragment:
     rows = ""
     for contrast in comparison.contrasts:
         word = STATE_WORDS[contrast.verdict]
-        step = f' <span class="next">Next step: {text(contrast.next_step)}.</span>' if contrast.next_step else ""
         rows += (
             f'<li class="verdict {text(contrast.verdict)}"><span class="mark {word.lower()}">{text(word)}</span> '
-            f"<span>{text(contrast.sentence)}</span>{step if contrast.verdict == 'deferred' else ''}</li>"
+            f"<span>{text(contrast.sentence)}</span></li>"
         )
     return heading("Verdict", "verdict") + Fragment(f'<ul class="verdicts">{rows}</ul>')
 

@@ -95,5 +95,5 @@ def _marked(value: str) -> str:
     for mark in _MARKS:
         if value.startswith(mark):
             kind = mark.lower().replace(" ", "-")
-            return f'<span class="mark {kind}">{mark}</span>{text(value[len(mark) :])}'
+            return f'<span class="mark {kind}">{mark}</span> {text(value[len(mark) :].lstrip(": "))}'
     return text(value)

@@ -198,7 +198,9 @@ def _canvas() -> tuple[Figure, Axes]:
     # Figure without pyplot: nothing to close, and a notebook shows it once, as the fragment.
     with matplotlib.rc_context(_STYLE):
         drawing = Figure(figsize=(7.2, 3.9))
-        return drawing, drawing.subplots()
+        axes = drawing.subplots()
+        axes.margins(x=0.08, y=0.12)
+        return drawing, axes
 
 
 def _measured(comparison: Comparison) -> list[Side]:
