@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+import time
 from pathlib import Path
 
 import pytest
@@ -92,29 +93,26 @@ def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
-def _hold(folder: str, ready, done) -> None:
+def _hold(folder: str, ready) -> None:
     with RunStore(folder).lock():
         ready.set()
-        done.wait(30)
+        time.sleep(60)
 
 
 def test_only_one_process_fills_a_run(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    ready, done = context.Event(), context.Event()
-    holder = context.Process(target=_hold, args=(str(tmp_path / "run"), ready, done))
+    ready = context.Event()
+    holder = context.Process(target=_hold, args=(str(tmp_path / "run"), ready))
     holder.start()
     try:
-        assert ready.wait(30)
+        assert ready.wait(60)
         with pytest.raises(RunInUse, match="another process"), RunStore(tmp_path / "run").lock():
             pass
-        holder.kill()
-        holder.join()
-        with RunStore(tmp_path / "run").lock():
-            pass  # the lock of a killed process is free
     finally:
-        done.set()
         holder.kill()
         holder.join()
+    with RunStore(tmp_path / "run").lock():
+        pass  # the lock of a killed process is free
 
 
 def test_unknown_run_names_the_known_ones(tmp_path: Path) -> None:
