@@ -34,14 +34,20 @@ BACKENDS: dict[str, BackendEntry] = {
         framework="jax",
         packages=("jax",),
         device_kinds=("cpu", "gpu", "tpu"),
-        views={"portable": "scorematrix.scoring.jax.portable:PortableBackend"},
+        views={
+            "portable": "scorematrix.scoring.jax.portable:PortableBackend",
+            "best_native": "scorematrix.scoring.jax.best_native:BestNativeBackend",
+        },
         is_side=True,
     ),
     "pytorch": BackendEntry(
         framework="pytorch",
         packages=("torch",),
         device_kinds=("cpu", "gpu"),
-        views={"portable": "scorematrix.scoring.pytorch.portable:PortableBackend"},
+        views={
+            "portable": "scorematrix.scoring.pytorch.portable:PortableBackend",
+            "best_native": "scorematrix.scoring.pytorch.best_native:BestNativeBackend",
+        },
         is_side=True,
     ),
     "transformers": BackendEntry(

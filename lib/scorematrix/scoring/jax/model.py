@@ -10,6 +10,7 @@ from scorematrix.models.config import DecoderConfig
 from scorematrix.models.weights import LayerWeights
 
 HIGHEST = jax.lax.Precision.HIGHEST
+VOCABULARY_TILE = 8192
 
 
 def einsum(spec: str, a: Array, b: Array, dtype: jnp.dtype) -> Float[Array, "..."]:
@@ -79,3 +80,25 @@ def label_probabilities(
         return jax.nn.softmax(logits_sc, axis=-1)
     logits_sv = einsum("sd,vd->sv", hidden_sd, head_vd, jnp.float32)
     return jnp.exp(logits_sc - jax.nn.logsumexp(logits_sv, axis=-1, keepdims=True))
+
+
+def label_probabilities_tiled(
+    hidden_sd: Float[Array, "s d"], head_vd: Float[Array, "v d"], label_c: Int[Array, " c"], apply_softmax: bool
+) -> Float[Array, "s c"]:
+    """The same figures with the vocabulary's logits taken in tiles: memory for one tile of them, not for all."""
+    if apply_softmax:
+        return label_probabilities(hidden_sd, head_vd, label_c, True)
+
+    def add_tile(lse_s: Array, tile_vd: Array) -> Array:
+        logits_sv = einsum("sd,vd->sv", hidden_sd, tile_vd, jnp.float32)
+        return jnp.logaddexp(lse_s, jax.nn.logsumexp(logits_sv, axis=-1))
+
+    n_whole = head_vd.shape[0] // VOCABULARY_TILE
+    lse_s = jnp.full(hidden_sd.shape[0], -jnp.inf)
+    if n_whole:
+        tiles_bvd = head_vd[: n_whole * VOCABULARY_TILE].reshape(n_whole, VOCABULARY_TILE, -1)
+        lse_s, _ = jax.lax.scan(lambda lse_s, tile_vd: (add_tile(lse_s, tile_vd), None), lse_s, tiles_bvd)
+    if n_whole * VOCABULARY_TILE < head_vd.shape[0]:
+        lse_s = add_tile(lse_s, head_vd[n_whole * VOCABULARY_TILE :])
+    logits_sc = einsum("sd,cd->sc", hidden_sd, head_vd[label_c], jnp.float32)
+    return jnp.exp(logits_sc - lse_s[:, None])

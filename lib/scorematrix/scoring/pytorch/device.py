@@ -62,7 +62,14 @@ def layer_slices(layers: LayerWeights, n_layers: int) -> list[LayerWeights]:
     return [LayerWeights(**{n: None if a is None else a[l] for n, a in stacked.items()}) for l in range(n_layers)]
 
 
-def describe(model: Model, view: str, device: torch.device, dtype: str) -> BackendInfo:
+def step_budget_bytes(device: torch.device) -> int:
+    """Working memory of one step: half a GiB on a CPU, a tenth of an accelerator's. The same in every process."""
+    if device.type == "cpu":
+        return 1 << 29
+    return torch.cuda.get_device_properties(device).total_memory // 10
+
+
+def describe(model: Model, view: str, device: torch.device, dtype: str, **settings: str | int | bool) -> BackendInfo:
     """What was loaded, for the record."""
     precision = {
         "float32": "float32 products (TF32 off), float32 sums",
@@ -81,6 +88,7 @@ def describe(model: Model, view: str, device: torch.device, dtype: str) -> Backe
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
             "model": model.name,
+            **settings,
         },
     )
 

@@ -10,6 +10,8 @@ from torch import Tensor
 from scorematrix.models.config import DecoderConfig
 from scorematrix.models.weights import LayerWeights
 
+VOCABULARY_TILE = 8192
+
 
 def einsum(spec: str, a: Tensor, b: Tensor, dtype: torch.dtype) -> Float[Tensor, "..."]:
     """A product of operands in the weights' format, its sums and its result in float32.
@@ -17,6 +19,12 @@ def einsum(spec: str, a: Tensor, b: Tensor, dtype: torch.dtype) -> Float[Tensor,
     Float32 products are true ones: TF32 is off unless asked for. A bfloat16 product leaves PyTorch rounded to bfloat16.
     """
     return torch.einsum(spec, a.to(dtype), b.to(dtype)).float()
+
+
+def linear(x_ti: Float[Tensor, "t i"], weight: Tensor) -> Float[Tensor, "t ..."]:
+    """The same for rows times a weight [i, ...]: one plain matrix product, which einsum would not make of it."""
+    product = torch.mm(x_ti.to(weight.dtype), weight.flatten(1)).float()
+    return product.reshape(x_ti.shape[0], *weight.shape[1:])
 
 
 def rms_norm(x: Float[Tensor, "... d"], weight_d: Float[Tensor, " d"], eps: float) -> Float[Tensor, "... d"]:
@@ -46,11 +54,10 @@ def project_qkv(
 
     `layer` is one slice of the stacked weights, so the l of each leaf's name is gone.
     """
-    dtype = layer.q_ldnh.dtype
     x_td = rms_norm(x_td, layer.attn_norm_ld, config.rms_norm_eps)
-    q_tnh = einsum("td,dnh->tnh", x_td, layer.q_ldnh, dtype)
-    k_tkh = einsum("td,dkh->tkh", x_td, layer.k_ldkh, dtype)
-    v_tkh = einsum("td,dkh->tkh", x_td, layer.v_ldkh, dtype)
+    q_tnh = linear(x_td, layer.q_ldnh)
+    k_tkh = linear(x_td, layer.k_ldkh)
+    v_tkh = linear(x_td, layer.v_ldkh)
     if config.has_qkv_bias:
         q_tnh, k_tkh, v_tkh = q_tnh + layer.q_bias_lnh, k_tkh + layer.k_bias_lkh, v_tkh + layer.v_bias_lkh
     if config.has_qk_norm:
@@ -61,11 +68,10 @@ def project_qkv(
 
 def feed_forward(config: DecoderConfig, layer: LayerWeights, x_td: Tensor) -> Tensor:
     """The gated feed-forward block's contribution to the residual stream."""
-    dtype = layer.gate_ldf.dtype
     x_td = rms_norm(x_td, layer.mlp_norm_ld, config.rms_norm_eps)
-    gate_tf = F.silu(einsum("td,df->tf", x_td, layer.gate_ldf, dtype))
-    up_tf = einsum("td,df->tf", x_td, layer.up_ldf, dtype)
-    return einsum("tf,fd->td", gate_tf * up_tf, layer.down_lfd, dtype)
+    gate_tf = F.silu(linear(x_td, layer.gate_ldf))
+    up_tf = linear(x_td, layer.up_ldf)
+    return linear(gate_tf * up_tf, layer.down_lfd)
 
 
 def label_probabilities(
@@ -77,3 +83,17 @@ def label_probabilities(
         return torch.softmax(logits_sc, dim=-1)
     logits_sv = einsum("sd,vd->sv", hidden_sd, head_vd, torch.float32)
     return torch.exp(logits_sc - torch.logsumexp(logits_sv, dim=-1, keepdim=True))
+
+
+def label_probabilities_tiled(
+    hidden_sd: Float[Tensor, "s d"], head_vd: Float[Tensor, "v d"], label_c: Int[Tensor, " c"], apply_softmax: bool
+) -> Float[Tensor, "s c"]:
+    """The same figures with the vocabulary's logits taken in tiles: memory for one tile of them, not for all."""
+    if apply_softmax:
+        return label_probabilities(hidden_sd, head_vd, label_c, True)
+    lse_s = hidden_sd.new_full((hidden_sd.shape[0],), -torch.inf)
+    for tile_vd in head_vd.split(VOCABULARY_TILE):
+        logits_sv = einsum("sd,vd->sv", hidden_sd, tile_vd, torch.float32)
+        lse_s = torch.logaddexp(lse_s, torch.logsumexp(logits_sv, dim=-1))
+    logits_sc = einsum("sd,cd->sc", hidden_sd, head_vd[label_c], torch.float32)
+    return torch.exp(logits_sc - lse_s[:, None])

@@ -22,6 +22,7 @@ from scorematrix.scoring.pytorch.model import (
     einsum,
     feed_forward,
     label_probabilities,
+    linear,
     project_qkv,
     rms_norm,
     rotary_tables,
@@ -92,7 +93,7 @@ def decoder_layer(
     """Attention and feed-forward, each added to the float32 residual stream."""
     q_tnh, k_tkh, v_tkh = project_qkv(config, layer, x_td, cos_th, sin_th)
     attended_tnh = masked_attention(q_tnh, k_tkh, v_tkh, mask_tt, layer.q_ldnh.dtype)
-    x_td = x_td + einsum("tnh,nhd->td", attended_tnh, layer.o_lnhd, layer.o_lnhd.dtype)
+    x_td = x_td + linear(attended_tnh.flatten(1), layer.o_lnhd.flatten(0, 1))
     return x_td + feed_forward(config, layer, x_td)
 
 

@@ -1,0 +1,167 @@
+"""Shared-prefix attention in JAX: parts give values and the log-sum-exp of their scores, and merge exactly.
+
+Letters beside the folder's: q query token, t item token, r row, u key seen by a row, b tile of rows.
+Scores, softmax and sums are float32; operands are in the weights' format. Queries come in scaled by h**-0.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from scorematrix.scoring.jax import kernels
+from scorematrix.scoring.jax.model import einsum
+from scorematrix.scoring.shared_prefix import PADDING
+
+Form = Literal["tiles", "cudnn", "splash", "splash_interpreted"]
+"""tiles: plain operations on score tiles that stay in cache (CPU). cudnn: NVIDIA GPUs. splash: the Pallas TPU kernel;
+interpreted, it runs anywhere, for tests."""
+
+TILE_ROWS = 256
+BAND_ROWS = 128
+CAUSAL_BANDS = 8
+Tree = TypeVar("Tree")
+
+
+class Attended(NamedTuple):
+    """Values averaged over the keys of one part, and the log-sum-exp of its scores."""
+
+    values_rnh: Float[Array, "r n h"]
+    lse_rn: Float[Array, "r n"]
+
+
+class Prefix(NamedTuple):
+    """The query's keys and values in one layer, in the weights' format; those from n_query on are padding."""
+
+    keys_qkh: Float[Array, "q k h"]
+    values_qkh: Float[Array, "q k h"]
+    n_query: Int[Array, ""]
+
+
+def merge(a: Attended, b: Attended) -> Float[Array, "r n h"]:
+    """The attention over both parts' keys together."""
+    top_rn = jnp.maximum(a.lse_rn, b.lse_rn)
+    share_a_rn, share_b_rn = jnp.exp(a.lse_rn - top_rn), jnp.exp(b.lse_rn - top_rn)
+    values_rnh = share_a_rn[..., None] * a.values_rnh + share_b_rn[..., None] * b.values_rnh
+    return values_rnh / (share_a_rn + share_b_rn)[..., None]
+
+
+def query_attention(q_qnh: Float[Array, "q n h"], prefix: Prefix, form: Form) -> Float[Array, "q n h"]:
+    """The query over itself, causally. Rows of padding are whatever comes out."""
+    if form != "tiles":
+        return kernels.attend(form, q_qnh, *prefix, causal=True)[0]
+    q = q_qnh.shape[0]
+    band = -(-q // max(1, min(CAUSAL_BANDS, q // BAND_ROWS)) // BAND_ROWS) * BAND_ROWS
+    bands = []
+    for start in range(0, q, band):  # each band of rows looks only at the keys up to its own end
+        end = min(start + band, q)
+        keys_kuh, values_kue = heads_first(prefix.keys_qkh[:end]), with_ones(heads_first(prefix.values_qkh[:end]))
+
+        def attend(row_r: Array, end=end, keys_kuh=keys_kuh, values_kue=values_kue) -> Array:
+            seen_ru = row_r[:, None] >= jnp.arange(end)
+            return attend_tile(q_qnh[row_r], keys_kuh, values_kue, seen_ru).values_rnh
+
+        bands.append(in_tiles(attend, jnp.arange(start, end), BAND_ROWS))
+    return jnp.concatenate(bands)
+
+
+def prefix_attention(q_tnh: Float[Array, "t n h"], prefix: Prefix, form: Form) -> Attended:
+    """Item tokens over the whole query: nothing to mask but padding."""
+    if form != "tiles":
+        return Attended(*kernels.attend(form, q_tnh, *prefix, causal=False))
+    keys_kuh, values_kuh = heads_first(prefix.keys_qkh), heads_first(prefix.values_qkh)
+    # Keys of padding repeat the first one and have no weight in values or sum: no mask on the score tiles.
+    real_u1 = (jnp.arange(keys_kuh.shape[1]) < prefix.n_query)[:, None]
+    keys_kuh = jnp.where(real_u1, keys_kuh, keys_kuh[:, :1])
+    values_kuh = jnp.where(real_u1, with_ones(values_kuh), 0)
+    return in_tiles(lambda q_rnh: attend_tile(q_rnh, keys_kuh, values_kuh), q_tnh, TILE_ROWS)
+
+
+def in_tiles(function: Callable[[Array], Tree], x_t: Array, rows: int) -> Tree:
+    """A function of rows, so many rows at a time and one tile after the other."""
+    n_whole = x_t.shape[0] // rows * rows
+    if n_whole == 0:
+        return function(x_t)
+    tiles = jax.lax.map(function, x_t[:n_whole].reshape(-1, rows, *x_t.shape[1:]))
+    done = jax.tree.map(lambda tile: tile.reshape(n_whole, *tile.shape[2:]), tiles)
+    if n_whole == x_t.shape[0]:
+        return done
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), done, function(x_t[n_whole:]))
+
+
+def attend_tile(
+    q_rnh: Float[Array, "r n h"],
+    keys_kuh: Float[Array, "k u h"],
+    values_kue: Float[Array, "k u e"],
+    seen_ru: Bool[Array, "r u"] | None = None,
+) -> Attended:
+    """Rows over keys, one key/value head after the other, so that a score tile stays in cache.
+
+    `values_kue` has ones as its last column: the sum of the weights comes out of the same product.
+    """
+    r, n, h = q_rnh.shape
+    k = keys_kuh.shape[0]
+    dtype = keys_kuh.dtype
+    q_kmh = jnp.einsum("rkgh->kgrh", q_rnh.reshape(r, k, n // k, h)).reshape(k, -1, h)
+    values, lse = [], []
+    for q_mh, keys_uh, values_ue in zip(q_kmh, keys_kuh, values_kue):
+        scores_mu = einsum("mh,uh->mu", q_mh, keys_uh, dtype)
+        if seen_ru is not None:
+            scores_mu = jnp.where(seen_ru, scores_mu.reshape(n // k, r, -1), -jnp.inf).reshape(scores_mu.shape)
+        top_m1 = scores_mu.max(axis=-1, keepdims=True)
+        sums_me = einsum("mu,ue->me", jnp.exp(scores_mu - top_m1), values_ue, dtype)
+        values.append(sums_me[:, :h] / sums_me[:, h:])
+        lse.append(top_m1[:, 0] + jnp.log(sums_me[:, h]))
+    values_rnh = jnp.einsum("kgrh->rkgh", jnp.stack(values).reshape(k, -1, r, h)).reshape(r, n, h)
+    return Attended(values_rnh, jnp.einsum("kgr->rkg", jnp.stack(lse).reshape(k, -1, r)).reshape(r, n))
+
+
+def own_attention(
+    q_brnh: Float[Array, "b r n h"],
+    keys_bukh: Float[Array, "b u k h"],
+    values_bukh: Float[Array, "b u k h"],
+    bias_bru: Float[Array, "b r u"],
+) -> Attended:
+    """Tiles of rows, each over a window of keys that holds the rows' own items. Rows come out flat: r is b x r."""
+    b, r, n, h = q_brnh.shape
+    k = keys_bukh.shape[2]
+    dtype = keys_bukh.dtype
+    q_bkmh = jnp.einsum("brkgh->bkgrh", q_brnh.reshape(b, r, k, n // k, h)).reshape(b, k, -1, h)
+    scores_bkmu = einsum("bkmh,bukh->bkmu", q_bkmh, keys_bukh, dtype)
+    scores_bkmu = (scores_bkmu.reshape(b, k, n // k, r, -1) + bias_bru[:, None, None]).reshape(scores_bkmu.shape)
+    top_bkm1 = scores_bkmu.max(axis=-1, keepdims=True)
+    sums_bkme = einsum("bkmu,bukh->bkmh", jnp.exp(scores_bkmu - top_bkm1), with_ones(values_bukh), dtype)
+    values_bkgrh = (sums_bkme[..., :h] / sums_bkme[..., h:]).reshape(b, k, -1, r, h)
+    lse_bkgr = (top_bkm1[..., 0] + jnp.log(sums_bkme[..., h])).reshape(b, k, -1, r)
+    values_brkgh, lse_brkg = jnp.einsum("bkgrh->brkgh", values_bkgrh), jnp.einsum("bkgr->brkg", lse_bkgr)
+    return Attended(values_brkgh.reshape(-1, n, h), lse_brkg.reshape(-1, n))
+
+
+def tiled_windows(x_t: Array, tile: int, window: int, fill: int = 0) -> Array:
+    """Every tile of rows behind the `window` rows before it: [t, ...] to [t / tile, window + tile, ...]."""
+    t = x_t.shape[0]
+    padded = jnp.pad(x_t, ((window, 0), *[(0, 0)] * (x_t.ndim - 1)), constant_values=fill)
+    shifts = [padded[i : i + t].reshape(t // tile, tile, *x_t.shape[1:]) for i in range(0, window + tile, tile)]
+    return jnp.concatenate(shifts, axis=1)
+
+
+def tile_bias(item_t: Int[Array, " t"], tile: int, window: int) -> Float[Array, "b r u"]:
+    """What is added to the scores of every tile's rows: 0 for a key of the row's own item, not ahead, else -inf."""
+    item_bu = tiled_windows(item_t, tile, window, fill=PADDING - 1)
+    not_ahead_ru = jnp.arange(tile)[:, None] + window >= jnp.arange(window + tile)
+    seen_bru = (item_t.reshape(-1, tile)[:, :, None] == item_bu[:, None, :]) & not_ahead_ru
+    return jnp.where(seen_bru, 0.0, -jnp.inf)
+
+
+def heads_first(x_ukh: Float[Array, "u k h"]) -> Float[Array, "k u h"]:
+    """One head's rows next to each other."""
+    return jnp.einsum("ukh->kuh", x_ukh)
+
+
+def with_ones(values: Float[Array, "... h"]) -> Float[Array, "... e"]:
+    """A column of ones behind the values."""
+    return jnp.concatenate([values, jnp.ones_like(values[..., :1])], axis=-1)

@@ -1,0 +1,265 @@
+"""The best-native view in JAX: the query computed once, one joint pass per layer over query and item tokens.
+
+Laid out like scoring/pytorch/best_native.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from scorematrix.models.catalogue import Model
+from scorematrix.models.config import DecoderConfig
+from scorematrix.models.weights import DecoderWeights, LayerWeights
+from scorematrix.scoring.contract import CompileEvent, Scores
+from scorematrix.scoring.jax import device as devices
+from scorematrix.scoring.jax.attention import (
+    Attended,
+    Form,
+    Prefix,
+    in_tiles,
+    merge,
+    own_attention,
+    prefix_attention,
+    query_attention,
+    tile_bias,
+    tiled_windows,
+)
+from scorematrix.scoring.jax.cache import persistent_cache_hits
+from scorematrix.scoring.jax.model import (
+    einsum,
+    feed_forward,
+    label_probabilities_tiled,
+    project_qkv,
+    rms_norm,
+    rotary_tables,
+)
+from scorematrix.scoring.rotary import inverse_frequencies
+from scorematrix.scoring.shared_prefix import Step, StepShape, lay_out, read_out, split_items, tokens_a_step
+from scorematrix.workload.request import ScoreRequest
+
+ROWS = 1024
+"""Rows of the feed-forward part that are computed together on a CPU, so that they stay in cache."""
+
+
+class ProgramKey(NamedTuple):
+    """What a compiled program depends on."""
+
+    shape: StepShape
+    n_labels: int
+    apply_softmax: bool
+    keeps_prefix: bool
+
+
+class KeptPrefix(NamedTuple):
+    """The query's keys and values in every layer, in the weights' format."""
+
+    keys_lqkh: Array
+    values_lqkh: Array
+
+
+class BlockInputs(NamedTuple):
+    """The arrays of `shared_prefix.Block`."""
+
+    token_t: Int[Array, " t"]
+    position_t: Int[Array, " t"]
+    item_t: Int[Array, " t"]
+    scored_s: Int[Array, " s"]
+
+
+class BestNativeBackend:
+    """Backend `jax`, view `best_native`."""
+
+    def __init__(self, model: Model, *, device: str = "auto", dtype: str = "auto") -> None:
+        self._device = devices.choose_device(device)
+        dtype = devices.choose_dtype(dtype, self._device)
+        self._form: Form = {"cpu": "tiles", "gpu": "cudnn", "tpu": "splash"}[self._device.platform]
+        self.compile_events: list[CompileEvent] = []
+        self._config = model.config
+        self._weights = devices.place_weights(model.weights, dtype, self._device)
+        self._step_tokens = tokens_a_step(model.config, devices.step_budget_bytes(self._device))
+        self._programs: dict[ProgramKey, jax.stages.Compiled] = {}
+        self.info = devices.describe(
+            model, "best_native", self._device, dtype, attention=self._form, step_tokens=self._step_tokens
+        )
+
+    def prepare(self, requests: Sequence[ScoreRequest]) -> None:
+        for request in requests:
+            for step, is_last in self._steps(request):
+                self._program(program_key(request, step, is_last))
+
+    def score(self, request: ScoreRequest) -> Scores:
+        request.check_vocabulary(self._config.vocab_size)
+        label_c = np.asarray(request.label_ids, np.int32)
+        prefix, found = None, []
+        for step, is_last in self._steps(request):
+            program = self._program(program_key(request, step, is_last))
+            probabilities_sc, prefix = program(self._weights, *program_inputs(step), prefix, label_c)
+            found.append((step, probabilities_sc))
+        return read_out(request, [(step, np.asarray(probabilities_sc)) for step, probabilities_sc in found])
+
+    def _steps(self, request: ScoreRequest) -> list[tuple[Step, bool]]:
+        runs = split_items(request, self._step_tokens)
+        steps = [lay_out(request, run, with_query=i == 0) for i, run in enumerate(runs)]
+        return [(step, step is steps[-1]) for step in steps]
+
+    def _program(self, key: ProgramKey) -> jax.stages.Compiled:
+        if key not in self._programs:
+            self._programs[key], event = compile_program(self._config, self._weights, key, self._form, self._device)
+            self.compile_events.append(event)
+        return self._programs[key]
+
+
+def program_key(request: ScoreRequest, step: Step, is_last: bool) -> ProgramKey:
+    """Only a step that others follow gives the query's keys and values out."""
+    return ProgramKey(step.shape, len(request.label_ids), request.apply_softmax, not is_last)
+
+
+def program_inputs(step: Step) -> tuple[np.ndarray, np.int32, tuple[BlockInputs, ...]]:
+    """The arrays that change from step to step, in the order of `score_step`."""
+    blocks = tuple(BlockInputs(b.token_t, b.position_t, b.item_t, b.scored_s) for b in step.blocks)
+    return step.query_q, np.int32(step.n_query), blocks
+
+
+def compile_program(
+    config: DecoderConfig, weights: DecoderWeights, key: ProgramKey, form: Form, device: jax.Device
+) -> tuple[jax.stages.Compiled, CompileEvent]:
+    """Trace and compile ahead of time for one padded shape; `weights` may be shapes only."""
+    inputs = program_shapes(config, key, weights.layers.k_ldkh.dtype, device)
+    function = jax.jit(functools.partial(score_step, config, key, form))
+    hits = persistent_cache_hits()
+    start = time.perf_counter()
+    lowered = function.trace(weights, *inputs).lower(lowering_platforms=(device.platform,))
+    middle = time.perf_counter()
+    compiled = lowered.compile(compiler_options=devices.compiler_options(device))
+    end = time.perf_counter()
+    blocks = " ".join(f"t={b.t} s={b.s} w={b.window}" for b in key.shape.blocks)
+    name = f"best_native q={key.shape.q} {blocks} c={key.n_labels} softmax={key.apply_softmax}"
+    return compiled, CompileEvent(name, middle - start, end - middle, persistent_cache_hits() > hits)
+
+
+def program_shapes(config: DecoderConfig, key: ProgramKey, dtype: jnp.dtype, device: jax.Device) -> tuple:
+    """The shapes of `score_step`'s arguments behind the weights."""
+    on_device = jax.sharding.SingleDeviceSharding(device)
+
+    def array(*shape: int, dtype: jnp.dtype = jnp.int32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=on_device)
+
+    blocks = tuple(BlockInputs(array(b.t), array(b.t), array(b.t), array(b.s)) for b in key.shape.blocks)
+    kept = (config.n_layers, key.shape.q, config.n_kv_heads, config.head_dim)
+    given = None if key.shape.with_query else KeptPrefix(array(*kept, dtype=dtype), array(*kept, dtype=dtype))
+    return array(key.shape.q), array(), blocks, given, array(key.n_labels)
+
+
+def score_step(
+    config: DecoderConfig,
+    key: ProgramKey,
+    form: Form,
+    weights: DecoderWeights,
+    query_q: Int[Array, " q"],
+    n_query: Int[Array, ""],
+    blocks: tuple[BlockInputs, ...],
+    given: KeptPrefix | None,
+    label_c: Int[Array, " c"],
+) -> tuple[Float[Array, "s c"], KeptPrefix | None]:
+    """The whole forward pass of a step: the probabilities, and the query's keys and values if wanted."""
+    query_tokens, query_positions = [query_q], [jnp.arange(key.shape.q)]
+    if not key.shape.with_query:
+        query_tokens, query_positions = [], []
+    token_t = jnp.concatenate([*query_tokens, *(block.token_t for block in blocks)])
+    position_t = jnp.concatenate([*query_positions, *(block.position_t for block in blocks)])
+    rotary = rotary_tables(position_t, inverse_frequencies(config))
+    scored_s = jnp.concatenate([block.scored_s + s.start for block, s in zip(blocks, key.shape.block_slices)])
+    biases = [tile_bias(block.item_t, size.tile, size.window) for block, size in zip(blocks, key.shape.blocks)]
+
+    def keys_and_values(l: Array, k_tkh: Array, v_tkh: Array) -> Prefix:
+        if given is not None:
+            return Prefix(given.keys_lqkh[l], given.values_lqkh[l], n_query)
+        return Prefix(k_tkh[: key.shape.q], v_tkh[: key.shape.q], n_query)
+
+    def layer_step(x_td: Array, l: Array) -> tuple[Array, KeptPrefix | None]:
+        layer = layer_at(weights.layers, l)
+        q_tnh, k_tkh, v_tkh = project(config, layer, x_td, rotary)
+        prefix = keys_and_values(l, k_tkh, v_tkh)
+        attended_tnh = joint_attention(q_tnh, k_tkh, v_tkh, prefix, biases, key.shape, form)
+        x_td = x_td + einsum("tnh,nhd->td", attended_tnh, layer.o_lnhd, layer.o_lnhd.dtype)
+        rows = ROWS if form == "tiles" else x_td.shape[0]
+        x_td = in_tiles(lambda x_rd: x_rd + feed_forward(config, layer, x_rd), x_td, rows)
+        return x_td, KeptPrefix(prefix.keys_qkh, prefix.values_qkh) if key.keeps_prefix else None
+
+    def last_layer(x_td: Array) -> tuple[Array, KeptPrefix | None]:
+        layer = layer_at(weights.layers, config.n_layers - 1)
+        _, k_tkh, v_tkh = project(config, layer, x_td, rotary)
+        x_sd = x_td[scored_s]
+        q_snh, _, _ = project(config, layer, x_sd, tuple(table[scored_s] for table in rotary))
+        prefix = keys_and_values(config.n_layers - 1, k_tkh, v_tkh)
+        attended_snh = scored_attention(q_snh, k_tkh, v_tkh, prefix, blocks, key.shape, form)
+        x_sd = x_sd + einsum("tnh,nhd->td", attended_snh, layer.o_lnhd, layer.o_lnhd.dtype)
+        x_sd = x_sd + feed_forward(config, layer, x_sd)
+        return x_sd, KeptPrefix(prefix.keys_qkh[None], prefix.values_qkh[None]) if key.keeps_prefix else None
+
+    x_td, kept = jax.lax.scan(
+        layer_step, weights.embed_vd[token_t].astype(jnp.float32), jnp.arange(config.n_layers - 1)
+    )
+    x_sd, kept_last = last_layer(x_td)
+    hidden_sd = rms_norm(x_sd, weights.final_norm_d, config.rms_norm_eps)
+    scores_sc = label_probabilities_tiled(hidden_sd, weights.head_vd, label_c, key.apply_softmax)
+    kept = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), kept, kept_last)
+    return scores_sc, kept
+
+
+def joint_attention(
+    q_tnh: Array, k_tkh: Array, v_tkh: Array, prefix: Prefix, biases: Sequence[Array], shape: StepShape, form: Form
+) -> Float[Array, "t n h"]:
+    """Every token's attention: the query's over itself, the items' over the query and their own item."""
+    parts = [query_attention(q_tnh[: shape.q], prefix, form)] if shape.with_query else []
+    for bias_bru, size, here in zip(biases, shape.blocks, shape.block_slices):
+        q_brnh = q_tnh[here].reshape(-1, size.tile, *q_tnh.shape[1:])
+        keys_bukh, values_bukh = (tiled_windows(x[here], size.tile, size.window) for x in (k_tkh, v_tkh))
+        own = own_attention(q_brnh, keys_bukh, values_bukh, bias_bru)
+        parts.append(merge(prefix_attention(q_tnh[here], prefix, form), own))
+    return jnp.concatenate(parts)
+
+
+def scored_attention(
+    q_snh: Array,
+    k_tkh: Array,
+    v_tkh: Array,
+    prefix: Prefix,
+    blocks: Sequence[BlockInputs],
+    shape: StepShape,
+    form: Form,
+) -> Float[Array, "s n h"]:
+    """The attention of the scored positions alone: what the last layer needs."""
+    owns, start = [], 0
+    for block, size, here in zip(blocks, shape.blocks, shape.block_slices):
+        # The window ends at the scored token, the last of its item: nothing in it lies ahead.
+        index_su = block.scored_s[:, None] - jnp.arange(size.window)
+        same_su = block.item_t[index_su] == block.item_t[block.scored_s][:, None]
+        bias_su = jnp.where((index_su >= 0) & same_su, 0.0, -jnp.inf)
+        q_s1nh = q_snh[start : start + size.s, None]
+        owns.append(own_attention(q_s1nh, k_tkh[here][index_su], v_tkh[here][index_su], bias_su[:, None]))
+        start += size.s
+    own = Attended(*(jnp.concatenate(arrays) for arrays in zip(*owns)))
+    return merge(prefix_attention(q_snh, prefix, form), own)
+
+
+def project(
+    config: DecoderConfig, layer: LayerWeights, x_td: Array, rotary: tuple[Array, Array]
+) -> tuple[Array, Array, Array]:
+    """Scaled float32 queries; keys and values in the weights' format."""
+    q_tnh, k_tkh, v_tkh = project_qkv(config, layer, x_td, *rotary)
+    dtype = layer.k_ldkh.dtype
+    return q_tnh * config.head_dim**-0.5, k_tkh.astype(dtype), v_tkh.astype(dtype)
+
+
+def layer_at(layers: LayerWeights, l: Array | int) -> LayerWeights:
+    """One layer of the stacked weights, so the l of each leaf's name is gone."""
+    return jax.tree.map(lambda leaf: leaf[l], layers)

@@ -1,0 +1,238 @@
+"""The best-native view in PyTorch: the query computed once, one joint pass per layer over query and item tokens.
+
+Laid out like scoring/jax/best_native.py. What lies between attention kernels is compiled, once for all lengths.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from scorematrix.models.catalogue import Model
+from scorematrix.models.config import DecoderConfig
+from scorematrix.models.weights import DecoderWeights, LayerWeights
+from scorematrix.scoring.contract import CompileEvent, Scores
+from scorematrix.scoring.pytorch import device as devices
+from scorematrix.scoring.pytorch.attention import (
+    Attended,
+    Prefix,
+    merge,
+    own_attention,
+    prefix_attention,
+    query_attention,
+    tile_bias,
+    tiled_windows,
+)
+from scorematrix.scoring.pytorch.compiled import any_length, compile_counts, compiled
+from scorematrix.scoring.pytorch.model import (
+    feed_forward,
+    label_probabilities_tiled,
+    linear,
+    project_qkv,
+    rms_norm,
+    rotary_tables,
+)
+from scorematrix.scoring.rotary import inverse_frequencies
+from scorematrix.scoring.shared_prefix import Step, StepShape, lay_out, read_out, split_items, tokens_a_step
+from scorematrix.workload.request import ScoreRequest
+
+
+class BlockInputs(NamedTuple):
+    """The arrays of `shared_prefix.Block`."""
+
+    token_t: Int[Tensor, " t"]
+    position_t: Int[Tensor, " t"]
+    item_t: Int[Tensor, " t"]
+    scored_s: Int[Tensor, " s"]
+
+
+class BestNativeBackend:
+    """Backend `pytorch`, view `best_native`."""
+
+    def __init__(self, model: Model, *, device: str = "auto", dtype: str = "auto") -> None:
+        self._device = devices.choose_device(device)
+        dtype = devices.choose_dtype(dtype, self._device)
+        self.compile_events: list[CompileEvent] = []
+        self._config = model.config
+        self._weights = devices.place_weights(model.weights, dtype, self._device)
+        self._layers = devices.layer_slices(self._weights.layers, model.config.n_layers)
+        self._inverse_frequency = torch.from_numpy(inverse_frequencies(model.config)).to(self._device)
+        self._step_tokens = tokens_a_step(model.config, devices.step_budget_bytes(self._device))
+        self.info = devices.describe(
+            model, "best_native", self._device, dtype, compile=True, attention="flash", step_tokens=self._step_tokens
+        )
+
+    def prepare(self, requests: Sequence[ScoreRequest]) -> None:
+        # A graph serves all lengths: a short request with the same length classes of items makes all that is needed.
+        for short in {shortened(request) for request in requests}:
+            self.score(short)
+
+    @torch.inference_mode()
+    def score(self, request: ScoreRequest) -> Scores:
+        request.check_vocabulary(self._config.vocab_size)
+        start, before = time.perf_counter(), compile_counts()
+        label_c = torch.tensor(request.label_ids, device=self._device)
+        given, found = None, []
+        steps = self._steps(request)
+        for step in steps:
+            inputs = program_inputs(step, self._device)
+            probabilities_sc, given = score_step(
+                self._config,
+                step.shape,
+                request.apply_softmax,
+                step is not steps[-1],
+                self._weights,
+                self._layers,
+                self._inverse_frequency,
+                *inputs,
+                given,
+                label_c,
+            )
+            found.append((step, probabilities_sc))
+        scores = read_out(request, [(step, probabilities_sc.cpu().numpy()) for step, probabilities_sc in found])
+        if (made := compile_counts() - before).n_graphs:
+            seconds = time.perf_counter() - start
+            name = f"best_native {made.n_graphs} graphs, first run included"
+            self.compile_events.append(CompileEvent(name, 0.0, seconds, made.n_cached == made.n_graphs))
+        return scores
+
+    def _steps(self, request: ScoreRequest) -> list[Step]:
+        runs = split_items(request, self._step_tokens)
+        return [lay_out(request, run, with_query=i == 0, buckets=False) for i, run in enumerate(runs)]
+
+
+def shortened(request: ScoreRequest) -> ScoreRequest:
+    """The shortest request that needs the same graphs: a few tiles of items of each length class, a short query."""
+    items: list[tuple[int, ...]] = []
+    for block in lay_out(request, range(len(request.items_ids)), with_query=False).blocks:
+        length = int(np.diff(block.scored_s[: len(block.request_index)], prepend=-1).max())
+        items += [(0,) * length] * -(-4 * block.shape.tile // length)
+    return ScoreRequest((0,) * 64, items, request.label_ids, request.apply_softmax)
+
+
+def program_inputs(step: Step, device: torch.device) -> tuple[Tensor, tuple[BlockInputs, ...]]:
+    """The arrays that change from step to step, in the order of `score_step`."""
+    blocks = tuple(
+        BlockInputs(*(torch.from_numpy(a).to(device) for a in (b.token_t, b.position_t, b.item_t, b.scored_s)))
+        for b in step.blocks
+    )
+    return torch.from_numpy(step.query_q).to(device), blocks
+
+
+def score_step(
+    config: DecoderConfig,
+    shape: StepShape,
+    apply_softmax: bool,
+    keeps_prefix: bool,
+    weights: DecoderWeights,
+    layers: Sequence[LayerWeights],
+    inverse_frequency: Float[Tensor, " half"],
+    query_q: Int[Tensor, " q"],
+    blocks: tuple[BlockInputs, ...],
+    given: list[Prefix] | None,
+    label_c: Int[Tensor, " c"],
+) -> tuple[Float[Tensor, "s c"], list[Prefix] | None]:
+    """The whole forward pass of a step: the probabilities, and the query's keys and values if wanted."""
+    query_tokens, query_positions = [query_q], [torch.arange(shape.q, device=query_q.device)]
+    if not shape.with_query:
+        query_tokens, query_positions = [], []
+    token_t = torch.cat([*query_tokens, *(block.token_t for block in blocks)])
+    position_t = torch.cat([*query_positions, *(block.position_t for block in blocks)])
+    rotary = rotary_tables(position_t, inverse_frequency)
+    scored_s = torch.cat([block.scored_s + s.start for block, s in zip(blocks, shape.block_slices)])
+    biases = [tile_bias(block.item_t, size.tile, size.window) for block, size in zip(blocks, shape.blocks)]
+    kept: list[Prefix] = []
+
+    def keys_and_values(l: int, k_tkh: Tensor, v_tkh: Tensor) -> Prefix:
+        kept.append(given[l] if given is not None else Prefix(k_tkh[: shape.q], v_tkh[: shape.q]))
+        return kept[-1]
+
+    x_td = weights.embed_vd[token_t].float()
+    for l, layer in enumerate(layers[:-1]):
+        q_tnh, k_tkh, v_tkh = project(config, layer, any_length(x_td), *map(any_length, rotary))
+        prefix = keys_and_values(l, k_tkh, v_tkh)
+        attended_tnh = joint_attention(q_tnh, k_tkh, v_tkh, prefix, biases, shape)
+        x_td = finish_layer(config, layer, any_length(x_td), any_length(attended_tnh))
+
+    # In the last layer only the scored positions are needed, beside every token's keys and values.
+    _, k_tkh, v_tkh = project(config, layers[-1], any_length(x_td), *map(any_length, rotary))
+    x_sd = x_td[scored_s]
+    q_snh, _, _ = project(config, layers[-1], any_length(x_sd), *(any_length(table[scored_s]) for table in rotary))
+    prefix = keys_and_values(len(layers) - 1, k_tkh, v_tkh)
+    attended_snh = scored_attention(q_snh, k_tkh, v_tkh, prefix, blocks, shape)
+    x_sd = finish_layer(config, layers[-1], any_length(x_sd), any_length(attended_snh))
+    hidden_sd = rms_norm(x_sd, weights.final_norm_d, config.rms_norm_eps)
+    scores_sc = label_probabilities_tiled(hidden_sd, weights.head_vd, label_c, apply_softmax)
+    return scores_sc, kept if keeps_prefix else None
+
+
+def joint_attention(
+    q_tnh: Tensor, k_tkh: Tensor, v_tkh: Tensor, prefix: Prefix, biases: Sequence[Tensor], shape: StepShape
+) -> Float[Tensor, "t n h"]:
+    """Every token's attention: the query's over itself, the items' over the query and their own item."""
+    parts = [query_attention(q_tnh[: shape.q], prefix)] if shape.with_query else []
+    for bias_bru, size, here in zip(biases, shape.blocks, shape.block_slices):
+        over_query = prefix_attention(q_tnh[here], prefix)
+        lengthy = (q_tnh[here], k_tkh[here], v_tkh[here], bias_bru, *over_query)
+        parts.append(with_own_items(size.tile, size.window, *map(any_length, lengthy)))
+    return torch.cat(parts)
+
+
+def scored_attention(
+    q_snh: Tensor, k_tkh: Tensor, v_tkh: Tensor, prefix: Prefix, blocks: Sequence[BlockInputs], shape: StepShape
+) -> Float[Tensor, "s n h"]:
+    """The attention of the scored positions alone: what the last layer needs."""
+    owns, start = [], 0
+    for block, size, here in zip(blocks, shape.blocks, shape.block_slices):
+        # The window ends at the scored token, the last of its item: nothing in it lies ahead.
+        index_su = block.scored_s[:, None] - torch.arange(size.window, device=q_snh.device)
+        same_su = block.item_t[index_su.clamp(min=0)] == block.item_t[block.scored_s][:, None]
+        bias_su = torch.where((index_su >= 0) & same_su, 0.0, -torch.inf)
+        index_su = index_su.clamp(min=0)
+        q_s1nh = q_snh[start : start + size.s, None]
+        owns.append(own_attention(q_s1nh, k_tkh[here][index_su], v_tkh[here][index_su], bias_su[:, None]))
+        start += size.s
+    own = Attended(*(torch.cat(tensors) for tensors in zip(*owns)))
+    return merge(prefix_attention(q_snh, prefix), own)
+
+
+@compiled
+def project(
+    config: DecoderConfig, layer: LayerWeights, x_td: Tensor, cos_th: Tensor, sin_th: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scaled queries, keys and values in the weights' format."""
+    q_tnh, k_tkh, v_tkh = project_qkv(config, layer, x_td, cos_th, sin_th)
+    dtype = layer.k_ldkh.dtype
+    return (q_tnh * config.head_dim**-0.5).to(dtype), k_tkh.to(dtype), v_tkh.to(dtype)
+
+
+@compiled
+def with_own_items(
+    tile: int,
+    window: int,
+    q_tnh: Tensor,
+    k_tkh: Tensor,
+    v_tkh: Tensor,
+    bias_bru: Float[Tensor, "b r u"],
+    values_tnh: Tensor,
+    lse_tn: Tensor,
+) -> Float[Tensor, "t n h"]:
+    """A block's attention over the query joined with that over each token's own item."""
+    q_brnh = q_tnh.reshape(-1, tile, *q_tnh.shape[1:])
+    keys_bukh, values_bukh = (tiled_windows(x, tile, window) for x in (k_tkh, v_tkh))
+    own = own_attention(q_brnh, keys_bukh, values_bukh, bias_bru)
+    return merge(Attended(values_tnh, lse_tn), own)
+
+
+@compiled
+def finish_layer(
+    config: DecoderConfig, layer: LayerWeights, x_td: Float[Tensor, "t d"], attended_tnh: Float[Tensor, "t n h"]
+) -> Float[Tensor, "t d"]:
+    """Attention's output and the feed-forward part, each added to the float32 residual stream."""
+    x_td = x_td + linear(attended_tnh.flatten(1), layer.o_lnhd.flatten(0, 1))
+    return x_td + feed_forward(config, layer, x_td)

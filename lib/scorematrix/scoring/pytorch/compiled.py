@@ -1,0 +1,54 @@
+"""torch.compile as the engines use it: one graph for all lengths, and a count of what was compiled."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class CompileCounts(NamedTuple):
+    """Graphs compiled by this process so far, and how many of them came from the cache on disk."""
+
+    n_graphs: int
+    n_cached: int
+
+    def __sub__(self, other: CompileCounts) -> CompileCounts:
+        return CompileCounts(self.n_graphs - other.n_graphs, self.n_cached - other.n_cached)
+
+
+def compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile on first use; nothing of PyTorch's compiler is imported before."""
+
+    @functools.cache
+    def make() -> Callable[P, R]:
+        # Every model shape, dtype and length class of a process has its graph; PyTorch would stop at 8.
+        torch._dynamo.config.recompile_limit = 256
+        return torch.compile(function, fullgraph=True)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        return make()(*args, **kwargs)
+
+    return call
+
+
+def any_length(x_t: Tensor) -> Tensor:
+    """Mark the first dimension as one whose length changes from call to call: no graph is tied to it."""
+    torch._dynamo.maybe_mark_dynamic(x_t, 0)
+    return x_t
+
+
+def compile_counts() -> CompileCounts:
+    """Read PyTorch's own counters."""
+    counters = torch._dynamo.utils.counters
+    return CompileCounts(
+        counters["stats"]["unique_graphs"],
+        counters["inductor"]["fxgraph_cache_hit"] + counters["aot_autograd"]["autograd_cache_hit"],
+    )

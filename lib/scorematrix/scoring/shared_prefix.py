@@ -1,0 +1,188 @@
+"""Laying a query and ragged items out for one device step of the best-native view: pure numpy, for both frameworks.
+
+The query's tokens come first, then the items' tokens end to end: no item is padded. Items are grouped by length into
+blocks. In a block no item is longer than `window`, so a token's own item lies within the `window` tokens up to it, and
+what attention looks at does not grow with the longest item of other blocks.
+
+Letters: q query token, t item token of a block, s scored position of a block (one an item).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from scorematrix.models.config import DecoderConfig
+from scorematrix.scoring.contract import Scores
+from scorematrix.workload.request import ScoreRequest
+
+WINDOWS = (32, 128, 512, 2048, 8192, 32768, 131072)
+PADDING = -1
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """Padded sizes of a block: t item tokens, s items, none longer than `window`; attention goes by tiles of `tile`."""
+
+    t: int
+    s: int
+    window: int
+
+    @property
+    def tile(self) -> int:
+        """Rows whose own-item attention is computed together, each against tile + window keys."""
+        return tile_rows(self.window)
+
+
+@dataclass(frozen=True)
+class StepShape:
+    """Padded sizes of a step: what a compiled program is keyed by."""
+
+    q: int
+    blocks: tuple[BlockShape, ...]
+    with_query: bool
+    """Whether the step computes the query; else its keys and values are given."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens computed, padding included."""
+        return self.n_query_tokens + sum(block.t for block in self.blocks)
+
+    @property
+    def n_query_tokens(self) -> int:
+        """Query tokens computed, padding included."""
+        return self.q if self.with_query else 0
+
+    @property
+    def block_slices(self) -> list[slice]:
+        """Where each block's tokens lie among the tokens computed."""
+        ends = list(itertools.accumulate((block.t for block in self.blocks), initial=self.n_query_tokens))
+        return [slice(start, end) for start, end in itertools.pairwise(ends)]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Items of one length class, end to end.
+
+    Attributes:
+        item_t: which item of the block a token belongs to, -1 for padding.
+        position_t: rotary position; each item's starts at the query's length.
+        scored_s: index into t of each item's last token; surplus slots repeat the first item's.
+        request_index: which item of the request each of the leading slots of `scored_s` is.
+    """
+
+    shape: BlockShape
+    token_t: Int[np.ndarray, " t"]
+    position_t: Int[np.ndarray, " t"]
+    item_t: Int[np.ndarray, " t"]
+    scored_s: Int[np.ndarray, " s"]
+    request_index: Int[np.ndarray, " n_items"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One device step: the query, unless its keys are given, and some items.
+
+    Attributes:
+        query_q: the query's tokens, padded; read only where the step computes the query.
+        n_query: how many of them are real.
+        n_tokens: tokens computed, padding not included.
+    """
+
+    shape: StepShape
+    query_q: Int[np.ndarray, " q"]
+    n_query: int
+    blocks: tuple[Block, ...]
+    n_tokens: int
+
+    @property
+    def request_index(self) -> Int[np.ndarray, " n_items"]:
+        """Which item of the request each scored one is, block after block."""
+        return np.concatenate([block.request_index for block in self.blocks])
+
+    @property
+    def scored_index(self) -> Int[np.ndarray, " n_items"]:
+        """Where those stand among the scored positions of all blocks, surplus slots left out."""
+        starts = itertools.accumulate((block.shape.s for block in self.blocks), initial=0)
+        return np.concatenate([start + np.arange(len(b.request_index)) for start, b in zip(starts, self.blocks)])
+
+
+def padded_size(n: int, multiple: int) -> int:
+    """The padded size for n: at most 16 sizes an octave, and a whole number of `multiple`."""
+    step = max(multiple, 1 << max(0, (n - 1).bit_length() - 5))
+    return -(-n // step) * step
+
+
+def tile_rows(window: int) -> int:
+    """Rows of a tile: few enough that most of the keys it looks at are needed."""
+    return min(window, 128)
+
+
+def split_items(request: ScoreRequest, tokens_a_step: int) -> list[range]:
+    """Runs of items, in order, of at most so many tokens each; an item longer than that is a run of its own."""
+    runs, start, held = [], 0, 0
+    for index, ids in enumerate(request.items_ids):
+        if index > start and held + len(ids) > tokens_a_step:
+            runs.append(range(start, index))
+            start, held = index, 0
+        held += len(ids)
+    return [*runs, range(start, len(request.items_ids))]
+
+
+def lay_out(request: ScoreRequest, items: Sequence[int], *, with_query: bool, buckets: bool = True) -> Step:
+    """Lay some items of a request out, behind the query or alone.
+
+    Args:
+        buckets: pad to one of few sizes, for programs that are compiled per shape; else to whole tiles only.
+    """
+    n_query = len(request.query_ids)
+    grouped: dict[int, list[int]] = {}
+    for index in items:
+        window = next(w for w in WINDOWS if w >= len(request.items_ids[index]))
+        grouped.setdefault(window, []).append(index)
+    blocks = tuple(_block(request, window, grouped[window], buckets) for window in sorted(grouped))
+    query_q = np.zeros(padded_size(n_query, 16) if buckets else n_query, np.int32)
+    query_q[:n_query] = request.query_ids
+    shape = StepShape(len(query_q), tuple(block.shape for block in blocks), with_query)
+    n_tokens = sum(len(request.items_ids[i]) for i in items) + (n_query if with_query else 0)
+    return Step(shape, query_q, n_query, blocks, n_tokens)
+
+
+def tokens_a_step(config: DecoderConfig, budget_bytes: int) -> int:
+    """Item tokens that a step may compute within a budget of working memory, in whole 512s.
+
+    A token's widest moment is the feed-forward part: gate and up in float32 and their product beside the residual
+    stream, queries, keys and values. At most 65,536: beyond that nothing is gained.
+    """
+    widest = 3 * config.ffn_size + 4 * config.hidden_size + 3 * (config.n_heads + config.n_kv_heads) * config.head_dim
+    return int(np.clip(budget_bytes / (4 * widest), 512, 65536)) // 512 * 512
+
+
+def read_out(request: ScoreRequest, found: Sequence[tuple[Step, Float[np.ndarray, "s c"]]]) -> Scores:
+    """The probabilities of all steps back in the order of the request's items."""
+    scores = np.empty((len(request.items_ids), len(request.label_ids)), np.float32)
+    for step, probabilities_sc in found:
+        scores[step.request_index] = probabilities_sc[step.scored_index]
+    return scores
+
+
+def _block(request: ScoreRequest, window: int, items: list[int], buckets: bool) -> Block:
+    lengths = np.array([len(request.items_ids[i]) for i in items], np.int32)
+    ends = np.cumsum(lengths, dtype=np.int32)
+    n = int(ends[-1])
+    tile = tile_rows(window)
+    t = padded_size(n, tile) if buckets else -(-n // tile) * tile
+    shape = BlockShape(t, padded_size(len(items), 8) if buckets else max(2, len(items)), window)
+    token_t = np.zeros(shape.t, np.int32)
+    token_t[:n] = [token for i in items for token in request.items_ids[i]]
+    item_t = np.full(shape.t, PADDING, np.int32)
+    item_t[:n] = np.repeat(np.arange(len(items), dtype=np.int32), lengths)
+    position_t = np.zeros(shape.t, np.int32)
+    position_t[:n] = len(request.query_ids) + np.arange(n) - np.repeat(ends - lengths, lengths)
+    scored_s = np.full(shape.s, ends[0] - 1, np.int32)
+    scored_s[: len(items)] = ends - 1
+    return Block(shape, token_t, position_t, item_t, scored_s, np.array(items))
