@@ -41,7 +41,7 @@ def compare_run(manifest: Manifest, workload: Workload, readiness: Readiness, ro
         notices=notices,
         contrasts=_contrasts(manifest, readiness, sides, reference, workload),
         sides=[
-            summarise_side(side, _skip(readiness, side.target, side.backend), manifest.plan, reference, workload)
+            summarise_side(side, _skip(readiness, side.target, side.backend), manifest, reference, workload)
             for side in sides.values()
         ],
         warnings=_warnings(rounds),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from scorematrix.results.schema import CellStatus, SkipReason
 
@@ -70,6 +70,7 @@ class ChunkResult(_Part):
     items_per_second: float | None = None
     items_per_second_low: float | None = None
     items_per_second_high: float | None = None
+    floor_fraction: float | None = Field(None, description="fewest seconds that the ceiling allows, over those taken")
     latency: list[PercentileValue] = []
 
 
@@ -89,6 +90,8 @@ class Side(_Part):
     n_rounds_planned: int = 0
     best_chunk: int | None = None
     chunks: list[ChunkResult] = []
+    matmul_flops_per_second: float | None = Field(None, description="the side's own ceiling, median of its rounds")
+    copy_bytes_per_second: float | None = None
     compile_seconds: float | None = None
     n_programs: int = 0
     from_cache: int = 0

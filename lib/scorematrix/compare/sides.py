@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from scipy import stats
@@ -11,24 +11,26 @@ from scorematrix.compare.evidence import SideEvidence, request_seconds, score_ar
 from scorematrix.compare.numerics import RequestArrays, distance
 from scorematrix.compare.schema import ChunkResult, PercentileValue, Side
 from scorematrix.compare.statistics import PERCENTILE_SAMPLES, geometric_interval, percentile
-from scorematrix.results.schema import Cell, PlannedRound, TargetState
+from scorematrix.results.schema import Cell, Manifest, TargetState
 from scorematrix.workload.workload import Workload
 
 
 def summarise_side(
     side: SideEvidence,
     skip: TargetState | None,
-    plan: Sequence[PlannedRound],
+    manifest: Manifest,
     reference: RequestArrays | str,
     workload: Workload,
 ) -> Side:
     """Everything a table or figure shows of a side; figures come from confirmation rounds only."""
-    own = [p for p in plan if (p.backend, p.view, p.target) == (side.backend, side.view, side.target)]
+    own = [p for p in manifest.plan if (p.backend, p.view, p.target) == (side.backend, side.view, side.target)]
     record = next((r.record for r in side.rounds if r.record), None)
     setups = [r.setup for r in side.rounds if r.setup]
     # Cold, where a round compiled cold: the first start is what a deployment waits for.
     slowest = max(setups, key=lambda s: s.prepare_seconds, default=None)
     cells = [cell for r in side.confirm for cell in r.cells if cell.status == "ok"]
+    ceiling = _median(r.ceilings.matmul_flops_per_second for r in side.rounds if r.ceilings)
+    floor = manifest.floor_flops / ceiling if manifest.floor_flops and ceiling else None
     away = [] if isinstance(reference, str) else [distance(score_arrays(cell), reference) for cell in cells]
     return Side(
         backend=side.backend,
@@ -43,7 +45,9 @@ def summarise_side(
         n_rounds=len(side.rounds),
         n_rounds_planned=len(own),
         best_chunk=side.best_chunk,
-        chunks=[_chunk(side, chunk, workload) for chunk in side.chunk_sizes],
+        chunks=[_chunk(side, chunk, workload, floor) for chunk in side.chunk_sizes],
+        matmul_flops_per_second=ceiling,
+        copy_bytes_per_second=_median(r.ceilings.copy_bytes_per_second for r in side.rounds if r.ceilings),
         compile_seconds=slowest.prepare_seconds if slowest else None,
         n_programs=len(slowest.compiles) if slowest else 0,
         from_cache=sum(c.from_cache for c in slowest.compiles) if slowest else 0,
@@ -63,7 +67,12 @@ def _state(side: SideEvidence, skip: TargetState | None, n_planned: int) -> str:
     return "measured" if len(side.rounds) == n_planned else "partial"
 
 
-def _chunk(side: SideEvidence, chunk: int, workload: Workload) -> ChunkResult:
+def _median(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return float(np.median(found)) if found else None
+
+
+def _chunk(side: SideEvidence, chunk: int, workload: Workload, floor_seconds: float | None) -> ChunkResult:
     if faults := side.faults(chunk):
         statuses = [c.status for r in side.rounds if (c := r.cell(chunk)) and c.status != "ok"]
         return ChunkResult(chunk_size=chunk, status=statuses[0] if statuses else "failed", error=faults[0])
@@ -81,6 +90,7 @@ def _chunk(side: SideEvidence, chunk: int, workload: Workload) -> ChunkResult:
         items_per_second=rate.center,
         items_per_second_low=rate.low if known else None,
         items_per_second_high=rate.high if known else None,
+        floor_fraction=floor_seconds * rate.center / workload.n_items if floor_seconds else None,
         latency=[_percentile(samples, percent, len(seconds)) for percent in PERCENTILE_SAMPLES],
     )
 

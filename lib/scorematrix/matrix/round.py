@@ -17,8 +17,9 @@ from scorematrix.measure.clock import PassSample
 from scorematrix.models.cache import cache_folder
 from scorematrix.models.catalogue import load_model
 from scorematrix.readiness.targets import target
-from scorematrix.results import BackendRecord, Cell, Compile, PlannedRound, Round, RunStore, Setup
+from scorematrix.results import BackendRecord, Ceilings, Cell, Compile, PlannedRound, Round, RunStore, Setup
 from scorematrix.scoring import Backend, load_backend
+from scorematrix.scoring.ceilings import measure_ceilings
 from scorematrix.workload import ScoreRequest, Workload
 
 TIMEOUT_EXIT_CODE = 75
@@ -33,12 +34,14 @@ def run_round(run: str | Path, planned: PlannedRound) -> Round:
     store = RunStore(run)
     manifest, workload = store.manifest(), store.workload()
     params = Params.model_validate(manifest.params)
-    set_up_process(target(planned.target).kind, params.threads, cache_folder() / "jax")
+    set_up_process(target(planned.target).kind, params.threads, cache_folder() / "compiled")
     draft = _Draft(store, planned, params, workload)
     try:
         backend = draft.load()
         for chunk_size in draft.chunk_sizes:
             draft.add(_measure_cell(backend, workload, chunk_size, params, draft))
+        if planned.role == "tuning":
+            draft.ceilings = _measure_ceilings(backend, target(planned.target).kind)
     except Exception as error:  # the round as a whole: the model does not load, say
         draft.error = _text(error)
     return draft.write()
@@ -58,6 +61,7 @@ class _Draft:
         self.error: str | None = None
         self.setup: Setup | None = None
         self.record: BackendRecord | None = None
+        self.ceilings: Ceilings | None = None
         self.weights_sha256: str | None = None
         self.started = datetime.now(UTC)
         self.environment = describe_environment()
@@ -116,6 +120,7 @@ class _Draft:
             record=self.record,
             setup=self.setup,
             environment=self.environment,
+            ceilings=self.ceilings,
             cells=[*self.cells, *(Cell(chunk_size=size, status="not_run", error=why) for size in missing)],
             error=self.error,
         )
@@ -154,6 +159,10 @@ def _measure_cell(backend: Backend, workload: Workload, chunk_size: int, params:
         scores=[scores.astype(float).tolist() for scores in passes[-1].scores],
         pass_deviation=_deviation(passes),
     )
+
+
+def _measure_ceilings(backend: Backend, device_kind: str) -> Ceilings:
+    return Ceilings(**vars(measure_ceilings(backend.info.framework, device_kind, backend.info.dtype)))
 
 
 def _deviation(passes: list[PassSample]) -> float:

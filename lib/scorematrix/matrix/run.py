@@ -11,7 +11,7 @@ from typing import Literal
 import scorematrix
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.plan import needed_targets, plan_rounds
-from scorematrix.matrix.workloads import build_workload
+from scorematrix.matrix.workloads import build_workload, floor_flops
 from scorematrix.measure.environment import cpu_name
 from scorematrix.models import locate
 from scorematrix.notebooks import NotebookFailed, execute_notebook
@@ -64,6 +64,7 @@ def prepare_run(params: Params, store: RunStore) -> None:
                 params=params.model_dump(mode="json"),
                 params_sha256=params.sha256,
                 workload_sha256=workload.sha256,
+                floor_flops=floor_flops(params, workload),
                 plan=plan_rounds(params),
             )
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scorematrix.matrix.params import CanonicalWorkload, Params, TextWorkload
 from scorematrix.models.catalogue import read_description
+from scorematrix.models.flops import workload_flops
 from scorematrix.workload import Workload, canonical_workload, text_workload
 
 
@@ -45,3 +46,9 @@ def build_workload(params: Params) -> Workload:
                 apply_softmax=shape.apply_softmax,
                 tokenizer_sha256=tokenizer.sha256 if tokenizer else None,
             )
+
+
+def floor_flops(params: Params, workload: Workload) -> int:
+    """The fewest floating-point operations that score the workload once with the params' model, exactly."""
+    shapes = ((len(r.query_ids), [len(ids) for ids in r.items_ids]) for r in workload.requests)
+    return workload_flops(read_description(params.model).config, shapes)

@@ -1,7 +1,30 @@
-"""Text, tables, figures and files of a comparison. No arithmetic of its own, and no framework."""
+"""Text, tables, figures and files of a comparison. No arithmetic of its own, and no framework.
 
-from scorematrix.report.export import export_html, write_report
-from scorematrix.report.markdown import render_markdown
-from scorematrix.report.page import ReportPage, open_report
+Names are loaded when they are used: a round shows its page without paying for the report's figures.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scorematrix.report.export import export_html, write_report
+    from scorematrix.report.markdown import render_markdown
+    from scorematrix.report.page import ReportPage, open_report
+
+_HOMES = {
+    "ReportPage": "page",
+    "export_html": "export",
+    "open_report": "page",
+    "render_markdown": "markdown",
+    "write_report": "export",
+}
 
 __all__ = ["ReportPage", "export_html", "open_report", "render_markdown", "write_report"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"scorematrix.report.{_HOMES[name]}"), name)

@@ -7,9 +7,10 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import matplotlib
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], w
 
 def figure(drawing: Figure, name: str, title: str, description: str) -> Fragment:
     """A drawing as inline SVG, with a title and a description for those who do not see it."""
+    import matplotlib
+
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
         drawing.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")

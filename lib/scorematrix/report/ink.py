@@ -24,6 +24,11 @@ def milliseconds(seconds: float | None) -> str:
     return NONE if seconds is None else significant(seconds * 1e3)
 
 
+def percent(fraction: float | None) -> str:
+    """A share of one, in percent."""
+    return NONE if fraction is None else f"{significant(fraction * 100)} %"
+
+
 def small(value: float | None) -> str:
     """A tiny difference in powers of ten."""
     return NONE if value is None else "0" if value == 0 else f"{value:.1e}"

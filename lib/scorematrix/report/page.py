@@ -76,8 +76,9 @@ class ReportPage:
         return figures.throughput_latency(self.comparison) + figures.latency_ecdf(self.comparison, self.samples)
 
     def sequence(self) -> Fragment:
-        """Rounds in order of execution, and compile times."""
-        return figures.run_sequence(self.comparison, self.samples) + tables.compile_table(self.comparison)
+        """Rounds in order of execution, ceilings and compile times."""
+        below = tables.ceilings_table(self.comparison) + tables.compile_table(self.comparison)
+        return figures.run_sequence(self.comparison, self.samples) + below
 
     def numerics(self) -> Fragment:
         drawing = figures.numerics(self.comparison, self.scores)

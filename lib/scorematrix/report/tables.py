@@ -5,21 +5,33 @@ from __future__ import annotations
 from scorematrix.compare.schema import ChunkResult, Comparison, PercentileValue, Side
 from scorematrix.report.banner import STATE_WORDS
 from scorematrix.report.elements import Fragment, bullets, heading, paragraph, table
-from scorematrix.report.ink import NONE, lengths, milliseconds, significant, small, span
+from scorematrix.report.ink import NONE, lengths, milliseconds, percent, significant, small, span
 
 
 def scoreboard(comparison: Comparison) -> Fragment:
     """Every side at its chosen chunk size; what has no figure says why."""
-    columns = ["side", "target", "state", "chunk", "items/s", "95 % interval", "p50 ms", "p90 ms", "p95 ms", "dtype"]
+    columns = [
+        "side",
+        "target",
+        "state",
+        "chunk",
+        "items/s",
+        "95 % interval",
+        "of floor",
+        "p50 ms",
+        "p90 ms",
+        "p95 ms",
+        "dtype",
+    ]
     rows = []
     for side in comparison.sides:
         head = [f"{side.backend} {side.view}", side.target]
         best = next((c for c in side.chunks if c.chunk_size == side.best_chunk), None)
         if best is None or best.status != "ok":
             word = {"skipped": "DEFERRED", "failed": "INVALID"}.get(side.state, NONE)
-            rows.append([*head, f"{word}: {_state(side)}", *([NONE] * 6), side.dtype or NONE])
+            rows.append([*head, f"{word}: {_state(side)}", *([NONE] * 7), side.dtype or NONE])
             continue
-        percentiles = [_latency(best, percent) for percent in (50, 90, 95)]
+        percentiles = [_latency(best, p) for p in (50, 90, 95)]
         interval = span(best.items_per_second_low, best.items_per_second_high)
         rows.append(
             [
@@ -28,24 +40,26 @@ def scoreboard(comparison: Comparison) -> Fragment:
                 f"{side.best_chunk} (chosen)",
                 significant(best.items_per_second),
                 interval,
+                percent(best.floor_fraction),
                 *percentiles,
                 side.dtype or NONE,
             ]
         )
     note = (
         "Latency is that of one request: all its items, one call after the other. The chunk size (items a call) was "
-        "chosen on tuning rounds; the figures come from confirmation rounds. `wide`: few samples, wide interval."
+        "chosen on tuning rounds; the figures come from confirmation rounds. `wide`: few samples, wide interval. Of "
+        "floor: the least time that the side's own matmul ceiling allows for this workload, over the time taken."
     )
     return (
         heading("Scoreboard", "scoreboard")
-        + table("Throughput and latency of each side at its own best chunk size", columns, rows, words=(0, 1, 2, 9))
+        + table("Throughput and latency of each side at its own best chunk size", columns, rows, words=(0, 1, 2, 10))
         + paragraph(note.replace("`", ""), "note")
     )
 
 
 def chunk_table(comparison: Comparison) -> Fragment:
     """Every cell of the matrix, and the matched ratios."""
-    columns = ["side", "target", "chunk", "items/s", "95 % interval", "p50 ms", "p95 ms", "rounds"]
+    columns = ["side", "target", "chunk", "items/s", "95 % interval", "of floor", "p50 ms", "p95 ms", "rounds"]
     rows = []
     for side in comparison.sides:
         for cell in side.chunks:
@@ -53,7 +67,7 @@ def chunk_table(comparison: Comparison) -> Fragment:
             row = [f"{side.backend} {side.view}", side.target, f"{cell.chunk_size}{chosen}"]
             if cell.status != "ok":
                 word = "INVALID" if cell.status in ("failed", "timeout") else NONE
-                rows.append([*row, f"{word}: {cell.error}", NONE, NONE, NONE, str(cell.n_rounds)])
+                rows.append([*row, f"{word}: {cell.error}", *([NONE] * 4), str(cell.n_rounds)])
                 continue
             interval = span(cell.items_per_second_low, cell.items_per_second_high)
             rows.append(
@@ -61,6 +75,7 @@ def chunk_table(comparison: Comparison) -> Fragment:
                     *row,
                     significant(cell.items_per_second),
                     interval,
+                    percent(cell.floor_fraction),
                     _latency(cell, 50),
                     _latency(cell, 95),
                     str(cell.n_rounds),
@@ -140,6 +155,23 @@ def compile_table(comparison: Comparison) -> Fragment:
         for s in comparison.sides
     ]
     return table("Compiling, in the round where it took longest", columns, rows, words=(0, 1))
+
+
+def ceilings_table(comparison: Comparison) -> Fragment:
+    """What the hardware gave each side at best, in the same session."""
+    columns = ["side", "target", "dtype", "matmul GFLOP/s", "copy GB/s"]
+    rows = [
+        [
+            f"{s.backend} {s.view}",
+            s.target,
+            s.dtype or NONE,
+            significant(None if s.matmul_flops_per_second is None else s.matmul_flops_per_second / 1e9),
+            significant(None if s.copy_bytes_per_second is None else s.copy_bytes_per_second / 1e9),
+        ]
+        for s in comparison.sides
+    ]
+    caption = "Ceilings: the fastest square matrix product and a copy, measured through each framework in tuning rounds"
+    return table(caption, columns, rows, words=(0, 1, 2))
 
 
 def methods(comparison: Comparison) -> Fragment:

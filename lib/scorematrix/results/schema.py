@@ -79,6 +79,15 @@ class Environment(_Part):
     git_dirty: bool | None
 
 
+class Ceilings(_Part):
+    """What the device gave through the framework at best in this very process: see `scoring.ceilings`."""
+
+    dtype: str
+    matmul_size: int
+    matmul_flops_per_second: float
+    copy_bytes_per_second: float
+
+
 class BackendRecord(_Part):
     """What scored: see `scoring.BackendInfo`."""
 
@@ -110,6 +119,7 @@ class Round(SealedDocument):
     record: BackendRecord | None = None
     setup: Setup | None = None
     environment: Environment | None = None
+    ceilings: Ceilings | None = Field(None, description="measured after the cells of tuning rounds")
     cells: list[Cell]
     error: str | None = Field(None, description="why the round as a whole failed")
 
@@ -185,4 +195,5 @@ class Manifest(SealedDocument):
     params: dict
     params_sha256: str
     workload_sha256: str
+    floor_flops: int | None = Field(None, description="fewest operations that score the workload once exactly")
     plan: list[PlannedRound]

@@ -111,15 +111,15 @@ class Step:
         return np.concatenate([start + np.arange(len(b.request_index)) for start, b in zip(starts, self.blocks)])
 
 
-def padded_size(n: int, multiple: int) -> int:
-    """The padded size for n: at most 16 sizes an octave, and a whole number of `multiple`."""
-    step = max(multiple, 1 << max(0, (n - 1).bit_length() - 5))
-    return -(-n // step) * step
-
-
 def tile_rows(window: int) -> int:
-    """Rows of a tile: few enough that most of the keys it looks at are needed."""
-    return min(window, 128)
+    """Rows of a tile: few enough that most of the tile + window keys they look at are their own items'."""
+    return min(max(window // 2, 16), 128)
+
+
+def padded_size(n: int) -> int:
+    """The padded size for n: a multiple of 8, and above 256 one of at most 32 sizes an octave."""
+    step = max(8, 1 << max(0, (n - 1).bit_length() - 6))
+    return -(-n // step) * step
 
 
 def split_items(request: ScoreRequest, tokens_a_step: int) -> list[range]:
@@ -145,7 +145,7 @@ def lay_out(request: ScoreRequest, items: Sequence[int], *, with_query: bool, bu
         window = next(w for w in WINDOWS if w >= len(request.items_ids[index]))
         grouped.setdefault(window, []).append(index)
     blocks = tuple(_block(request, window, grouped[window], buckets) for window in sorted(grouped))
-    query_q = np.zeros(padded_size(n_query, 16) if buckets else n_query, np.int32)
+    query_q = np.zeros(padded_size(n_query) if buckets else n_query, np.int32)
     query_q[:n_query] = request.query_ids
     shape = StepShape(len(query_q), tuple(block.shape for block in blocks), with_query)
     n_tokens = sum(len(request.items_ids[i]) for i in items) + (n_query if with_query else 0)
@@ -174,9 +174,10 @@ def _block(request: ScoreRequest, window: int, items: list[int], buckets: bool) 
     lengths = np.array([len(request.items_ids[i]) for i in items], np.int32)
     ends = np.cumsum(lengths, dtype=np.int32)
     n = int(ends[-1])
-    tile = tile_rows(window)
-    t = padded_size(n, tile) if buckets else -(-n // tile) * tile
-    shape = BlockShape(t, padded_size(len(items), 8) if buckets else max(2, len(items)), window)
+    # Without buckets, whole tiles and at least two of each: compiled graphs take a length of 1 for a special case.
+    t = padded_size(n) if buckets else max(2, -(-n // tile_rows(window))) * tile_rows(window)
+    s = padded_size(len(items)) if buckets else max(2, len(items))
+    shape = BlockShape(t, s, window)
     token_t = np.zeros(shape.t, np.int32)
     token_t[:n] = [token for i in items for token in request.items_ids[i]]
     item_t = np.full(shape.t, PADDING, np.int32)

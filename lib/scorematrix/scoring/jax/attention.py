@@ -125,8 +125,9 @@ def own_attention(
     keys_bukh: Float[Array, "b u k h"],
     values_bukh: Float[Array, "b u k h"],
     bias_bru: Float[Array, "b r u"],
+    t: int,
 ) -> Attended:
-    """Tiles of rows, each over a window of keys that holds the rows' own items. Rows come out flat: r is b x r."""
+    """Tiles of rows, each over a window of keys that holds the rows' own items. The first t rows come out, flat."""
     b, r, n, h = q_brnh.shape
     k = keys_bukh.shape[2]
     dtype = keys_bukh.dtype
@@ -138,14 +139,20 @@ def own_attention(
     values_bkgrh = (sums_bkme[..., :h] / sums_bkme[..., h:]).reshape(b, k, -1, r, h)
     lse_bkgr = (top_bkm1[..., 0] + jnp.log(sums_bkme[..., h])).reshape(b, k, -1, r)
     values_brkgh, lse_brkg = jnp.einsum("bkgrh->brkgh", values_bkgrh), jnp.einsum("bkgr->brkg", lse_bkgr)
-    return Attended(values_brkgh.reshape(-1, n, h), lse_brkg.reshape(-1, n))
+    return Attended(values_brkgh.reshape(-1, n, h)[:t], lse_brkg.reshape(-1, n)[:t])
+
+
+def tiled_rows(x_t: Array, tile: int, fill: int = 0) -> Array:
+    """Whole tiles of rows: [t, ...] to [b, tile, ...], the last one filled up."""
+    padded = jnp.pad(x_t, ((0, -x_t.shape[0] % tile), *[(0, 0)] * (x_t.ndim - 1)), constant_values=fill)
+    return padded.reshape(-1, tile, *x_t.shape[1:])
 
 
 def tiled_windows(x_t: Array, tile: int, window: int, fill: int = 0) -> Array:
-    """Every tile of rows behind the `window` rows before it: [t, ...] to [t / tile, window + tile, ...]."""
-    t = x_t.shape[0]
-    padded = jnp.pad(x_t, ((window, 0), *[(0, 0)] * (x_t.ndim - 1)), constant_values=fill)
-    shifts = [padded[i : i + t].reshape(t // tile, tile, *x_t.shape[1:]) for i in range(0, window + tile, tile)]
+    """Every tile of rows behind the `window` rows before it: [t, ...] to [b, window + tile, ...]."""
+    t = x_t.shape[0] + -x_t.shape[0] % tile
+    padded = jnp.pad(x_t, ((window, t - x_t.shape[0]), *[(0, 0)] * (x_t.ndim - 1)), constant_values=fill)
+    shifts = [padded[i : i + t].reshape(-1, tile, *x_t.shape[1:]) for i in range(0, window + tile, tile)]
     return jnp.concatenate(shifts, axis=1)
 
 
@@ -153,7 +160,7 @@ def tile_bias(item_t: Int[Array, " t"], tile: int, window: int) -> Float[Array, 
     """What is added to the scores of every tile's rows: 0 for a key of the row's own item, not ahead, else -inf."""
     item_bu = tiled_windows(item_t, tile, window, fill=PADDING - 1)
     not_ahead_ru = jnp.arange(tile)[:, None] + window >= jnp.arange(window + tile)
-    seen_bru = (item_t.reshape(-1, tile)[:, :, None] == item_bu[:, None, :]) & not_ahead_ru
+    seen_bru = (tiled_rows(item_t, tile, fill=PADDING)[:, :, None] == item_bu[:, None, :]) & not_ahead_ru
     return jnp.where(seen_bru, 0.0, -jnp.inf)
 
 

@@ -30,6 +30,7 @@ from scorematrix.scoring.jax.attention import (
     prefix_attention,
     query_attention,
     tile_bias,
+    tiled_rows,
     tiled_windows,
 )
 from scorematrix.scoring.jax.cache import persistent_cache_hits
@@ -221,9 +222,9 @@ def joint_attention(
     """Every token's attention: the query's over itself, the items' over the query and their own item."""
     parts = [query_attention(q_tnh[: shape.q], prefix, form)] if shape.with_query else []
     for bias_bru, size, here in zip(biases, shape.blocks, shape.block_slices):
-        q_brnh = q_tnh[here].reshape(-1, size.tile, *q_tnh.shape[1:])
+        q_brnh = tiled_rows(q_tnh[here], size.tile)
         keys_bukh, values_bukh = (tiled_windows(x[here], size.tile, size.window) for x in (k_tkh, v_tkh))
-        own = own_attention(q_brnh, keys_bukh, values_bukh, bias_bru)
+        own = own_attention(q_brnh, keys_bukh, values_bukh, bias_bru, size.t)
         parts.append(merge(prefix_attention(q_tnh[here], prefix, form), own))
     return jnp.concatenate(parts)
 
@@ -245,7 +246,7 @@ def scored_attention(
         same_su = block.item_t[index_su] == block.item_t[block.scored_s][:, None]
         bias_su = jnp.where((index_su >= 0) & same_su, 0.0, -jnp.inf)
         q_s1nh = q_snh[start : start + size.s, None]
-        owns.append(own_attention(q_s1nh, k_tkh[here][index_su], v_tkh[here][index_su], bias_su[:, None]))
+        owns.append(own_attention(q_s1nh, k_tkh[here][index_su], v_tkh[here][index_su], bias_su[:, None], size.s))
         start += size.s
     own = Attended(*(jnp.concatenate(arrays) for arrays in zip(*owns)))
     return merge(prefix_attention(q_snh, prefix, form), own)

@@ -70,7 +70,7 @@ def own_attention(
 
 
 def tiled_windows(x_t: Tensor, tile: int, window: int, fill: int = 0) -> Tensor:
-    """Every tile of rows behind the `window` rows before it: [t, ...] to [t / tile, window + tile, ...]."""
+    """Every tile of rows behind the `window` rows before it: [t, ...] to [b, window + tile, ...]."""
     padded = torch.cat([x_t.new_full((window, *x_t.shape[1:]), fill), x_t])
     return padded.unfold(0, window + tile, tile).movedim(-1, 1)
 

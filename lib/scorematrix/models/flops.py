@@ -1,0 +1,34 @@
+"""How many floating-point operations scoring needs: a count of the mathematics, not of any implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from scorematrix.models.config import DecoderConfig
+
+
+def forward_flops(config: DecoderConfig, n_tokens: int, n_pairs: int) -> int:
+    """Multiplications and additions of the decoder over tokens and (token, key) pairs, the head left out.
+
+    Every token goes through every layer. An engine that leaves out what nobody reads, most of the last layer, gains
+    at most one layer's share by it.
+    """
+    d, h = config.hidden_size, config.head_dim
+    weights = d * h * (2 * config.n_heads + 2 * config.n_kv_heads) + 3 * d * config.ffn_size
+    return config.n_layers * (2 * weights * n_tokens + 4 * config.n_heads * h * n_pairs)
+
+
+def scoring_flops(config: DecoderConfig, query_tokens: int, item_tokens: Sequence[int]) -> int:
+    """The fewest operations that score a query with its items exactly: the query once, each item over it and itself."""
+    n_tokens = query_tokens + sum(item_tokens)
+    n_pairs = _causal(query_tokens) + sum(length * query_tokens + _causal(length) for length in item_tokens)
+    return forward_flops(config, n_tokens, n_pairs)
+
+
+def workload_flops(config: DecoderConfig, shapes: Iterable[tuple[int, Sequence[int]]]) -> int:
+    """The same over all requests, each as (query tokens, tokens of each item)."""
+    return sum(scoring_flops(config, query_tokens, item_tokens) for query_tokens, item_tokens in shapes)
+
+
+def _causal(n: int) -> int:
+    return n * (n + 1) // 2

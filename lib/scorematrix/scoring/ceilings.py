@@ -1,0 +1,61 @@
+"""What the hardware gives through each framework at best: the largest matrix product and a plain copy (rule 37)."""
+
+from __future__ import annotations
+
+import importlib
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+MATMUL_SIZES = {"cpu": (1024, 2048), "gpu": (4096, 8192, 16384), "tpu": (4096, 8192, 16384)}
+COPY_BYTES = {"cpu": 1 << 28, "gpu": 1 << 30, "tpu": 1 << 30}
+REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """The best rates found on this device through this framework.
+
+    Attributes:
+        matmul_size: n of the fastest n x n x n product, operands in `dtype`.
+        matmul_flops_per_second: its rate, the median of a few runs.
+        copy_bytes_per_second: bytes read and written by a copy that is larger than any cache.
+    """
+
+    dtype: str
+    matmul_size: int
+    matmul_flops_per_second: float
+    copy_bytes_per_second: float
+
+
+class Probe(Protocol):
+    """What a framework's `ceilings` module offers: functions that run once and return when all is done."""
+
+    def matmul(self, size: int, dtype: str, device_kind: str) -> Callable[[], None]: ...
+
+    def copy(self, n_bytes: int, device_kind: str) -> Callable[[], None]: ...
+
+
+def measure_ceilings(framework: str, device_kind: str, dtype: str) -> Ceilings:
+    """Measure both rates in this process, within seconds."""
+    probe: Probe = importlib.import_module(f"scorematrix.scoring.{framework}.ceilings")
+    rates = {
+        size: 2 * size**3 / median_seconds(probe.matmul(size, dtype, device_kind)) for size in MATMUL_SIZES[device_kind]
+    }
+    best = max(rates, key=rates.__getitem__)
+    n_bytes = COPY_BYTES[device_kind]
+    copied = 2 * n_bytes / median_seconds(probe.copy(n_bytes, device_kind))
+    return Ceilings(dtype, best, rates[best], copied)
+
+
+def median_seconds(run: Callable[[], None]) -> float:
+    """The median of a few runs, after one that is not counted."""
+    run()
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
