@@ -5,6 +5,7 @@ PARAMS ?= params/quick.yaml
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready-$(EXTRAS)
+TPU_COMPILER := $(VENV)/tpu-compiler
 
 .DEFAULT_GOAL := help
 .PHONY: help setup report test lab check clean
@@ -17,7 +18,7 @@ setup: $(STAMP)  ## build .venv from the pins; EXTRAS=cpu (default), tpu or cuda
 report: $(STAMP)  ## measure PARAMS (params/quick.yaml) and write the HTML report
 	$(BIN)/scorematrix run $(PARAMS) --report
 
-test: $(STAMP)  ## run all tests that this machine can
+test: $(STAMP) $(TPU_COMPILER)  ## run all tests that this machine can
 	$(BIN)/python -m pytest
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
@@ -37,3 +38,9 @@ $(STAMP): pyproject.toml lib/constraints.txt Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint lib/constraints.txt --editable '.[$(EXTRAS),dev]'
 	@touch $@
+
+# libtpu compiles for a TPU on any machine. Importable, it would make JAX look for a TPU at every start: so it lies apart,
+# and where it cannot be had its tests are skipped.
+$(TPU_COMPILER): lib/constraints.txt | $(STAMP)
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint lib/constraints.txt --no-deps --upgrade --target $@ libtpu
+	@touch -c $@

@@ -96,6 +96,7 @@ def score(
     model: Annotated[str, typer.Option(help="See `scorematrix models`.")] = "smollm2-135m",
     backend: Annotated[str, typer.Option()] = "jax",
     view: Annotated[str, typer.Option()] = "portable",
+    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     softmax: Annotated[bool, typer.Option(help="Over the labels; else over the whole vocabulary.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
@@ -107,15 +108,21 @@ def score(
     backend_entry(backend, view)
     loaded = load_model(model)
     request = score_request_from_text(loaded.tokenizer, query, item, label, apply_softmax=softmax)
-    scores = load_backend(backend, view=view, model=loaded).score(request)
+    scorer = load_backend(backend, view=view, model=loaded, dtype=dtype)
+    scores = scorer.score(request)
     if as_json:
         rows = [dict(zip(label, map(float, row))) for row in scores]
-        out.print_json(data={"model": model, "backend": backend, "view": view, "scores": rows})
+        out.print_json(
+            data={"model": model, "backend": backend, "view": view, "dtype": scorer.info.dtype, "scores": rows}
+        )
         return
     table = Table("item", *(f"P({name!r})" for name in label))
     for text, row in zip(item, scores):
         table.add_row(escape(repr(text)), *(f"{p:.4f}" for p in row))
     out.print(table)
+    info = scorer.info
+    why = info.settings.get("dtype_choice")
+    out.print(f"{backend}, {view} view, {info.device}, {info.dtype}" + (f" ({why})" if why else ""))
 
 
 @app.command()

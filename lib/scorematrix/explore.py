@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from scorematrix.compare import compare_run
 from scorematrix.results import RunStore, open_run
 from scorematrix.scoring.registry import BACKENDS, load_backend, missing_packages
 from scorematrix.workload.request import ScoreRequest
@@ -51,3 +52,15 @@ def latest_run(run: str = "", outputs: Path = RUNS) -> RunStore | None:
         return open_run(run, outputs)
     found = sorted(outputs.glob("runs/*/run.json"), key=lambda path: path.stat().st_mtime)
     return RunStore(found[-1].parent) if found else None
+
+
+def chunk_figures(store: RunStore) -> pd.DataFrame:
+    """Every measured cell of a run: items per second and the share of the floor, the least time the hardware allows."""
+    comparison = compare_run(store.manifest(), store.workload(), store.readiness(), store.rounds())
+    rows = [
+        (side.backend, side.view, side.target, cell.chunk_size, cell.items_per_second, cell.floor_fraction)
+        for side in comparison.sides
+        for cell in side.chunks
+        if cell.status == "ok"
+    ]
+    return pd.DataFrame(rows, columns=["backend", "view", "target", "chunk_size", "items_per_second", "of_floor"])

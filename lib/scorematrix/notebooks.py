@@ -45,7 +45,7 @@ def execute_notebook(name: str, output: Path, parameters: dict[str, Any], timeou
                 progress_bar=False,
                 log_output=False,
                 autosave_cell_every=0,
-                # All that a notebook makes is on disk when its last cell ends; a framework's orderly exit takes seconds.
+                # What a notebook makes is on disk when its last cell ends; a framework's orderly exit takes seconds.
                 shutdown_kernel="immediate",
                 execution_timeout=timeout_seconds,
                 cwd=str(FOLDER),

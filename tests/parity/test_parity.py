@@ -13,7 +13,7 @@ from scorematrix.scoring import BACKENDS
 from scorematrix.workload import text_workload
 from tests.parity.reference import hf_random, hf_smollm2, reference_scores
 
-CAP = 1e-4
+CAP = 2e-5
 ENGINES = [(name, view) for name, entry in BACKENDS.items() for view in entry.views]
 
 
@@ -91,9 +91,10 @@ def test_vocabulary_probabilities_agree_on_the_real_model(engine: tuple[str, str
     assert (scores.sum(axis=1) < 1).all(), "labels' share of the vocabulary is below 1"
 
 
+@pytest.mark.parametrize("view", ["portable", "best_native"])
 @pytest.mark.parametrize("name", ["jax", "pytorch"])
-def test_bfloat16_keeps_its_caps(name: str, smollm2: Model, shipped) -> None:
-    backend = load_backend(name, model=smollm2, device="cpu", dtype="bfloat16")
+def test_bfloat16_keeps_its_caps(name: str, view: str, smollm2: Model, shipped) -> None:
+    backend = load_backend(name, view=view, model=smollm2, device="cpu", dtype="bfloat16")
     away = np.concatenate([np.abs(backend.score(request) - expected).ravel() for request, expected in shipped])
-    assert away.mean() <= 0.01 and np.quantile(away, 0.99) <= 0.03 and away.max() <= 0.06
+    assert away.mean() <= 0.008 and np.quantile(away, 0.99) <= 0.03 and away.max() <= 0.03
     assert away.max() > 1e-5, "bfloat16 was asked for: exact float32 agreement would mean it was not used"

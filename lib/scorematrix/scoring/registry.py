@@ -95,7 +95,7 @@ def load_backend(
     Args:
         model: a catalogue name (`scorematrix models` lists them), a path, a hub id, or a loaded `Model`.
         device: "auto" takes the framework's accelerator where there is one, else the CPU.
-        dtype: "auto" is float32 on a CPU and bfloat16 on an accelerator.
+        dtype: "auto" is the fastest that keeps the numerics gate on the device; `info.settings` says which and why.
 
     Raises:
         ValueError: for an unknown backend, view, model, dtype, or a device the backend cannot use.

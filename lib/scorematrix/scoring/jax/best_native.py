@@ -76,19 +76,32 @@ class BlockInputs(NamedTuple):
 
 
 class BestNativeBackend:
-    """Backend `jax`, view `best_native`."""
+    """Backend `jax`, view `best_native`.
 
-    def __init__(self, model: Model, *, device: str = "auto", dtype: str = "auto") -> None:
+    Args:
+        step_tokens: item tokens computed together at most; None takes what a share of the memory allows.
+    """
+
+    def __init__(
+        self, model: Model, *, device: str = "auto", dtype: str = "auto", step_tokens: int | None = None
+    ) -> None:
         self._device = devices.choose_device(device)
-        dtype = devices.choose_dtype(dtype, self._device)
+        dtype, why = devices.choose_dtype(dtype, self._device)
         self._form: Form = {"cpu": "tiles", "gpu": "cudnn", "tpu": "splash"}[self._device.platform]
         self.compile_events: list[CompileEvent] = []
         self._config = model.config
         self._weights = devices.place_weights(model.weights, dtype, self._device)
-        self._step_tokens = tokens_a_step(model.config, devices.step_budget_bytes(self._device))
+        budget = devices.step_budget_bytes(self._device)
+        self._step_tokens = step_tokens or tokens_a_step(model.config, budget)
         self._programs: dict[ProgramKey, jax.stages.Compiled] = {}
         self.info = devices.describe(
-            model, "best_native", self._device, dtype, attention=self._form, step_tokens=self._step_tokens
+            model,
+            "best_native",
+            self._device,
+            dtype,
+            dtype_choice=why,
+            attention=self._form,
+            step_tokens=self._step_tokens,
         )
 
     def prepare(self, requests: Sequence[ScoreRequest]) -> None:

@@ -10,8 +10,10 @@ import ml_dtypes
 import numpy as np
 
 from scorematrix.models.catalogue import Model
-from scorematrix.models.weights import DecoderWeights, LayerWeights
+from scorematrix.models.config import DecoderConfig
+from scorematrix.models.weights import DecoderWeights, LayerWeights, expected_shapes
 from scorematrix.scoring.contract import BackendInfo
+from scorematrix.scoring.precision import auto_dtype
 
 for _tree in (DecoderWeights, LayerWeights):
     jax.tree_util.register_dataclass(_tree, [f.name for f in dataclasses.fields(_tree)], [])
@@ -32,11 +34,9 @@ def choose_device(device: str) -> jax.Device:
         raise ValueError(f"device={device!r}: JAX sees no such device (it sees: {seen}); {error}") from None
 
 
-def choose_dtype(dtype: str, device: jax.Device) -> str:
-    """The number format of weights and activations."""
-    if dtype != "auto":
-        return dtype
-    return "float32" if device.platform == "cpu" else "bfloat16"
+def choose_dtype(dtype: str, device: jax.Device) -> tuple[str, str]:
+    """The number format of weights and activations, and why this one."""
+    return auto_dtype(device.platform) if dtype == "auto" else (dtype, "asked for")
 
 
 def place_weights(weights: DecoderWeights, dtype: str, device: jax.Device) -> DecoderWeights:
@@ -57,6 +57,18 @@ def step_budget_bytes(device: jax.Device) -> int:
     if device.platform == "cpu":
         return 1 << 29
     return int((device.memory_stats() or {}).get("bytes_limit", 16 << 30) // 10)
+
+
+def weight_shapes(config: DecoderConfig, dtype: str, device: jax.Device) -> DecoderWeights:
+    """The tree as `place_weights` would give it, shapes only: enough to compile for a device that is not here."""
+    sharding = jax.sharding.SingleDeviceSharding(device)
+    leaves = {
+        name.removeprefix("layers."): jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=sharding)
+        for name, shape in expected_shapes(config).items()
+    }
+    layers = LayerWeights(**{f.name: leaves.get(f.name) for f in dataclasses.fields(LayerWeights)})
+    embed_vd = leaves["embed_vd"]
+    return DecoderWeights(embed_vd, layers, leaves["final_norm_d"], leaves.get("head_vd", embed_vd))
 
 
 def compiler_options(device: jax.Device) -> dict[str, int]:

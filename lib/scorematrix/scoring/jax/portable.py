@@ -41,8 +41,8 @@ class PortableBackend:
 
     def __init__(self, model: Model, *, device: str = "auto", dtype: str = "auto") -> None:
         self._device = devices.choose_device(device)
-        dtype = devices.choose_dtype(dtype, self._device)
-        self.info = devices.describe(model, "portable", self._device, dtype)
+        dtype, why = devices.choose_dtype(dtype, self._device)
+        self.info = devices.describe(model, "portable", self._device, dtype, dtype_choice=why)
         self.compile_events: list[CompileEvent] = []
         self._config = model.config
         self._weights = devices.place_weights(model.weights, dtype, self._device)

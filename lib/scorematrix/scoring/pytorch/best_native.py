@@ -53,19 +53,33 @@ class BlockInputs(NamedTuple):
 
 
 class BestNativeBackend:
-    """Backend `pytorch`, view `best_native`."""
+    """Backend `pytorch`, view `best_native`.
 
-    def __init__(self, model: Model, *, device: str = "auto", dtype: str = "auto") -> None:
+    Args:
+        step_tokens: item tokens computed together at most; None takes what a share of the memory allows.
+    """
+
+    def __init__(
+        self, model: Model, *, device: str = "auto", dtype: str = "auto", step_tokens: int | None = None
+    ) -> None:
         self._device = devices.choose_device(device)
-        dtype = devices.choose_dtype(dtype, self._device)
+        dtype, why = devices.choose_dtype(dtype, self._device)
         self.compile_events: list[CompileEvent] = []
         self._config = model.config
         self._weights = devices.place_weights(model.weights, dtype, self._device)
         self._layers = devices.layer_slices(self._weights.layers, model.config.n_layers)
         self._inverse_frequency = torch.from_numpy(inverse_frequencies(model.config)).to(self._device)
-        self._step_tokens = tokens_a_step(model.config, devices.step_budget_bytes(self._device))
+        budget = devices.step_budget_bytes(self._device)
+        self._step_tokens = step_tokens or tokens_a_step(model.config, budget)
         self.info = devices.describe(
-            model, "best_native", self._device, dtype, compile=True, attention="flash", step_tokens=self._step_tokens
+            model,
+            "best_native",
+            self._device,
+            dtype,
+            dtype_choice=why,
+            compile=True,
+            attention="flash",
+            step_tokens=self._step_tokens,
         )
 
     def prepare(self, requests: Sequence[ScoreRequest]) -> None:

@@ -11,6 +11,7 @@ import torch
 from scorematrix.models.catalogue import Model
 from scorematrix.models.weights import DecoderWeights, LayerWeights
 from scorematrix.scoring.contract import BackendInfo
+from scorematrix.scoring.precision import auto_dtype
 
 
 def choose_device(device: str) -> torch.device:
@@ -28,11 +29,9 @@ def choose_device(device: str) -> torch.device:
     return torch.device("cuda:0" if device == "gpu" else "cpu")
 
 
-def choose_dtype(dtype: str, device: torch.device) -> str:
-    """The number format of weights and activations."""
-    if dtype != "auto":
-        return dtype
-    return "float32" if device.type == "cpu" else "bfloat16"
+def choose_dtype(dtype: str, device: torch.device) -> tuple[str, str]:
+    """The number format of weights and activations, and why this one."""
+    return auto_dtype("cpu" if device.type == "cpu" else "gpu") if dtype == "auto" else (dtype, "asked for")
 
 
 def place_weights(weights: DecoderWeights, dtype: str, device: torch.device) -> DecoderWeights:

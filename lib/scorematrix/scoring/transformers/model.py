@@ -18,7 +18,7 @@ class TransformersModel:
 
     def __init__(self, model: Model, view: str, device: str, dtype: str) -> None:
         self.device = choose_device(device)
-        dtype = choose_dtype(dtype, self.device)
+        dtype, _ = choose_dtype(dtype, self.device)
         self.config = model.config
         self.net = build_model(model.config, model.weights).to(self.device, compute_dtype(dtype))
         self.info = BackendInfo(

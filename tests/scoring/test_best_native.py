@@ -1,0 +1,98 @@
+"""What the best-native engines promise beside exact scores: steps, few compiles, little memory, kernels that agree."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scorematrix import ScoreRequest
+from scorematrix.models import Model, load_model
+from scorematrix.models.random_weights import RANDOM_SHAPES
+from scorematrix.scoring.jax import attention
+from scorematrix.scoring.jax.best_native import BestNativeBackend as JaxBestNative
+from scorematrix.scoring.jax.best_native import ProgramKey, compile_program
+from scorematrix.scoring.jax.device import weight_shapes
+from scorematrix.scoring.pytorch.best_native import BestNativeBackend as PytorchBestNative
+from scorematrix.scoring.shared_prefix import lay_out
+
+ENGINES = [JaxBestNative, PytorchBestNative]
+rng = np.random.default_rng(4)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load_model("random:tiny-qwen3", seed=11)
+
+
+def request_of(lengths: list[int], n_query: int = 50, apply_softmax: bool = True) -> ScoreRequest:
+    items = [rng.integers(0, 256, n).tolist() for n in lengths]
+    return ScoreRequest(rng.integers(0, 256, n_query).tolist(), items, [3, 200], apply_softmax)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("apply_softmax", [True, False])
+def test_steps_change_nothing(engine, apply_softmax: bool, model: Model) -> None:
+    request = request_of([5, 40, 1, 9, 9, 9, 3, 70, 2], apply_softmax=apply_softmax)
+    at_once = engine(model, device="cpu", dtype="float32")
+    in_steps = engine(model, device="cpu", dtype="float32", step_tokens=30)
+    assert at_once.info.settings["step_tokens"] > 30 == in_steps.info.settings["step_tokens"]
+    assert np.abs(at_once.score(request) - in_steps.score(request)).max() <= 2e-6
+
+
+def test_jax_compiles_once_for_a_bucket(model: Model) -> None:
+    backend = JaxBestNative(model, device="cpu", dtype="float32")
+    backend.prepare([request_of([6] * 12)])
+    assert len(backend.compile_events) == 1
+    for lengths in ([6] * 12, [6] * 11 + [1], [7] * 9 + [5]):  # 66 to 72 tokens, 9 to 16 items
+        backend.score(request_of(lengths))
+    assert len(backend.compile_events) == 1
+    backend.score(request_of([6] * 40))
+    assert len(backend.compile_events) == 2, "a compile is recorded wherever it happens"
+
+
+def test_pytorch_compiles_once_for_all_lengths(model: Model) -> None:
+    backend = PytorchBestNative(model, device="cpu", dtype="float32")
+    backend.prepare([request_of([6] * 12)])
+    before = len(backend.compile_events)
+    for lengths, n_query in (([6] * 12, 50), ([6], 50), ([1, 2], 3), ([30] * 40, 200), ([4] * 7, 1)):
+        backend.score(request_of(lengths, n_query))
+    assert len(backend.compile_events) == before
+    backend.score(request_of([60] * 3))  # longer items have a graph of their own
+    assert len(backend.compile_events) <= before + 1
+
+
+def test_memory_grows_with_tokens_not_with_their_square() -> None:
+    """The contract's shape, 2000 query tokens and 500 items of 20, in float32 and in one step."""
+    config, cpu = RANDOM_SHAPES["smollm2-135m"], jax.devices("cpu")[0]
+    weights = weight_shapes(config, "float32", cpu)
+    bytes_ = {}
+    for n_items in (500, 2000):
+        request = ScoreRequest([1] * 2000, [[1] * 20] * n_items, [3, 4])
+        step = lay_out(request, range(n_items), with_query=True)
+        program, _ = compile_program(config, weights, ProgramKey(step.shape, 2, True, False), "tiles", cpu)
+        bytes_[n_items] = program.memory_analysis().temp_size_in_bytes
+    assert bytes_[500] <= 1e9
+    assert bytes_[2000] <= 4 * bytes_[500]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_splash_kernel_agrees(causal: bool) -> None:
+    """The TPU's kernel, interpreted, against the plain form: padding of the query included."""
+    q, t, n_query = 200, 200 if causal else 77, 190
+    keys = jax.random.split(jax.random.key(1), 3)
+    queries, ks, vs = (
+        jax.random.normal(key, shape) for key, shape in zip(keys, [(t, 4, 128), (q, 2, 128), (q, 2, 128)])
+    )
+    prefix = attention.Prefix(ks, vs, jnp.int32(n_query))
+    queries = queries * 128**-0.5
+    if causal:
+        expected = attention.query_attention(queries, prefix, "tiles")
+        found = attention.query_attention(queries, prefix, "splash_interpreted")
+        assert np.abs(expected - found)[:n_query].max() < 1e-5
+    else:
+        expected = attention.prefix_attention(queries, prefix, "tiles")
+        found = attention.prefix_attention(queries, prefix, "splash_interpreted")
+        assert np.abs(expected.values_rnh - found.values_rnh).max() < 1e-5
+        assert np.abs(expected.lse_rn - found.lse_rn).max() < 1e-5
