@@ -8,7 +8,7 @@ STAMP := $(VENV)/.ready-$(EXTRAS)
 TPU_COMPILER := $(VENV)/tpu-compiler
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report test lab check clean
+.PHONY: help setup report bench test lab check clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 10
@@ -17,6 +17,11 @@ setup: $(STAMP)  ## build .venv from the pins; EXTRAS=cpu (default), tpu or cuda
 
 report: $(STAMP)  ## measure PARAMS (params/quick.yaml) and write the HTML report
 	$(BIN)/scorematrix run $(PARAMS) --report
+
+bench: $(STAMP)  ## both views, both dtypes and a baseline on the benchmark workloads; about two hours
+	for params in params/bench_*.yaml; do for dtype in float32 bfloat16; do \
+	  $(BIN)/scorematrix run $$params --set dtype=$$dtype --report || exit $$?; \
+	done; done
 
 test: $(STAMP) $(TPU_COMPILER)  ## run all tests that this machine can
 	$(BIN)/python -m pytest

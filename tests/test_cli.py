@@ -96,8 +96,9 @@ def test_score_prints_probabilities(smollm2: Model) -> None:
     ]
     rows = {}
     for backend in ("jax", "pytorch"):
-        done = run_cli(*arguments, "--backend", backend, "--json")
+        done = run_cli(*arguments, "--backend", backend, "--dtype", "float32", "--json")
         assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["dtype"] == "float32"
         rows[backend] = json.loads(done.stdout)["scores"]
     apple, hammer = rows["jax"]
     assert apple[" yes"] > hammer[" yes"] and apple[" yes"] + apple[" no"] == pytest.approx(1, abs=1e-6)

@@ -25,7 +25,9 @@ class SealedDocument(BaseModel):
 
     @model_validator(mode="after")
     def _seal(self) -> Self:
-        digest = content_sha256(self.model_dump(mode="json", exclude={"sha256"}))
+        # What a file does not have is not part of its seal: fields that came later leave older files sound.
+        content = self.model_dump(mode="json", exclude={"sha256"}, exclude_unset=bool(self.sha256))
+        digest = content_sha256(content)
         if not self.sha256:
             object.__setattr__(self, "sha256", digest)
         elif self.sha256 != digest:

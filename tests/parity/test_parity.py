@@ -91,10 +91,16 @@ def test_vocabulary_probabilities_agree_on_the_real_model(engine: tuple[str, str
     assert (scores.sum(axis=1) < 1).all(), "labels' share of the vocabulary is below 1"
 
 
+# PyTorch's CPU kernels round every product's result to bfloat16 and its flash kernel takes rounded queries and keys:
+# its best-native view keeps rule 32's caps, the others half of them.
+BFLOAT16_CAPS = {("pytorch", "best_native"): (0.01, 0.06)}
+
+
 @pytest.mark.parametrize("view", ["portable", "best_native"])
 @pytest.mark.parametrize("name", ["jax", "pytorch"])
 def test_bfloat16_keeps_its_caps(name: str, view: str, smollm2: Model, shipped) -> None:
+    mean, largest = BFLOAT16_CAPS.get((name, view), (0.008, 0.03))
     backend = load_backend(name, view=view, model=smollm2, device="cpu", dtype="bfloat16")
     away = np.concatenate([np.abs(backend.score(request) - expected).ravel() for request, expected in shipped])
-    assert away.mean() <= 0.008 and np.quantile(away, 0.99) <= 0.03 and away.max() <= 0.03
+    assert away.mean() <= mean and away.max() <= largest, f"{away.mean():.4f}, {away.max():.4f}"
     assert away.max() > 1e-5, "bfloat16 was asked for: exact float32 agreement would mean it was not used"

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scorematrix import ScoreRequest
+from scorematrix import ScoreRequest, load_backend
 from scorematrix.models import Model, load_model
 from scorematrix.models.random_weights import RANDOM_SHAPES
 from scorematrix.scoring.jax import attention
@@ -39,6 +39,32 @@ def test_steps_change_nothing(engine, apply_softmax: bool, model: Model) -> None
     in_steps = engine(model, device="cpu", dtype="float32", step_tokens=30)
     assert at_once.info.settings["step_tokens"] > 30 == in_steps.info.settings["step_tokens"]
     assert np.abs(at_once.score(request) - in_steps.score(request)).max() <= 2e-6
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_prefix_reuse_is_exact_bounded_and_stated(engine, model: Model) -> None:
+    requests = [request_of([5, 40, 1, 9], n_query=n) for n in (50, 20, 33)]
+    plain = engine(model, device="cpu", dtype="float32")
+    kept = engine(model, device="cpu", dtype="float32", reuse_prefix=2)
+    assert (plain.info.settings["reuse_prefix"], kept.info.settings["reuse_prefix"]) == (0, 2)
+    kept.prepare(requests)
+    n_programs, n_kept = len(kept.compile_events), []
+    for request in [requests[0], requests[0], requests[1], requests[0], requests[2], requests[1]]:
+        assert np.abs(kept.score(request) - plain.score(request)).max() <= 2e-6
+        n_kept.append(len(kept._kept))
+    assert n_kept == [1, 1, 2, 2, 2, 2]
+    # The one seen longest ago went, twice: the second query for the third, then the first for the second.
+    assert [kept._kept.get(r.query_ids) is not None for r in requests] == [False, True, True]
+    assert len(kept.compile_events) == n_programs, "prepare made the programs with and without the query"
+    assert len(plain._kept) == 0
+
+
+@pytest.mark.parametrize("name", ["jax", "pytorch"])
+def test_prefix_reuse_is_refused_where_it_is_not_served(name: str, model: Model) -> None:
+    with pytest.raises(ValueError, match="reuse_prefix=3 is not served by view 'portable'"):
+        load_backend(name, model=model, device="cpu", reuse_prefix=3)
+    with pytest.raises(ValueError, match="reuse_prefix=-1 must be"):
+        load_backend(name, view="best_native", model=model, device="cpu", reuse_prefix=-1)
 
 
 def test_jax_compiles_once_for_a_bucket(model: Model) -> None:

@@ -73,6 +73,7 @@ class Params(_Section):
     model: str
     model_seed: int = Field(0, description="seed of random:<shape> weights")
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    reuse_prefix: Annotated[int, Field(ge=0, description="queries kept between calls by best_native views")] = 0
     workload: Annotated[TextWorkload | CanonicalWorkload, Field(discriminator="kind")]
     backends: list[BackendChoice] = Field(min_length=1)
     comparisons: list[ComparisonChoice] = Field(min_length=1)

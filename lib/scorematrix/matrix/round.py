@@ -75,7 +75,12 @@ class _Draft:
         loaded = time.perf_counter()
         dtype = "float32" if self.is_reference else params.dtype
         backend = load_backend(
-            planned.backend, view=planned.view, model=model, device=target(planned.target).kind, dtype=dtype
+            planned.backend,
+            view=planned.view,
+            model=model,
+            device=target(planned.target).kind,
+            dtype=dtype,
+            reuse_prefix=params.reuse_prefix if planned.view == "best_native" else 0,
         )
         placed = time.perf_counter()
         info = backend.info

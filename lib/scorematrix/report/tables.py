@@ -190,6 +190,7 @@ def methods(comparison: Comparison) -> Fragment:
         "not in it.",
         "Effect: geometric mean over confirmation rounds of the ratio of median pass times, 95 % interval by paired t. "
         f"Margin {p['margin']:.0%}: an interval wholly beyond it names a winner, wholly inside it a tie.",
+        _prefix_reuse(p.get("reuse_prefix", 0)),
         "The chunk size of each side is chosen on tuning rounds and estimated on confirmation rounds. No outlier is "
         "dropped. Percentiles are shown only with samples enough, pooled over at least 5 rounds.",
     ]
@@ -230,6 +231,15 @@ def verdict_table(comparison: Comparison) -> list[list[str]]:
         effect = f"{significant(c.effect.ratio)} ({span(c.effect.low, c.effect.high)})" if c.effect else NONE
         rows.append([c.name, c.view, STATE_WORDS[c.verdict], effect, c.reason])
     return rows
+
+
+def _prefix_reuse(n_queries: int) -> str:
+    if not n_queries:
+        return "Nothing is kept between calls: every call computes its query anew."
+    return (
+        f"Prefix reuse, as asked for: best_native views keep the keys and values of the last {n_queries} queries, so "
+        "calls with the same query do not compute it again, and a share of the floor may exceed 100 %."
+    )
 
 
 def _state(side: Side) -> str:

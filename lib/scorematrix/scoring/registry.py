@@ -89,6 +89,7 @@ def load_backend(
     model: str | Model = "smollm2-135m",
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto",
     dtype: Literal["auto"] | DType = "auto",
+    reuse_prefix: int = 0,
 ) -> Backend:
     """Load a model into a backend, ready to score.
 
@@ -96,6 +97,7 @@ def load_backend(
         model: a catalogue name (`scorematrix models` lists them), a path, a hub id, or a loaded `Model`.
         device: "auto" takes the framework's accelerator where there is one, else the CPU.
         dtype: "auto" is the fastest that keeps the numerics gate on the device; `info.settings` says which and why.
+        reuse_prefix: so many queries' keys and values are kept between calls; `best_native` only.
 
     Raises:
         ValueError: for an unknown backend, view, model, dtype, or a device the backend cannot use.
@@ -107,6 +109,9 @@ def load_backend(
     if device != "auto" and device not in entry.device_kinds:
         kinds = ", ".join(entry.device_kinds)
         raise ValueError(f"device={device!r} cannot be used by backend {backend!r}; it runs on auto, {kinds}")
+    if reuse_prefix and view != "best_native":
+        raise ValueError(f"reuse_prefix={reuse_prefix} is not served by view {view!r}; use view 'best_native' or 0")
+    options = {"reuse_prefix": reuse_prefix} if reuse_prefix else {}
     if missing := missing_packages(backend):
         raise ModuleNotFoundError(
             f"backend {backend!r} needs the package {missing[0]!r}, which is not installed; "
@@ -117,7 +122,7 @@ def load_backend(
 
         model = load_model(model)
     module, factory = entry.views[view].split(":")
-    return getattr(importlib.import_module(module), factory)(model, device=device, dtype=dtype)
+    return getattr(importlib.import_module(module), factory)(model, device=device, dtype=dtype, **options)
 
 
 def _nearest(value: str, known: dict) -> str:

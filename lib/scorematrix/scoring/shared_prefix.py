@@ -133,6 +133,12 @@ def split_items(request: ScoreRequest, tokens_a_step: int) -> list[range]:
     return [*runs, range(start, len(request.items_ids))]
 
 
+def lay_out_steps(request: ScoreRequest, step_tokens: int, *, query_known: bool, buckets: bool = True) -> list[Step]:
+    """A request in steps of at most so many item tokens; the first computes the query, unless it is known."""
+    runs = split_items(request, step_tokens)
+    return [lay_out(request, run, with_query=i == 0 and not query_known, buckets=buckets) for i, run in enumerate(runs)]
+
+
 def lay_out(request: ScoreRequest, items: Sequence[int], *, with_query: bool, buckets: bool = True) -> Step:
     """Lay some items of a request out, behind the query or alone.
 

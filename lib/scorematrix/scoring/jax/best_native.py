@@ -42,8 +42,9 @@ from scorematrix.scoring.jax.model import (
     rms_norm,
     rotary_tables,
 )
+from scorematrix.scoring.prefix_cache import PrefixCache
 from scorematrix.scoring.rotary import inverse_frequencies
-from scorematrix.scoring.shared_prefix import Step, StepShape, lay_out, read_out, split_items, tokens_a_step
+from scorematrix.scoring.shared_prefix import Step, StepShape, lay_out_steps, read_out, tokens_a_step
 from scorematrix.workload.request import ScoreRequest
 
 ROWS = 1024
@@ -80,10 +81,17 @@ class BestNativeBackend:
 
     Args:
         step_tokens: item tokens computed together at most; None takes what a share of the memory allows.
+        reuse_prefix: so many queries' keys and values are kept for calls with the same query.
     """
 
     def __init__(
-        self, model: Model, *, device: str = "auto", dtype: str = "auto", step_tokens: int | None = None
+        self,
+        model: Model,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        step_tokens: int | None = None,
+        reuse_prefix: int = 0,
     ) -> None:
         self._device = devices.choose_device(device)
         dtype, why = devices.choose_dtype(dtype, self._device)
@@ -93,6 +101,7 @@ class BestNativeBackend:
         self._weights = devices.place_weights(model.weights, dtype, self._device)
         budget = devices.step_budget_bytes(self._device)
         self._step_tokens = step_tokens or tokens_a_step(model.config, budget)
+        self._kept: PrefixCache[KeptPrefix] = PrefixCache(reuse_prefix)
         self._programs: dict[ProgramKey, jax.stages.Compiled] = {}
         self.info = devices.describe(
             model,
@@ -102,38 +111,44 @@ class BestNativeBackend:
             dtype_choice=why,
             attention=self._form,
             step_tokens=self._step_tokens,
+            reuse_prefix=reuse_prefix,
         )
 
     def prepare(self, requests: Sequence[ScoreRequest]) -> None:
         for request in requests:
-            for step, is_last in self._steps(request):
-                self._program(program_key(request, step, is_last))
+            for query_known in [False, True] if self._kept.limit else [False]:
+                for _, key in self._steps(request, query_known):
+                    self._program(key)
 
     def score(self, request: ScoreRequest) -> Scores:
         request.check_vocabulary(self._config.vocab_size)
         label_c = np.asarray(request.label_ids, np.int32)
-        prefix, found = None, []
-        for step, is_last in self._steps(request):
-            program = self._program(program_key(request, step, is_last))
-            probabilities_sc, prefix = program(self._weights, *program_inputs(step), prefix, label_c)
+        prefix, found = self._kept.get(request.query_ids), []
+        for step, key in self._steps(request, prefix is not None):
+            given = None if step.shape.with_query else prefix
+            probabilities_sc, made = self._program(key)(self._weights, *program_inputs(step), given, label_c)
             found.append((step, probabilities_sc))
+            if key.keeps_prefix:
+                prefix = made
+                self._kept.put(request.query_ids, made)
         return read_out(request, [(step, np.asarray(probabilities_sc)) for step, probabilities_sc in found])
 
-    def _steps(self, request: ScoreRequest) -> list[tuple[Step, bool]]:
-        runs = split_items(request, self._step_tokens)
-        steps = [lay_out(request, run, with_query=i == 0) for i, run in enumerate(runs)]
-        return [(step, step is steps[-1]) for step in steps]
+    def _steps(self, request: ScoreRequest, query_known: bool) -> list[tuple[Step, ProgramKey]]:
+        steps = lay_out_steps(request, self._step_tokens, query_known=query_known)
+        wanted = len(steps) > 1 or self._kept.limit > 0
+        return [
+            (
+                step,
+                ProgramKey(step.shape, len(request.label_ids), request.apply_softmax, step.shape.with_query and wanted),
+            )
+            for step in steps
+        ]
 
     def _program(self, key: ProgramKey) -> jax.stages.Compiled:
         if key not in self._programs:
             self._programs[key], event = compile_program(self._config, self._weights, key, self._form, self._device)
             self.compile_events.append(event)
         return self._programs[key]
-
-
-def program_key(request: ScoreRequest, step: Step, is_last: bool) -> ProgramKey:
-    """Only a step that others follow gives the query's keys and values out."""
-    return ProgramKey(step.shape, len(request.label_ids), request.apply_softmax, not is_last)
 
 
 def program_inputs(step: Step) -> tuple[np.ndarray, np.int32, tuple[BlockInputs, ...]]:

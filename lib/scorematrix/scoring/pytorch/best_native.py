@@ -18,6 +18,7 @@ from scorematrix.models.catalogue import Model
 from scorematrix.models.config import DecoderConfig
 from scorematrix.models.weights import DecoderWeights, LayerWeights
 from scorematrix.scoring.contract import CompileEvent, Scores
+from scorematrix.scoring.prefix_cache import PrefixCache
 from scorematrix.scoring.pytorch import device as devices
 from scorematrix.scoring.pytorch.attention import (
     Attended,
@@ -39,7 +40,15 @@ from scorematrix.scoring.pytorch.model import (
     rotary_tables,
 )
 from scorematrix.scoring.rotary import inverse_frequencies
-from scorematrix.scoring.shared_prefix import Step, StepShape, lay_out, read_out, split_items, tokens_a_step
+from scorematrix.scoring.shared_prefix import (
+    Step,
+    StepShape,
+    lay_out,
+    lay_out_steps,
+    read_out,
+    split_items,
+    tokens_a_step,
+)
 from scorematrix.workload.request import ScoreRequest
 
 
@@ -57,10 +66,17 @@ class BestNativeBackend:
 
     Args:
         step_tokens: item tokens computed together at most; None takes what a share of the memory allows.
+        reuse_prefix: so many queries' keys and values are kept for calls with the same query.
     """
 
     def __init__(
-        self, model: Model, *, device: str = "auto", dtype: str = "auto", step_tokens: int | None = None
+        self,
+        model: Model,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        step_tokens: int | None = None,
+        reuse_prefix: int = 0,
     ) -> None:
         self._device = devices.choose_device(device)
         dtype, why = devices.choose_dtype(dtype, self._device)
@@ -68,6 +84,7 @@ class BestNativeBackend:
         self._config = model.config
         self._weights = devices.place_weights(model.weights, dtype, self._device)
         self._layers = devices.layer_slices(self._weights.layers, model.config.n_layers)
+        self._kept: PrefixCache[list[Prefix]] = PrefixCache(reuse_prefix)
         self._inverse_frequency = torch.from_numpy(inverse_frequencies(model.config)).to(self._device)
         budget = devices.step_budget_bytes(self._device)
         self._step_tokens = step_tokens or tokens_a_step(model.config, budget)
@@ -80,45 +97,54 @@ class BestNativeBackend:
             compile=True,
             attention="flash",
             step_tokens=self._step_tokens,
+            reuse_prefix=reuse_prefix,
         )
 
     def prepare(self, requests: Sequence[ScoreRequest]) -> None:
         # A graph serves all lengths: a short request with the same length classes of items makes all that is needed.
         for short in {shortened(request) for request in requests}:
             self.score(short)
+            # Items whose query is known have a graph of their own.
+            if self._kept.limit or any(len(split_items(request, self._step_tokens)) > 1 for request in requests):
+                known = PrefixCache[list[Prefix]](1)
+                self._score(short, known)
+                self._score(short, known)
+        self._kept.clear()
+
+    def score(self, request: ScoreRequest) -> Scores:
+        return self._score(request, self._kept)
 
     @torch.inference_mode()
-    def score(self, request: ScoreRequest) -> Scores:
+    def _score(self, request: ScoreRequest, known: PrefixCache[list[Prefix]]) -> Scores:
         request.check_vocabulary(self._config.vocab_size)
         start, before = time.perf_counter(), compile_counts()
         label_c = torch.tensor(request.label_ids, device=self._device)
-        given, found = None, []
-        steps = self._steps(request)
+        prefix, found = known.get(request.query_ids), []
+        steps = lay_out_steps(request, self._step_tokens, query_known=prefix is not None, buckets=False)
         for step in steps:
-            inputs = program_inputs(step, self._device)
-            probabilities_sc, given = score_step(
+            keeps_prefix = step.shape.with_query and (len(steps) > 1 or known.limit > 0)
+            probabilities_sc, made_prefix = score_step(
                 self._config,
                 step.shape,
                 request.apply_softmax,
-                step is not steps[-1],
+                keeps_prefix,
                 self._weights,
                 self._layers,
                 self._inverse_frequency,
-                *inputs,
-                given,
+                *program_inputs(step, self._device),
+                None if step.shape.with_query else prefix,
                 label_c,
             )
             found.append((step, probabilities_sc))
+            if keeps_prefix:
+                prefix = made_prefix
+                known.put(request.query_ids, prefix)
         scores = read_out(request, [(step, probabilities_sc.cpu().numpy()) for step, probabilities_sc in found])
         if (made := compile_counts() - before).n_graphs:
             seconds = time.perf_counter() - start
             name = f"best_native {made.n_graphs} graphs, first run included"
             self.compile_events.append(CompileEvent(name, 0.0, seconds, made.n_cached == made.n_graphs))
         return scores
-
-    def _steps(self, request: ScoreRequest) -> list[Step]:
-        runs = split_items(request, self._step_tokens)
-        return [lay_out(request, run, with_query=i == 0, buckets=False) for i, run in enumerate(runs)]
 
 
 def shortened(request: ScoreRequest) -> ScoreRequest:
@@ -164,8 +190,12 @@ def score_step(
     kept: list[Prefix] = []
 
     def keys_and_values(l: int, k_tkh: Tensor, v_tkh: Tensor) -> Prefix:
-        kept.append(given[l] if given is not None else Prefix(k_tkh[: shape.q], v_tkh[: shape.q]))
-        return kept[-1]
+        if given is not None:
+            return given[l]
+        prefix = Prefix(k_tkh[: shape.q], v_tkh[: shape.q])
+        if keeps_prefix:
+            kept.append(Prefix(prefix.keys_qkh.clone(), prefix.values_qkh.clone()))  # the items' own are let go
+        return prefix
 
     x_td = weights.embed_vd[token_t].float()
     for l, layer in enumerate(layers[:-1]):
