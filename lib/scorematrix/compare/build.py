@@ -10,12 +10,15 @@ import numpy as np
 from scorematrix.compare.evidence import SideEvidence, gather, paired_ratios, score_arrays
 from scorematrix.compare.gates import run_gates
 from scorematrix.compare.numerics import RequestArrays
-from scorematrix.compare.schema import Comparison, Contrast, Effect, Matched, Notice, WorkloadSummary
+from scorematrix.compare.schema import Comparison, Contrast, Effect, Matched, Notice, Speedup, WorkloadSummary
 from scorematrix.compare.sides import summarise_side
 from scorematrix.compare.statistics import Interval, geometric_interval
 from scorematrix.compare.verdict import Verdict, judge, sentence
 from scorematrix.results import Manifest, Readiness, Round, TargetState
 from scorematrix.workload.workload import Workload
+
+SIDES = ("jax", "pytorch")
+"""Backends that stand for their framework; the others are baselines."""
 
 
 def compare_run(manifest: Manifest, workload: Workload, readiness: Readiness, rounds: Sequence[Round]) -> Comparison:
@@ -44,6 +47,7 @@ def compare_run(manifest: Manifest, workload: Workload, readiness: Readiness, ro
             summarise_side(side, _skip(readiness, side.target, side.backend), manifest, reference, workload)
             for side in sides.values()
         ],
+        speedups=_speedups(sides),
         warnings=_warnings(rounds),
     )
 
@@ -141,7 +145,8 @@ def _contrast(
         rounds_planned=manifest.params["rounds"],
         margin=manifest.params["margin"],
     )
-    matched = [_matched(jax, pytorch, chunk) for chunk in manifest.params["chunk_sizes"]]
+    measured = {chunk for side in pair for chunk in side.chunk_sizes}
+    matched = [_matched(jax, pytorch, chunk) for chunk in sorted(measured or manifest.params["chunk_sizes"])]
     rows = [row.effect.ratio for row in matched if row.effect]
     return Contrast(
         name=where,
@@ -162,6 +167,30 @@ def _contrast(
         matched_ratio=geometric_interval(rows).center if rows and len(rows) == len(matched) else None,
         gates=gates,
     )
+
+
+def _speedups(sides: dict[tuple[str, str, str], SideEvidence]) -> list[Speedup]:
+    """Every side that stands for a framework over every baseline on the same target."""
+    found = []
+    for side in sides.values():
+        for other in sides.values():
+            if side.backend not in SIDES or other.backend in SIDES or side.target != other.target:
+                continue
+            names = dict(
+                backend=side.backend,
+                view=side.view,
+                target=side.target,
+                baseline=other.backend,
+                baseline_view=other.view,
+            )
+            interval = _interval(other, other.best_chunk, side, side.best_chunk)
+            if interval is None:
+                found.append(Speedup(**names, reason="one of them has no figure"))
+                continue
+            known = bool(np.isfinite(interval.high))
+            low, high = (interval.low, interval.high) if known else (None, None)
+            found.append(Speedup(**names, ratio=interval.center, low=low, high=high))
+    return found
 
 
 def _sentence(same: bool, where: str, view: str, verdict: Verdict, interval: Interval | None) -> str:

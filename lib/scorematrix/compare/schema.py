@@ -72,6 +72,7 @@ class ChunkResult(_Part):
     items_per_second_high: float | None = None
     floor_fraction: float | None = Field(None, description="fewest seconds that the ceiling allows, over those taken")
     latency: list[PercentileValue] = []
+    peak_host_bytes: int | None = Field(None, description="most that any round took beyond the loaded model")
 
 
 class Side(_Part):
@@ -129,6 +130,20 @@ class Contrast(_Part):
     gates: list[Gate] = []
 
 
+class Speedup(_Part):
+    """A baseline's time over a side's, each at its own best chunk size. Descriptive: no verdict uses it."""
+
+    backend: str
+    view: str
+    target: str
+    baseline: str
+    baseline_view: str
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+
 class WorkloadSummary(_Part):
     """What was scored."""
 
@@ -161,4 +176,5 @@ class Comparison(_Part):
     notices: list[Notice]
     contrasts: list[Contrast]
     sides: list[Side]
+    speedups: list[Speedup] = []
     warnings: list[str] = []

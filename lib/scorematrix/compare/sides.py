@@ -92,6 +92,7 @@ def _chunk(side: SideEvidence, chunk: int, workload: Workload, floor_seconds: fl
         items_per_second_high=rate.high if known else None,
         floor_fraction=floor_seconds * rate.center / workload.n_items if floor_seconds else None,
         latency=[_percentile(samples, percent, len(seconds)) for percent in PERCENTILE_SAMPLES],
+        peak_host_bytes=max((c.peak_host_bytes for c in cells if c.peak_host_bytes is not None), default=None),
     )
 
 

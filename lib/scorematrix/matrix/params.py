@@ -51,11 +51,21 @@ class BackendChoice(_Section):
 
     backend: str
     views: list[str] = Field(["portable"], min_length=1)
+    chunk_sizes: dict[str, Annotated[list[Positive], Field(min_length=1)]] = Field(
+        {}, description="chunk sizes of a view, instead of the run's: for one that would not fit at the largest"
+    )
 
     @model_validator(mode="after")
     def _known(self) -> BackendChoice:
         for view in self.views:
             backend_entry(self.backend, view)
+        for view, sizes in self.chunk_sizes.items():
+            if view not in self.views:
+                raise ValueError(
+                    f"chunk_sizes names view {view!r}, which is not among views={self.views}; add it there"
+                )
+            if len(set(sizes)) != len(sizes):
+                raise ValueError(f"chunk_sizes.{view}={sizes} holds a value twice; name each once")
         return self
 
 
@@ -96,6 +106,11 @@ class Params(_Section):
         if not any(BACKENDS[choice.backend].is_side for choice in self.backends):
             raise ValueError("backends holds no jax or pytorch; there would be nothing to compare")
         return self
+
+    def chunk_sizes_of(self, backend: str, view: str) -> list[int]:
+        """The chunk sizes that a backend is measured at in a view."""
+        own = {choice.backend: choice.chunk_sizes for choice in self.backends}
+        return own.get(backend, {}).get(view, self.chunk_sizes)
 
     @property
     def sha256(self) -> str:

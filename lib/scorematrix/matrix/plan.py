@@ -40,10 +40,11 @@ def needed_targets(params: Params) -> list[tuple[str, str, list[str]]]:
     return [(target, backend, views) for (target, backend), views in needed.items()]
 
 
-def chunk_order(params: Params, index: int) -> list[int]:
-    """The order of chunk sizes within round `index`: drawn anew each round, the same for every backend."""
-    rng = np.random.Generator(np.random.PCG64([params.seed, index]))
-    return [params.chunk_sizes[i] for i in rng.permutation(len(params.chunk_sizes))]
+def chunk_order(params: Params, planned: PlannedRound) -> list[int]:
+    """The order of chunk sizes within a round: drawn anew for each index, alike for backends with the same sizes."""
+    rng = np.random.Generator(np.random.PCG64([params.seed, planned.index]))
+    sizes = params.chunk_sizes_of(planned.backend, planned.view)
+    return [sizes[i] for i in rng.permutation(len(sizes))]
 
 
 def _pairs(params: Params) -> list[tuple[str, str, list[str]]]:
@@ -51,7 +52,7 @@ def _pairs(params: Params) -> list[tuple[str, str, list[str]]]:
     pairs: dict[tuple[str, str], list[str]] = {}
     for comparison in params.comparisons:
         for choice in params.backends:
-            target = getattr(comparison, BACKENDS[choice.backend].framework)
+            target = comparison.jax if BACKENDS[choice.backend].framework == "jax" else comparison.pytorch
             for view in choice.views:
                 together = pairs.setdefault((target, view), [])
                 if choice.backend not in together:

@@ -14,6 +14,7 @@ from scorematrix.matrix.params import Params
 from scorematrix.matrix.plan import chunk_order
 from scorematrix.measure import Watchdog, describe_environment, set_up_process, time_pass
 from scorematrix.measure.clock import PassSample
+from scorematrix.measure.memory import HostMemory
 from scorematrix.models.cache import cache_folder
 from scorematrix.models.catalogue import load_model
 from scorematrix.readiness.targets import target
@@ -55,13 +56,14 @@ class _Draft:
         # The reference is exact at any chunk size: one pass with whole requests.
         self.is_reference = planned.role == "reference"
         longest = max(len(request.items_ids) for request in workload.requests)
-        self.chunk_sizes = [longest] if self.is_reference else chunk_order(params, planned.index)
+        self.chunk_sizes = [longest] if self.is_reference else chunk_order(params, planned)
         self.cells: list[Cell] = []
         self.current = self.chunk_sizes[0]
         self.error: str | None = None
         self.setup: Setup | None = None
         self.record: BackendRecord | None = None
         self.ceilings: Ceilings | None = None
+        self.memory: HostMemory | None = None
         self.weights_sha256: str | None = None
         self.started = datetime.now(UTC)
         self.environment = describe_environment()
@@ -83,6 +85,7 @@ class _Draft:
             reuse_prefix=params.reuse_prefix if planned.view == "best_native" else 0,
         )
         placed = time.perf_counter()
+        self.memory = HostMemory()
         info = backend.info
         self.record = BackendRecord(
             framework=info.framework,
@@ -149,6 +152,8 @@ def _measure_cell(backend: Backend, workload: Workload, chunk_size: int, params:
     draft.current = chunk_size
     requests = chunked(workload, chunk_size)
     n_warmup, n_passes = (0, 1) if draft.is_reference else (params.warmup_passes, params.passes)
+    memory = draft.memory or HostMemory()
+    memory.reset()
     try:
         warmup = [time_pass(backend, requests, draft.watchdog) for _ in range(n_warmup)]
         made_before = len(backend.compile_events)
@@ -163,6 +168,7 @@ def _measure_cell(backend: Backend, workload: Workload, chunk_size: int, params:
         compiles_in_window=len(backend.compile_events) - made_before,
         scores=[scores.astype(float).tolist() for scores in passes[-1].scores],
         pass_deviation=_deviation(passes),
+        peak_host_bytes=memory.peak_bytes(),
     )
 
 

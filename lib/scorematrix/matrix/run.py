@@ -145,6 +145,7 @@ def _failed(round_: Round) -> bool:
 def _lost_round(params: Params, store: RunStore, planned: PlannedRound, error: str) -> Round:
     manifest = store.manifest()
     now = datetime.now(UTC).isoformat(timespec="seconds")
+    sizes = params.chunk_sizes_of(planned.backend, planned.view)
     return Round(
         run_id=manifest.run_id,
         **planned.model_dump(),
@@ -152,7 +153,7 @@ def _lost_round(params: Params, store: RunStore, planned: PlannedRound, error: s
         finished_utc=now,
         params_sha256=manifest.params_sha256,
         workload_sha256=manifest.workload_sha256,
-        cells=[Cell(chunk_size=size, status="failed", error=error) for size in params.chunk_sizes],
+        cells=[Cell(chunk_size=size, status="failed", error=error) for size in sizes],
         error=error,
     )
 

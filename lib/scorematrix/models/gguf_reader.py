@@ -13,7 +13,7 @@ from scorematrix.models.weights import DecoderWeights, LayerWeights, check_weigh
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 
 # leaf: (name in a block, whether the tensor is a matrix [out, in])
-_LEAVES = {
+GGUF_LEAVES = {
     "attn_norm_ld": "attn_norm.weight",
     "q_ldnh": "attn_q.weight",
     "k_ldkh": "attn_k.weight",
@@ -120,7 +120,7 @@ def read_gguf_weights(file: GGUFFile, config: DecoderConfig) -> DecoderWeights:
     c = config
     embed_vd = _need(file, "token_embd.weight")
     layers: dict[str, np.ndarray] = {}
-    for leaf, part in _LEAVES.items():
+    for leaf, part in GGUF_LEAVES.items():
         blocks = [file.tensor(f"blk.{l}.{part}") for l in range(c.n_layers)]
         if all(block is None for block in blocks):
             continue  # check_weights tells an absent leaf that should be there

@@ -13,7 +13,7 @@ from scorematrix.models.weights import DecoderWeights, LayerWeights, check_weigh
 
 ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
 
-_LEAVES = {
+HF_LEAVES = {
     "attn_norm_ld": "input_layernorm.weight",
     "q_ldnh": "self_attn.q_proj.weight",
     "k_ldkh": "self_attn.k_proj.weight",
@@ -84,7 +84,7 @@ def read_hf_weights(folder: Path, config: DecoderConfig) -> DecoderWeights:
     tensors = _Tensors(folder)
     c = config
     layers: dict[str, np.ndarray] = {}
-    for leaf, part in _LEAVES.items():
+    for leaf, part in HF_LEAVES.items():
         names = [f"model.layers.{l}.{part}" for l in range(c.n_layers)]
         if any(name in tensors.files for name in names):
             layers[leaf] = np.stack([_as_leaf(c, leaf, tensors.read(name)) for name in names])

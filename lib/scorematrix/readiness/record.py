@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from scorematrix.readiness.devices import FrameworkDevices, Machine
 from scorematrix.readiness.targets import Target, target
 from scorematrix.results.schema import Readiness, TargetState
-from scorematrix.scoring.registry import BACKENDS, missing_packages
+from scorematrix.scoring.registry import BACKENDS, missing_environment, missing_packages
 
 
 def check_readiness(
@@ -62,7 +62,15 @@ def _state(
             evidence=f"the package {lacking[0]} is not installed in this environment",
             next_step=f"`make setup EXTRAS={extra}`, then repeat the command",
         )
-    seen = machine.frameworks[entry.framework]
+    if (environment := missing_environment(backend)) is not None:
+        return TargetState(
+            **card,
+            state="skipped",
+            reason="not_installed",
+            evidence=f"its own environment {environment} has not been built",
+            next_step="`make peers`, then repeat the command",
+        )
+    seen = machine.frameworks.get(entry.framework) or FrameworkDevices(())
     if where.kind != "cpu" and not _matches(where, seen):
         lists = ", ".join(name for _, name in seen.devices) or "no accelerator"
         extra = {"gpu": "cuda", "tpu": "tpu"}[where.kind]

@@ -62,7 +62,7 @@ class ReportPage:
         return banner.banner(self.comparison) + contents + banner.verdicts(self.comparison)
 
     def scoreboard(self) -> Fragment:
-        return tables.scoreboard(self.comparison)
+        return tables.scoreboard(self.comparison) + tables.speedup_table(self.comparison)
 
     def gates(self) -> Fragment:
         return tables.gates(self.comparison)

@@ -59,7 +59,18 @@ def scoreboard(comparison: Comparison) -> Fragment:
 
 def chunk_table(comparison: Comparison) -> Fragment:
     """Every cell of the matrix, and the matched ratios."""
-    columns = ["side", "target", "chunk", "items/s", "95 % interval", "of floor", "p50 ms", "p95 ms", "rounds"]
+    columns = [
+        "side",
+        "target",
+        "chunk",
+        "items/s",
+        "95 % interval",
+        "of floor",
+        "p50 ms",
+        "p95 ms",
+        "peak MB",
+        "rounds",
+    ]
     rows = []
     for side in comparison.sides:
         for cell in side.chunks:
@@ -67,7 +78,7 @@ def chunk_table(comparison: Comparison) -> Fragment:
             row = [f"{side.backend} {side.view}", side.target, f"{cell.chunk_size}{chosen}"]
             if cell.status != "ok":
                 word = "INVALID" if cell.status in ("failed", "timeout") else NONE
-                rows.append([*row, f"{word}: {cell.error}", *([NONE] * 4), str(cell.n_rounds)])
+                rows.append([*row, f"{word}: {cell.error}", *([NONE] * 5), str(cell.n_rounds)])
                 continue
             interval = span(cell.items_per_second_low, cell.items_per_second_high)
             rows.append(
@@ -78,6 +89,7 @@ def chunk_table(comparison: Comparison) -> Fragment:
                     percent(cell.floor_fraction),
                     _latency(cell, 50),
                     _latency(cell, 95),
+                    significant(None if cell.peak_host_bytes is None else cell.peak_host_bytes / 1e6),
                     str(cell.n_rounds),
                 ]
             )
@@ -92,11 +104,30 @@ def chunk_table(comparison: Comparison) -> Fragment:
         if c.verdict != "deferred"
         for row in c.matched
     ]
-    return table("Every chunk size", columns, rows, words=(0, 1)) + table(
+    caption = "Every chunk size; peak: resident host memory beyond the loaded model, the most of any round"
+    return table(caption, columns, rows, words=(0, 1)) + table(
         "JAX time over PyTorch time at the same chunk size (below 1, JAX is faster; descriptive only)",
         ["comparison", "chunk", "ratio", "95 % interval"],
         matched,
     )
+
+
+def speedup_table(comparison: Comparison) -> Fragment:
+    """How much faster each side is than what one could install instead; nothing where no baseline was planned."""
+    if not comparison.speedups:
+        return Fragment("")
+    rows = [
+        [
+            f"{s.backend} {s.view}",
+            f"{s.baseline} {s.baseline_view}",
+            s.target,
+            significant(s.ratio) if s.ratio is not None else f"{NONE}: {s.reason}",
+            span(s.low, s.high),
+        ]
+        for s in comparison.speedups
+    ]
+    caption = "Baseline time over the side's time, each at its own best chunk size (above 1, the side is faster)"
+    return table(caption, ["side", "baseline", "target", "speed-up", "95 % interval"], rows, words=(0, 1, 2))
 
 
 def gates(comparison: Comparison) -> Fragment:

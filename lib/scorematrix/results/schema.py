@@ -42,6 +42,7 @@ class Cell(_Part):
     compiles_in_window: int = Field(0, description="programs made while the clock ran; any makes the cell invalid")
     scores: RequestScores = Field([], description="what the last timed pass returned")
     pass_deviation: float | None = Field(None, description="largest difference of any timed pass from `scores`")
+    peak_host_bytes: int | None = Field(None, description="peak of resident memory beyond the loaded model's")
 
 
 class Compile(_Part):

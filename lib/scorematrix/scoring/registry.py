@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from scorematrix.scoring.contract import Backend, DType
@@ -13,13 +15,17 @@ from scorematrix.scoring.contract import Backend, DType
 if TYPE_CHECKING:
     from scorematrix.models.catalogue import Model
 
-Framework = Literal["jax", "pytorch"]
+Framework = Literal["jax", "pytorch", "ggml"]
 DeviceKind = Literal["cpu", "gpu", "tpu"]
 
 
 @dataclass(frozen=True)
 class BackendEntry:
-    """A backend's name card: framework, packages it imports, device kinds, and a loader per view."""
+    """A backend's name card: framework, packages it imports, device kinds, and a loader per view.
+
+    Attributes:
+        environment: the environment of its own that it runs in, built by `make peers`; None: it runs in ours.
+    """
 
     framework: Framework
     packages: tuple[str, ...]
@@ -27,6 +33,7 @@ class BackendEntry:
     views: dict[str, str]
     is_side: bool
     """Whether it stands for its framework in a comparison; a baseline does not."""
+    environment: str | None = None
 
 
 BACKENDS: dict[str, BackendEntry] = {
@@ -57,8 +64,25 @@ BACKENDS: dict[str, BackendEntry] = {
         views={
             "per_item": "scorematrix.scoring.transformers.per_item:PerItemBackend",
             "expanded_cache": "scorematrix.scoring.transformers.expanded_cache:ExpandedCacheBackend",
+            "packed": "scorematrix.scoring.transformers.packed:PackedBackend",
         },
         is_side=False,
+    ),
+    "llama-cpp": BackendEntry(
+        framework="ggml",
+        packages=(),
+        device_kinds=("cpu",),
+        views={"shared_prefix": "scorematrix.scoring.peers.llama_cpp:LlamaCppBackend"},
+        is_side=False,
+        environment="llama-cpp",
+    ),
+    "vllm-cpu": BackendEntry(
+        framework="pytorch",
+        packages=(),
+        device_kinds=("cpu",),
+        views={"prefix_cache": "scorematrix.scoring.peers.vllm:VllmBackend"},
+        is_side=False,
+        environment="vllm",
     ),
 }
 
@@ -80,6 +104,17 @@ def backend_entry(backend: str, view: str) -> BackendEntry:
 def missing_packages(backend: str) -> list[str]:
     """The packages that the backend needs and this environment lacks; nothing is imported."""
     return [name for name in BACKENDS[backend].packages if importlib.util.find_spec(name) is None]
+
+
+def peer_python(environment: str) -> Path:
+    """The Python of an environment of its own, there or not: `make peers` builds them beside our packages."""
+    return Path(sys.prefix) / "peers" / environment / "bin" / "python"
+
+
+def missing_environment(backend: str) -> str | None:
+    """The environment of its own that the backend runs in, where it has not been built."""
+    environment = BACKENDS[backend].environment
+    return environment if environment and not peer_python(environment).is_file() else None
 
 
 def load_backend(
@@ -116,6 +151,10 @@ def load_backend(
         raise ModuleNotFoundError(
             f"backend {backend!r} needs the package {missing[0]!r}, which is not installed; "
             "install scorematrix with the extra cpu, tpu or cuda"
+        )
+    if environment := missing_environment(backend):
+        raise ModuleNotFoundError(
+            f"backend {backend!r} needs the environment {environment!r}; build it by `make peers`"
         )
     if isinstance(model, str):
         from scorematrix.models.catalogue import load_model

@@ -1,0 +1,75 @@
+"""The weight tree as a Hugging Face folder, for scorers that read nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from scorematrix.models.config import DecoderConfig
+from scorematrix.models.safetensors_reader import ARCHITECTURES, HF_LEAVES
+from scorematrix.models.weights import DecoderWeights
+
+
+def write_hf_folder(folder: Path, config: DecoderConfig, weights: DecoderWeights, dtype: str) -> None:
+    """Write config.json and model.safetensors; no tokenizer: the model is scored by token ids.
+
+    Args:
+        dtype: float32 or bfloat16.
+    """
+    from safetensors.numpy import save_file
+
+    kind = np.float32 if dtype == "float32" else ml_dtypes.bfloat16
+    tensors = {"model.embed_tokens.weight": weights.embed_vd, "model.norm.weight": weights.final_norm_d}
+    if not config.tied_head:
+        tensors["lm_head.weight"] = weights.head_vd
+    for leaf, part in HF_LEAVES.items():
+        if (stacked := getattr(weights.layers, leaf)) is not None:
+            for l in range(config.n_layers):
+                tensors[f"model.layers.{l}.{part}"] = _as_linear(config, leaf, stacked[l])
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".model.{os.getpid()}"
+    save_file({name: np.ascontiguousarray(array, kind) for name, array in tensors.items()}, temporary)
+    (folder / "config.json").write_text(json.dumps(_hf_config(config, dtype), indent=1), "utf-8")
+    os.replace(temporary, folder / "model.safetensors")  # last: a folder with weights is whole
+
+
+def _as_linear(c: DecoderConfig, leaf: str, array: np.ndarray) -> np.ndarray:
+    """One layer's leaf as a torch linear has it: [out, in]."""
+    if leaf in ("q_ldnh", "k_ldkh", "v_ldkh"):
+        return array.reshape(c.hidden_size, -1).T
+    if leaf == "o_lnhd":
+        return array.reshape(-1, c.hidden_size).T
+    return array.reshape(-1) if leaf.endswith(("bias_lnh", "bias_lkh")) else array.T
+
+
+def _hf_config(c: DecoderConfig, dtype: str) -> dict[str, object]:
+    rope: dict[str, object] = {"rope_type": "default", "rope_theta": c.rope_theta}
+    if c.rope_scaling is not None:
+        rope |= {
+            "rope_type": "llama3",
+            "factor": c.rope_scaling.factor,
+            "low_freq_factor": c.rope_scaling.low_freq_factor,
+            "high_freq_factor": c.rope_scaling.high_freq_factor,
+            "original_max_position_embeddings": c.rope_scaling.original_max_positions,
+        }
+    return {
+        "architectures": [next(hf for hf, ours in ARCHITECTURES.items() if ours == c.architecture)],
+        "model_type": c.architecture,
+        "vocab_size": c.vocab_size,
+        "hidden_size": c.hidden_size,
+        "num_hidden_layers": c.n_layers,
+        "num_attention_heads": c.n_heads,
+        "num_key_value_heads": c.n_kv_heads,
+        "head_dim": c.head_dim,
+        "intermediate_size": c.ffn_size,
+        "max_position_embeddings": c.max_positions,
+        "rms_norm_eps": c.rms_norm_eps,
+        "rope_parameters": rope,
+        "hidden_act": "silu",
+        "tie_word_embeddings": c.tied_head,
+        "dtype": dtype,
+    }

