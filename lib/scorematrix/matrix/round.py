@@ -19,7 +19,7 @@ from scorematrix.models.cache import cache_folder
 from scorematrix.models.catalogue import load_model
 from scorematrix.readiness.targets import target
 from scorematrix.results import BackendRecord, Ceilings, Cell, Compile, PlannedRound, Round, RunStore, Setup
-from scorematrix.scoring import Backend, load_backend
+from scorematrix.scoring import BACKENDS, Backend, load_backend
 from scorematrix.scoring.ceilings import measure_ceilings
 from scorematrix.workload import ScoreRequest, Workload
 
@@ -41,7 +41,7 @@ def run_round(run: str | Path, planned: PlannedRound) -> Round:
         backend = draft.load()
         for chunk_size in draft.chunk_sizes:
             draft.add(_measure_cell(backend, workload, chunk_size, params, draft))
-        if planned.role == "tuning":
+        if planned.role == "tuning" and BACKENDS[planned.backend].environment is None:  # others have no such probe
             draft.ceilings = _measure_ceilings(backend, target(planned.target).kind)
     except Exception as error:  # the round as a whole: the model does not load, say
         draft.error = _text(error)

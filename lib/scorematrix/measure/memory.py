@@ -24,8 +24,14 @@ class HostMemory:
         self._loaded = self._sum("VmRSS")
 
     def reset(self) -> None:
-        """Forget peaks: what earlier cells freed goes back to the system first."""
+        """Forget peaks: what earlier cells freed goes back to the system first.
+
+        What a loader still held when this was made, its own copy of the weights say, is no part of the loaded model.
+        """
         self._trim()
+        now = self._sum("VmRSS")
+        if self._loaded is not None and now is not None:
+            self._loaded = min(self._loaded, now)
         for pid in self._pids():
             try:
                 (PROC / str(pid) / "clear_refs").write_text("5")
