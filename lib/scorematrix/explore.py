@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from scorematrix.compare import compare_run
-from scorematrix.results import RunStore, open_run
+from scorematrix.results import SIDES, RunStore, open_run
 from scorematrix.scoring.registry import BACKENDS, load_backend, missing_packages
 from scorematrix.workload.request import ScoreRequest
 
@@ -25,8 +25,8 @@ def compare_backends(
 ) -> pd.DataFrame:
     """Probabilities of each framework side by side, one row an item; absent frameworks say so in their columns."""
     frame = pd.DataFrame({"item": list(items)})
-    for name, entry in BACKENDS.items():
-        if not entry.is_side or view not in entry.views:
+    for name in SIDES:
+        if view not in BACKENDS[name].views:
             continue
         if missing := missing_packages(name):
             frame[name] = f"skipped: {missing[0]} is not installed"

@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scorematrix import ScoreRequest, load_backend
+from scorematrix import ScoreRequest
 from scorematrix.compare.numerics import identical_items
 from scorematrix.models import Model
-from scorematrix.scoring import BACKENDS
 
 ROUNDING = 2e-6
-ENGINES = [(name, view) for name, entry in BACKENDS.items() if not entry.environment for view in entry.views]
 rng = np.random.default_rng(8)
 QUERY = rng.integers(0, 256, 20).tolist()
 ITEMS = [rng.integers(0, 256, n).tolist() for n in (4, 1, 9, 4, 6, 4)]
@@ -28,10 +26,9 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids="-".join)
 @pytest.mark.parametrize("change", CHANGES)
-def test_neighbours_do_not_matter(engine: tuple[str, str], change: str, tiny: Model) -> None:
-    backend = load_backend(engine[0], view=engine[1], model=tiny, device="cpu", dtype="float32")
+def test_neighbours_do_not_matter(engine: tuple[str, str], load, change: str, tiny: Model) -> None:
+    backend = load(engine, tiny)
     before = backend.score(ScoreRequest(QUERY, ITEMS, LABELS))
     items, same = CHANGES[change]
     after = backend.score(ScoreRequest(QUERY, items, LABELS))
@@ -39,16 +36,14 @@ def test_neighbours_do_not_matter(engine: tuple[str, str], change: str, tiny: Mo
         assert np.abs(after[now] - before[then]).max() <= ROUNDING
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids="-".join)
-def test_distinct_items_have_distinct_scores(engine: tuple[str, str], tiny: Model) -> None:
-    backend = load_backend(engine[0], view=engine[1], model=tiny, device="cpu", dtype="float32")
+def test_distinct_items_have_distinct_scores(engine: tuple[str, str], load, tiny: Model) -> None:
+    backend = load(engine, tiny)
     scores = backend.score(ScoreRequest(QUERY, ITEMS, LABELS))
     assert identical_items([scores], [ITEMS]) == []
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids="-".join)
-def test_query_matters_and_repeats_are_equal(engine: tuple[str, str], tiny: Model) -> None:
-    backend = load_backend(engine[0], view=engine[1], model=tiny, device="cpu", dtype="float32")
+def test_query_matters_and_repeats_are_equal(engine: tuple[str, str], load, tiny: Model) -> None:
+    backend = load(engine, tiny)
     first = backend.score(ScoreRequest(QUERY, ITEMS, LABELS))
     other = backend.score(ScoreRequest(QUERY[::-1], ITEMS, LABELS))
     again = backend.score(ScoreRequest(QUERY, ITEMS, LABELS))

@@ -14,11 +14,8 @@ from scorematrix.compare.schema import Comparison, Contrast, Effect, Matched, No
 from scorematrix.compare.sides import summarise_side
 from scorematrix.compare.statistics import Interval, geometric_interval
 from scorematrix.compare.verdict import Verdict, judge, sentence
-from scorematrix.results import Manifest, Readiness, Round, TargetState
+from scorematrix.results import SIDES, Manifest, Readiness, Round, TargetState
 from scorematrix.workload.workload import Workload
-
-SIDES = ("jax", "pytorch")
-"""Backends that stand for their framework; the others are baselines."""
 
 
 def compare_run(manifest: Manifest, workload: Workload, readiness: Readiness, rounds: Sequence[Round]) -> Comparison:
@@ -183,13 +180,9 @@ def _speedups(sides: dict[tuple[str, str, str], SideEvidence]) -> list[Speedup]:
                 baseline=other.backend,
                 baseline_view=other.view,
             )
-            interval = _interval(other, other.best_chunk, side, side.best_chunk)
-            if interval is None:
-                found.append(Speedup(**names, reason="one of them has no figure"))
-                continue
-            known = bool(np.isfinite(interval.high))
-            low, high = (interval.low, interval.high) if known else (None, None)
-            found.append(Speedup(**names, ratio=interval.center, low=low, high=high))
+            effect = _effect(_interval(other, other.best_chunk, side, side.best_chunk))
+            reason = None if effect else "fewer than two rounds of both have a figure"
+            found.append(Speedup(**names, effect=effect, reason=reason))
     return found
 
 
@@ -197,10 +190,11 @@ def _sentence(same: bool, where: str, view: str, verdict: Verdict, interval: Int
     return sentence(where if same else f"System comparison, {where}", view, verdict, interval)
 
 
-def _interval(jax: SideEvidence, jax_chunk: int | None, pytorch: SideEvidence, pytorch_chunk: int | None):
-    if jax_chunk is None or pytorch_chunk is None:
+def _interval(over: SideEvidence, over_chunk: int | None, under: SideEvidence, under_chunk: int | None):
+    """The first's time over the second's, paired by round; None without a round of both."""
+    if over_chunk is None or under_chunk is None:
         return None
-    ratios = paired_ratios(jax.seconds_by_round(jax_chunk), pytorch.seconds_by_round(pytorch_chunk))
+    ratios = paired_ratios(over.seconds_by_round(over_chunk), under.seconds_by_round(under_chunk))
     return geometric_interval(ratios) if ratios else None
 
 

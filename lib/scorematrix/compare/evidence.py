@@ -102,9 +102,9 @@ class SideEvidence:
         return found
 
 
-def paired_ratios(jax: dict[int, float], pytorch: dict[int, float]) -> list[float]:
-    """JAX seconds over PyTorch seconds of every round index that both sides have."""
-    return [jax[index] / pytorch[index] for index in sorted(jax.keys() & pytorch.keys())]
+def paired_ratios(over: dict[int, float], under: dict[int, float]) -> list[float]:
+    """The first's seconds over the second's, of every round index that both have."""
+    return [over[index] / under[index] for index in sorted(over.keys() & under.keys())]
 
 
 def gather(rounds: Sequence[Round], backend: str, view: str, target: str) -> SideEvidence:

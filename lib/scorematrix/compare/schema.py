@@ -40,7 +40,7 @@ class Gate(_Part):
 
 
 class Effect(_Part):
-    """JAX time over PyTorch time: below 1, JAX is faster. 95 % interval by paired t over rounds."""
+    """A ratio of times with its 95 % interval by paired t over rounds; in a contrast, JAX over PyTorch."""
 
     ratio: float
     low: float
@@ -138,9 +138,7 @@ class Speedup(_Part):
     target: str
     baseline: str
     baseline_view: str
-    ratio: float | None = None
-    low: float | None = None
-    high: float | None = None
+    effect: Effect | None = Field(None, description="the baseline's time over the side's: above 1, the side is faster")
     reason: str | None = None
 
 

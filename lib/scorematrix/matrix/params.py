@@ -10,7 +10,8 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from scorematrix.readiness.targets import target
-from scorematrix.scoring.registry import BACKENDS, backend_entry
+from scorematrix.results.schema import SIDES
+from scorematrix.scoring.registry import backend_entry
 from scorematrix.sealed import content_sha256
 
 Positive = Annotated[int, Field(ge=1)]
@@ -103,7 +104,7 @@ class Params(_Section):
         for name, values in (("chunk_sizes", self.chunk_sizes), ("backends", [b.backend for b in self.backends])):
             if len(set(values)) != len(values):
                 raise ValueError(f"{name}={values} holds a value twice; name each once")
-        if not any(BACKENDS[choice.backend].is_side for choice in self.backends):
+        if not any(choice.backend in SIDES for choice in self.backends):
             raise ValueError("backends holds no jax or pytorch; there would be nothing to compare")
         return self
 

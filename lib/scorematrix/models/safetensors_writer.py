@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import ml_dtypes
@@ -18,11 +19,26 @@ def write_hf_folder(folder: Path, config: DecoderConfig, weights: DecoderWeights
     """Write config.json and model.safetensors; no tokenizer: the model is scored by token ids.
 
     Args:
+        folder: not there yet, or empty; its parent is there.
         dtype: float32 or bfloat16.
     """
     from safetensors.numpy import save_file
 
     kind = np.float32 if dtype == "float32" else ml_dtypes.bfloat16
+    names = {
+        "architectures": [next(hf for hf, ours in ARCHITECTURES.items() if ours == config.architecture)],
+        "model_type": config.architecture,
+        "dtype": dtype,
+    }
+    tensors = {name: np.ascontiguousarray(array, kind) for name, array in hf_tensors(config, weights).items()}
+    with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as making:
+        save_file(tensors, Path(making) / "model.safetensors")
+        (Path(making) / "config.json").write_text(json.dumps(names | hf_config_fields(config), indent=1), "utf-8")
+        os.replace(making, folder)
+
+
+def hf_tensors(config: DecoderConfig, weights: DecoderWeights) -> dict[str, np.ndarray]:
+    """The tree under Hugging Face's names and in its layout; views where that needs no copy."""
     tensors = {"model.embed_tokens.weight": weights.embed_vd, "model.norm.weight": weights.final_norm_d}
     if not config.tied_head:
         tensors["lm_head.weight"] = weights.head_vd
@@ -30,23 +46,12 @@ def write_hf_folder(folder: Path, config: DecoderConfig, weights: DecoderWeights
         if (stacked := getattr(weights.layers, leaf)) is not None:
             for l in range(config.n_layers):
                 tensors[f"model.layers.{l}.{part}"] = _as_linear(config, leaf, stacked[l])
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".model.{os.getpid()}"
-    save_file({name: np.ascontiguousarray(array, kind) for name, array in tensors.items()}, temporary)
-    (folder / "config.json").write_text(json.dumps(_hf_config(config, dtype), indent=1), "utf-8")
-    os.replace(temporary, folder / "model.safetensors")  # last: a folder with weights is whole
+    return tensors
 
 
-def _as_linear(c: DecoderConfig, leaf: str, array: np.ndarray) -> np.ndarray:
-    """One layer's leaf as a torch linear has it: [out, in]."""
-    if leaf in ("q_ldnh", "k_ldkh", "v_ldkh"):
-        return array.reshape(c.hidden_size, -1).T
-    if leaf == "o_lnhd":
-        return array.reshape(-1, c.hidden_size).T
-    return array.reshape(-1) if leaf.endswith(("bias_lnh", "bias_lkh")) else array.T
-
-
-def _hf_config(c: DecoderConfig, dtype: str) -> dict[str, object]:
+def hf_config_fields(config: DecoderConfig) -> dict[str, object]:
+    """Shape and constants in the words of config.json."""
+    c = config
     rope: dict[str, object] = {"rope_type": "default", "rope_theta": c.rope_theta}
     if c.rope_scaling is not None:
         rope |= {
@@ -57,8 +62,6 @@ def _hf_config(c: DecoderConfig, dtype: str) -> dict[str, object]:
             "original_max_position_embeddings": c.rope_scaling.original_max_positions,
         }
     return {
-        "architectures": [next(hf for hf, ours in ARCHITECTURES.items() if ours == c.architecture)],
-        "model_type": c.architecture,
         "vocab_size": c.vocab_size,
         "hidden_size": c.hidden_size,
         "num_hidden_layers": c.n_layers,
@@ -71,5 +74,13 @@ def _hf_config(c: DecoderConfig, dtype: str) -> dict[str, object]:
         "rope_parameters": rope,
         "hidden_act": "silu",
         "tie_word_embeddings": c.tied_head,
-        "dtype": dtype,
     }
+
+
+def _as_linear(c: DecoderConfig, leaf: str, array: np.ndarray) -> np.ndarray:
+    """One layer's leaf as a torch linear has it: [out, in]."""
+    if leaf in ("q_ldnh", "k_ldkh", "v_ldkh"):
+        return array.reshape(c.hidden_size, -1).T
+    if leaf == "o_lnhd":
+        return array.reshape(-1, c.hidden_size).T
+    return array.reshape(-1) if leaf.endswith(("bias_lnh", "bias_lkh")) else array.T

@@ -121,8 +121,8 @@ def speedup_table(comparison: Comparison) -> Fragment:
             f"{s.backend} {s.view}",
             f"{s.baseline} {s.baseline_view}",
             s.target,
-            significant(s.ratio) if s.ratio is not None else f"{NONE}: {s.reason}",
-            span(s.low, s.high),
+            significant(s.effect.ratio) if s.effect else f"{NONE}: {s.reason}",
+            span(s.effect.low, s.effect.high) if s.effect else NONE,
         ]
         for s in comparison.speedups
     ]

@@ -3,6 +3,7 @@
 from scorematrix.results.schema import (
     PROTOCOL,
     SCHEMA_VERSION,
+    SIDES,
     BackendRecord,
     Ceilings,
     Cell,
@@ -22,6 +23,7 @@ from scorematrix.results.store import RunInUse, RunStore, open_run, read_documen
 __all__ = [
     "PROTOCOL",
     "SCHEMA_VERSION",
+    "SIDES",
     "BackendRecord",
     "Ceilings",
     "Cell",

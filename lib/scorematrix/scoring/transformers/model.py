@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
 import torch
 import transformers
 
 from scorematrix.models.catalogue import Model
 from scorematrix.models.config import DecoderConfig
+from scorematrix.models.safetensors_writer import hf_config_fields, hf_tensors
 from scorematrix.models.weights import DecoderWeights
-from scorematrix.scoring.contract import BackendInfo
+from scorematrix.scoring.contract import BackendInfo, CompileEvent, Scores
 from scorematrix.scoring.pytorch.device import choose_device, choose_dtype, compute_dtype, to_tensor
 from scorematrix.workload.request import ScoreRequest
 
 
-class TransformersModel:
-    """What both baseline views share: the model on its device, its record, the read-out of label probabilities."""
+class TransformersBackend(ABC):
+    """What the views of backend `transformers` share; a view says how the items' last hidden states come about."""
 
-    def __init__(self, model: Model, view: str, device: str, dtype: str) -> None:
+    view: ClassVar[str]
+
+    def __init__(self, model: Model, *, device: str = "auto", dtype: str = "auto") -> None:
         self.device = choose_device(device)
         dtype, _ = choose_dtype(dtype, self.device)
-        self.config = model.config
         self.net = build_model(model.config, model.weights).to(self.device, compute_dtype(dtype))
         self.info = BackendInfo(
             backend="transformers",
-            view=view,
+            view=self.view,
             framework="pytorch",
             device="cpu" if self.device.type == "cpu" else torch.cuda.get_device_name(self.device),
             dtype=dtype,
@@ -36,14 +42,23 @@ class TransformersModel:
                 "model": model.name,
             },
         )
+        self.compile_events: list[CompileEvent] = []
 
-    def label_probabilities(self, hidden_sd: torch.Tensor, request: ScoreRequest) -> torch.Tensor:
-        """Float32 [items, labels] from the final hidden states at the items' last tokens."""
-        logits_sv = hidden_sd.float() @ self.net.lm_head.weight.float().T
+    def prepare(self, requests: Sequence[ScoreRequest]) -> None:  # noqa: B027 (nothing to do is no gap)
+        pass  # Eager execution has no programs to make.
+
+    @torch.inference_mode()
+    def score(self, request: ScoreRequest) -> Scores:
+        request.check_vocabulary(self.net.config.vocab_size)
+        logits_sv = self.last_hidden_sd(request).float() @ self.net.lm_head.weight.float().T
         labels = torch.tensor(request.label_ids, device=self.device)
         if request.apply_softmax:
-            return torch.softmax(logits_sv[:, labels], dim=-1)
-        return torch.softmax(logits_sv, dim=-1)[:, labels]
+            return torch.softmax(logits_sv[:, labels], dim=-1).cpu().numpy()
+        return torch.softmax(logits_sv, dim=-1)[:, labels].cpu().numpy()
+
+    @abstractmethod
+    def last_hidden_sd(self, request: ScoreRequest) -> torch.Tensor:
+        """The decoder's final hidden state [items, hidden] at each item's last token."""
 
 
 def build_model(config: DecoderConfig, weights: DecoderWeights) -> transformers.PreTrainedModel:
@@ -62,67 +77,13 @@ def build_model(config: DecoderConfig, weights: DecoderWeights) -> transformers.
 
 def hf_config(config: DecoderConfig) -> transformers.PretrainedConfig:
     """The same shape and constants in transformers' words."""
-    rope = {"rope_type": "default", "rope_theta": config.rope_theta}
-    if (scaling := config.rope_scaling) is not None:
-        rope |= {
-            "rope_type": "llama3",
-            "factor": scaling.factor,
-            "low_freq_factor": scaling.low_freq_factor,
-            "high_freq_factor": scaling.high_freq_factor,
-            "original_max_position_embeddings": scaling.original_max_positions,
-        }
-    return _model_class(config).config_class(
-        vocab_size=config.vocab_size,
-        hidden_size=config.hidden_size,
-        intermediate_size=config.ffn_size,
-        num_hidden_layers=config.n_layers,
-        num_attention_heads=config.n_heads,
-        num_key_value_heads=config.n_kv_heads,
-        head_dim=config.head_dim,
-        max_position_embeddings=config.max_positions,
-        rms_norm_eps=config.rms_norm_eps,
-        rope_parameters=rope,
-        tie_word_embeddings=config.tied_head,
-        attn_implementation="sdpa",
-    )
+    return _model_class(config).config_class(**hf_config_fields(config), attn_implementation="sdpa")
 
 
 def state_dict(config: DecoderConfig, weights: DecoderWeights) -> dict[str, torch.Tensor]:
-    """The tree under transformers' names; its linear weights are [out, in]."""
-    named = {
-        "model.embed_tokens.weight": to_tensor(weights.embed_vd).float(),
-        "model.norm.weight": to_tensor(weights.final_norm_d).float(),
-    }
-    if not config.tied_head:
-        named["lm_head.weight"] = to_tensor(weights.head_vd).float()
-    matrices = {
-        "q_ldnh": "self_attn.q_proj",
-        "k_ldkh": "self_attn.k_proj",
-        "v_ldkh": "self_attn.v_proj",
-        "gate_ldf": "mlp.gate_proj",
-        "up_ldf": "mlp.up_proj",
-        "down_lfd": "mlp.down_proj",
-    }
-    vectors = {
-        "attn_norm_ld": "input_layernorm.weight",
-        "mlp_norm_ld": "post_attention_layernorm.weight",
-        "q_bias_lnh": "self_attn.q_proj.bias",
-        "k_bias_lkh": "self_attn.k_proj.bias",
-        "v_bias_lkh": "self_attn.v_proj.bias",
-        "q_norm_lh": "self_attn.q_norm.weight",
-        "k_norm_lh": "self_attn.k_norm.weight",
-    }
-    for l in range(config.n_layers):
-        prefix = f"model.layers.{l}."
-        for leaf, name in matrices.items():
-            matrix = to_tensor(getattr(weights.layers, leaf)[l]).float()
-            named[f"{prefix}{name}.weight"] = matrix.flatten(1).T.contiguous()
-        out = to_tensor(weights.layers.o_lnhd[l]).float()
-        named[f"{prefix}self_attn.o_proj.weight"] = out.flatten(0, 1).T.contiguous()
-        for leaf, name in vectors.items():
-            if (stacked := getattr(weights.layers, leaf)) is not None:
-                named[f"{prefix}{name}"] = to_tensor(stacked[l]).float().flatten()
-    return named
+    """The tree under transformers' names, in float32."""
+    named = hf_tensors(config, weights)
+    return {name: to_tensor(array).float().contiguous() for name, array in named.items()}
 
 
 def _model_class(config: DecoderConfig) -> type[transformers.PreTrainedModel]:

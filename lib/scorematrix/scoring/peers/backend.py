@@ -1,0 +1,69 @@
+"""What backends in environments of their own share: weights written out for them, a worker, the Backend protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from scorematrix.models.cache import cache_folder
+from scorematrix.models.catalogue import Model
+from scorematrix.scoring.contract import BackendInfo, CompileEvent, Scores
+from scorematrix.scoring.peers.process import PeerProcess
+from scorematrix.scoring.precision import auto_dtype
+from scorematrix.scoring.registry import BACKENDS
+from scorematrix.workload.request import ScoreRequest
+
+
+class PeerBackend(ABC):
+    """A scorer behind a worker of `workers/`; a peer says how it takes weights and which options its worker gets."""
+
+    backend: ClassVar[str]
+    view: ClassVar[str]
+    worker: ClassVar[str]
+
+    def __init__(self, model: Model, *, device: str = "auto", dtype: str = "auto") -> None:
+        entry = BACKENDS[self.backend]
+        assert entry.environment
+        self.model = model
+        self.dtype = auto_dtype("cpu")[0] if dtype == "auto" else dtype
+        self.threads = len(os.sched_getaffinity(0))
+        # The tree's hash knows no constants, rotary base say: the config's stands beside it.
+        key = f"{model.weights.sha256[:16]}.{hashlib.sha256(repr(model.config).encode()).hexdigest()[:8]}.{self.dtype}"
+        self.weights_path = cache_folder() / "peers" / self.backend / key
+        if not self.weights_path.exists():
+            self.weights_path.parent.mkdir(parents=True, exist_ok=True)
+            self.write_weights(self.weights_path)
+        self._worker = PeerProcess(entry.environment, self.worker, {"path": str(self.weights_path), **self.options()})
+        self.info = BackendInfo(
+            backend=self.backend,
+            view=self.view,
+            framework=entry.framework,
+            device="cpu",
+            dtype=self.dtype,
+            precision=self.precision(),
+            settings={"threads": self.threads, "model": model.name, **self._worker.info},
+        )
+        self.compile_events: list[CompileEvent] = []
+
+    def prepare(self, requests: Sequence[ScoreRequest]) -> None:  # noqa: B027 (nothing to do is no gap)
+        pass  # A peer makes ready while it loads and at its first calls, which are warm-up.
+
+    def score(self, request: ScoreRequest) -> Scores:
+        request.check_vocabulary(self.model.config.vocab_size)
+        return self._worker.score(request)
+
+    @abstractmethod
+    def write_weights(self, path: Path) -> None:
+        """The model in the form that the peer reads, whole at `path` or not there."""
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """What the worker is told beside the path."""
+
+    @abstractmethod
+    def precision(self) -> str:
+        """In which formats it computes, in words."""
