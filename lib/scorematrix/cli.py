@@ -156,7 +156,9 @@ def validate(
 
 
 def main() -> None:
-    """Entry point: bad input becomes one line and exit code 2."""
+    """Entry point: bad input becomes one line and exit code 2, a notebook that failed one line and 1."""
+    from scorematrix.notebooks import NotebookFailed
+
     try:
         code = app(standalone_mode=False)
     except typer.Exit as end:
@@ -167,6 +169,9 @@ def main() -> None:
     except (ValueError, ModuleNotFoundError) as error:
         print(f"scorematrix: {' '.join(str(error).split())}", file=sys.stderr)
         code = BAD_INPUT
+    except NotebookFailed as error:  # the report's: a round's is a result
+        print(f"scorematrix: {error}", file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
         print("scorematrix: interrupted; the same command continues", file=sys.stderr)
         code = 130

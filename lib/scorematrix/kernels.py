@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from pathlib import Path
+
 from jupyter_client.manager import AsyncKernelManager
+
+LONGEST_FOLDER = 80
+"""A socket's path may have about 100 characters on any system."""
 
 
 class PrivateKernelManager(AsyncKernelManager):
-    """A kernel manager whose transport is Unix domain sockets."""
+    """A kernel manager whose transport is Unix domain sockets, in a folder that this kernel and nobody else has.
+
+    Jupyter itself would put them into the working directory under fixed names, where two runs at a time collide.
+    """
 
     def __init__(self, **options: object) -> None:
-        super().__init__(**({"transport": "ipc"} | options))
+        folder = tempfile.mkdtemp(prefix="kernel-")
+        if len(folder) > LONGEST_FOLDER:
+            Path(folder).rmdir()
+            folder = tempfile.mkdtemp(prefix="kernel-", dir="/tmp")
+        self._folder = folder
+        super().__init__(**({"transport": "ipc", "ip": f"{folder}/socket"} | options))
+
+    def cleanup_ipc_files(self) -> None:
+        """Remove the folder with the sockets."""
+        super().cleanup_ipc_files()
+        shutil.rmtree(self._folder, ignore_errors=True)

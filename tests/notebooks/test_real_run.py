@@ -11,6 +11,7 @@ import papermill
 import pytest
 
 from scorematrix.compare import Comparison
+from scorematrix.kernels import PrivateKernelManager
 from scorematrix.notebooks import NotebookFailed, check_parameters, execute_notebook, find_notebook
 from scorematrix.results import RunStore, read_document
 from tests.conftest import run_cli
@@ -86,12 +87,6 @@ def test_same_command_again_measures_nothing(real_run: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (real_run / "rounds").iterdir()} == before
 
 
-def test_preflight_notebook(tmp_path: Path) -> None:
-    execute_notebook("01_preflight", tmp_path / "o.ipynb", {"params_file": "../params/quick.yaml"}, 120)
-    content = shown(tmp_path / "o.ipynb")
-    assert "SKIPPED" in content and "g4-standard-48" in content and "runs here" in content
-
-
 def test_explore_notebook(real_run: Path, tmp_path: Path) -> None:
     execute_notebook("04_explore", tmp_path / "o.ipynb", {"run": str(real_run)}, 120)
     content = shown(tmp_path / "o.ipynb")
@@ -125,3 +120,19 @@ def test_plain_papermill_runs_the_report(tmp_path: Path) -> None:
     papermill.execute_notebook(str(find_notebook("03_report")), str(tmp_path / "o.ipynb"), parameters,
                                kernel_name="python3", progress_bar=False)  # fmt: skip
     assert re.search("SKIPPED.*GPU G4", shown(tmp_path / "o.ipynb"))
+
+
+def test_preflight_notebook_and_its_kernel(tmp_path: Path) -> None:
+    """Each kernel has sockets of its own, so runs side by side do not meet, and none are left behind."""
+    managers = [PrivateKernelManager() for _ in range(2)]
+    folders = [Path(manager.ip).parent for manager in managers]
+    assert folders[0] != folders[1] and all(folder.is_dir() for folder in folders)
+    for manager, folder in zip(managers, folders):
+        manager.cleanup_ipc_files()
+        assert not folder.exists()
+    before = set(folders[0].parent.glob("kernel-*"))
+    execute_notebook("01_preflight", tmp_path / "o.ipynb", {"params_file": "../params/quick.yaml"}, 120)
+    content = shown(tmp_path / "o.ipynb")
+    assert "SKIPPED" in content and "g4-standard-48" in content and "runs here" in content
+    assert set(folders[0].parent.glob("kernel-*")) <= before
+    assert list(find_notebook("01_preflight").parent.glob("kernel-*")) == []

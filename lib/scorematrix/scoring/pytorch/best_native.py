@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -151,7 +150,7 @@ def shortened(request: ScoreRequest) -> ScoreRequest:
     """The shortest request that needs the same graphs: a few tiles of items of each length class, a short query."""
     items: list[tuple[int, ...]] = []
     for block in lay_out(request, range(len(request.items_ids)), with_query=False).blocks:
-        length = int(np.diff(block.scored_s[: len(block.request_index)], prepend=-1).max())
+        length = block.shape.window
         items += [(0,) * length] * -(-4 * block.shape.tile // length)
     return ScoreRequest((0,) * 64, items, request.label_ids, request.apply_softmax)
 
