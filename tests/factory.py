@@ -12,6 +12,7 @@ from scorematrix.readiness import Machine, check_readiness
 from scorematrix.readiness.devices import FrameworkDevices
 from scorematrix.results import (
     BackendRecord,
+    Ceilings,
     Cell,
     Environment,
     Manifest,
@@ -35,6 +36,10 @@ ENVIRONMENT = Environment(
     machine_sha256="m" * 64, cpu="Test CPU", n_cores=2, affinity=[0, 1], memory_bytes=1, load_average=0.1,
     platform="Linux", python="3.11", packages={}, variables={}, git_commit="c" * 40, git_dirty=False,
 )  # fmt: skip
+
+CEILINGS = Ceilings(dtype="float32", matmul_size=1, matmul_flops_per_second=1e9, copy_bytes_per_second=1e9)
+FLOOR_FLOPS = 10**8
+"""A pass of a tenth of a second would be at the ceiling."""
 
 Seconds = Callable[[str, int, int], float]
 """(backend, round index, chunk size) -> seconds a pass."""
@@ -84,6 +89,7 @@ def make_round(
         "workload_sha256": workload.sha256, "weights_sha256": "w" * 64, "cells": cells, "environment": ENVIRONMENT,
         "record": BackendRecord(framework=framework, device="cpu", dtype="float32", precision="float32"),
         "setup": Setup(load_model_seconds=1, load_backend_seconds=1, prepare_seconds=1),
+        "ceilings": CEILINGS if planned.role == "tuning" else None,
     } | changes))  # fmt: skip
 
 
@@ -111,7 +117,7 @@ def make_run(
     manifest = Manifest(
         run_id="made-up", created_utc="2026-01-01T00:00:00+00:00", scorematrix="0",
         params=params.model_dump(mode="json"),
-        params_sha256=params.sha256, workload_sha256=workload.sha256, plan=plan,
+        params_sha256=params.sha256, workload_sha256=workload.sha256, floor_flops=FLOOR_FLOPS, plan=plan,
     )  # fmt: skip
     return manifest, workload, readiness, rounds
 

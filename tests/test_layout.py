@@ -29,9 +29,10 @@ ALLOWED = {
     "notebooks": {"kernels"},
     "matrix": {"measure", "models", "notebooks", "readiness", "results", "scoring", "sealed", "workload"},
     "compare": {"results", "workload"},
-    "report": {"compare", "notebooks", "results", "workload"},
+    "audit": {"compare", "models", "scoring", "workload"},
+    "report": {"audit", "compare", "notebooks", "results", "workload"},
     "explore": {"compare", "models", "results", "scoring", "workload"},
-    "cli": {"compare", "matrix", "models", "notebooks", "report", "results", "scoring", "workload"},
+    "cli": {"audit", "compare", "matrix", "models", "notebooks", "report", "results", "scoring", "workload"},
     "__main__": {"cli"},
     "__init__": {"scoring", "workload"},
 }

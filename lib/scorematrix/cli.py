@@ -126,6 +126,40 @@ def score(
 
 
 @app.command()
+def audit(
+    backend: Annotated[str, typer.Option(help="The backend to ask.")],
+    view: Annotated[str | None, typer.Option(help="One view; by default each that the backend serves.")] = None,
+    model: Annotated[str, typer.Option(help="See `scorematrix models`.")] = "smollm2-135m",
+    device: Annotated[str, typer.Option(help="auto, cpu, gpu or tpu.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of the token ids that are asked.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """Contract, parity and isolation of one backend, with the evidence; exit code 3 where it is unsound."""
+    from scorematrix.audit import audit_backend
+    from scorematrix.models import load_model
+    from scorematrix.report.terminal import audit_sentence, audit_table
+    from scorematrix.scoring import BACKENDS, backend_entry, load_backend
+
+    if view is not None or backend not in BACKENDS:
+        backend_entry(backend, view or "")
+    loaded = load_model(model)
+    reports = []
+    for one in [view] if view else BACKENDS[backend].views:
+        scorer = load_backend(backend, view=one, model=loaded, device=device, dtype=dtype)
+        reports.append(audit_backend(scorer, loaded, seed=seed))
+    if as_json:
+        out.print_json(data=[report.as_data() for report in reports])
+    else:
+        for report in reports:
+            out.print(audit_table(report))
+        for report in reports:
+            out.print(escape(audit_sentence(report)))
+    if any(report.verdict == "unsound" for report in reports):
+        raise typer.Exit(GATE_FAILED)
+
+
+@app.command()
 def models(
     action: Annotated[str | None, typer.Argument(help="`fetch` brings a model to this machine.")] = None,
     name: Annotated[str | None, typer.Argument(help="The model to fetch.")] = None,

@@ -69,6 +69,9 @@ FAULTS = {
         cells_of_jax(lambda c: {"scores": moved(c.scores, 0.01 * (c.chunk_size == 4))}), "isolation jax"),
     "items collapse": (cells_of_jax(lambda c: {"scores": collapsed(c.scores)}), "isolation jax"),
     "compiles while timed": (cells_of_jax(lambda c: {"compiles_in_window": 1}), "calls"),
+    "returns before the device is done": (
+        cells_of_jax(lambda c: {"call_ns": [[[ns // 50 for ns in calls] for calls in p] for p in c.call_ns]}),
+        "physics jax"),
     "every call fails": (
         cells_of_jax(lambda c: {"status": "failed", "error": "boom", "scores": [], "call_ns": []}), "calls"),
 }  # fmt: skip
@@ -88,7 +91,24 @@ def test_fault_is_caught_and_named(fault: str) -> None:
 def test_sound_runs_pass_every_gate() -> None:
     (contrast,) = judged(lambda r: r).contrasts
     assert {gate.status for gate in contrast.gates} == {"passed"}
-    assert len(contrast.gates) == 11
+    assert len(contrast.gates) == 13
+
+
+def test_without_a_ceiling_nobody_wins() -> None:
+    """A faster side whose rate cannot be held against the hardware has not shown enough."""
+    params = make_params(**CPU_ONLY_COMPARISON)
+    run = make_run(params, seconds=lambda b, i, c: 1.0 if b == "jax" else 2.0,
+                   edit=lambda r: changed(r, ceilings=None))  # fmt: skip
+    (contrast,) = compare_run(*run).contrasts
+    assert contrast.verdict == "not_enough_evidence" and "gate physics jax has not run" in contrast.reason
+
+
+@pytest.mark.parametrize(("views", "n_physics"), [(["portable"], 2), (["best_native"], 0)])
+def test_prefix_reuse_is_not_taken_for_a_missing_wait(views: list[str], n_physics: int) -> None:
+    backends = [{"backend": name, "views": views} for name in ("jax", "pytorch")]
+    params = make_params(**CPU_ONLY_COMPARISON, backends=backends, reuse_prefix=2)
+    (contrast,) = compare_run(*make_run(params)).contrasts
+    assert sum(gate.name.startswith("physics") for gate in contrast.gates) == n_physics
 
 
 def test_other_dtype_is_refused() -> None:

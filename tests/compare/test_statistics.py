@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scorematrix.compare.statistics import geometric_interval, half_width, percentile, rounds_to_decide
+from scorematrix.compare.statistics import (
+    geometric_interval,
+    half_width,
+    holm,
+    p_beyond,
+    percentile,
+    rounds_to_decide,
+)
 
 
 def test_interval_is_scipys_paired_t() -> None:
@@ -76,3 +83,43 @@ def test_percentile_interval_covers() -> None:
         found = percentile(rng.exponential(size=200).tolist(), 95, n_rounds=5)
         hits += found.low <= -math.log(0.05) <= found.high
     assert hits / 500 >= 0.93
+
+
+@pytest.mark.parametrize(
+    ("p_values", "adjusted"),
+    [
+        ([], []),
+        ([0.04], [0.04]),
+        ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]),
+        ([0.04, 0.9], [0.08, 0.9]),
+        ([0.9, 0.8], [1.0, 1.0]),
+    ],
+)
+def test_holm(p_values: list[float], adjusted: list[float]) -> None:
+    assert holm(p_values) == pytest.approx(adjusted)
+
+
+def test_p_of_a_win_is_the_intervals() -> None:
+    """p is at most 0.05 exactly where the whole interval lies beyond the margin."""
+    rng, bound = np.random.default_rng(3), math.log1p(0.03)
+    seen = set()
+    for shift in np.linspace(0, 0.1, 200):
+        found = geometric_interval(np.exp(rng.normal(shift, 0.02, 6)).tolist())
+        wins = math.log(found.low) > bound or math.log(found.high) < -bound
+        assert (p_beyond(found, bound) <= 0.05) == wins
+        seen.add(wins)
+    assert seen == {True, False}
+    assert p_beyond(geometric_interval([2.0]), bound) == 1.0
+    assert p_beyond(geometric_interval([2.0] * 5), bound) == 0.0
+
+
+def test_holm_keeps_false_wins_of_a_family_at_the_level() -> None:
+    """Four contrasts at the margin's very edge, where chance alone would name a winner most often."""
+    rng, bound = np.random.default_rng(5), math.log1p(0.03)
+    named = {"alone": 0, "family": 0}
+    for _ in range(1000):
+        ratios = np.exp(rng.normal(bound, 0.01, (4, 5)))
+        raw = [p_beyond(geometric_interval(row.tolist()), bound) for row in ratios]
+        named["alone"] += min(raw) <= 0.05
+        named["family"] += min(holm(raw)) <= 0.05
+    assert named["family"] <= 60 < named["alone"]

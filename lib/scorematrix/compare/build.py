@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
 
 from scorematrix.compare.evidence import SideEvidence, gather, paired_ratios, score_arrays
+from scorematrix.compare.family import correct_family
 from scorematrix.compare.gates import run_gates
 from scorematrix.compare.numerics import RequestArrays
 from scorematrix.compare.schema import Comparison, Contrast, Effect, Matched, Notice, Speedup, WorkloadSummary
@@ -16,6 +17,9 @@ from scorematrix.compare.statistics import Interval, geometric_interval
 from scorematrix.compare.verdict import Verdict, judge, sentence
 from scorematrix.results import SIDES, Manifest, Readiness, Round, TargetState
 from scorematrix.workload.workload import Workload
+
+SCATTER = 0.1
+"""A standard deviation over rounds of this share of the mean, or more, is worth a warning (rule 20)."""
 
 
 def compare_run(manifest: Manifest, workload: Workload, readiness: Readiness, rounds: Sequence[Round]) -> Comparison:
@@ -39,13 +43,15 @@ def compare_run(manifest: Manifest, workload: Workload, readiness: Readiness, ro
         rounds_done=len(rounds),
         rounds_planned=len(ready),
         notices=notices,
-        contrasts=_contrasts(manifest, readiness, sides, reference, workload),
+        contrasts=correct_family(
+            _contrasts(manifest, readiness, sides, reference, workload), manifest.params["margin"]
+        ),
         sides=[
             summarise_side(side, _skip(readiness, side.target, side.backend), manifest, reference, workload)
             for side in sides.values()
         ],
         speedups=_speedups(sides),
-        warnings=_warnings(rounds),
+        warnings=[*_warnings(rounds), *_scatter(sides.values())],
     )
 
 
@@ -134,7 +140,14 @@ def _contrast(
     where = states[0].label if same and states[0] else " against ".join(s.label if s else "?" for s in states)
     skips = [s for side in pair if (s := _skip(readiness, side.target, side.backend)) is not None]
     interval = _interval(jax, jax.best_chunk, pytorch, pytorch.best_chunk)
-    gates = run_gates(pair, reference, workload, same_target=same)
+    gates = run_gates(
+        pair,
+        reference,
+        workload,
+        same_target=same,
+        floor_flops=manifest.floor_flops,
+        reuses_prefix=manifest.params.get("reuse_prefix", 0) > 0,
+    )
     verdict = judge(
         missing_sides=[(_why(s), s.next_step or "see the evidence") for s in skips],
         gates=gates,
@@ -220,6 +233,21 @@ def _skip(readiness: Readiness, target: str, backend: str) -> TargetState | None
 
 def _why(state: TargetState) -> str:
     return f"{state.backend} on {state.label} was skipped ({state.reason}): {state.evidence}"
+
+
+def _scatter(sides: Iterable[SideEvidence]) -> list[str]:
+    """Chunk sizes whose rounds scatter by a tenth or more of their mean (rule 20)."""
+    found = []
+    for side in sides:
+        for chunk in side.chunk_sizes:
+            seconds = list(side.seconds_by_round(chunk).values())
+            share = float(np.std(seconds, ddof=1) / np.mean(seconds)) if len(seconds) > 2 else 0.0
+            if share >= SCATTER:
+                found.append(
+                    f"{side.backend} {side.view} on {side.target}, chunk {chunk}: the rounds' times scatter by "
+                    f"{share:.0%} of their mean; other work on the machine, or a changing clock"
+                )
+    return found
 
 
 def _warnings(rounds: Sequence[Round]) -> list[str]:

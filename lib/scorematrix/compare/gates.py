@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from scorematrix.compare.evidence import SideEvidence, score_arrays
+from scorematrix.compare.evidence import SideEvidence, pass_seconds, score_arrays
 from scorematrix.compare.numerics import (
     BETWEEN_SIDES,
     Distance,
@@ -23,14 +23,25 @@ from scorematrix.workload.workload import Workload
 Sides = Sequence[SideEvidence]
 SAME_SCORE = 1e-6
 """Two items whose reference scores are nearer than this may come out bit-identical without a fault."""
+CEILING_SHARE = 1.05
+"""A rate above this share of the measured ceiling is no rate: the clock stopped before the work was done (rule 8)."""
 
 
-def run_gates(sides: Sides, reference: RequestArrays | str, workload: Workload, same_target: bool) -> list[Gate]:
+def run_gates(
+    sides: Sides,
+    reference: RequestArrays | str,
+    workload: Workload,
+    same_target: bool,
+    floor_flops: int | None,
+    reuses_prefix: bool = False,
+) -> list[Gate]:
     """All gates of one contrast, in the order in which a reader should ask.
 
     Args:
         reference: the float32 one-sequence-per-item scores, or why there are none.
         same_target: whether both sides claim the same physical device.
+        floor_flops: the fewest operations that score the workload once; None: not recorded.
+        reuses_prefix: whether best_native views were asked to leave a known query's work out.
     """
     gates = [inputs_gate(sides), calls_gate(sides), finite_gate(sides)]
     if same_target:
@@ -40,6 +51,8 @@ def run_gates(sides: Sides, reference: RequestArrays | str, workload: Workload, 
         gates += [between_gate(sides)]
         gates += [ranking_gate(side, reference) for side in sides]
         gates += [isolation_gate(side, reference, workload) for side in sides]
+    # Work that was left out on request would look like work that was not waited for.
+    gates += [physics_gate(s, floor_flops) for s in sides if not (reuses_prefix and s.view == "best_native")]
     return gates
 
 
@@ -196,6 +209,33 @@ def isolation_gate(side: SideEvidence, reference: RequestArrays | str, workload:
         detail=detail,
         found={"max": moved},
         allowed={"max": side.caps.max},
+    )
+
+
+def physics_gate(side: SideEvidence, floor_flops: int | None) -> Gate:
+    """No pass is faster than the hardware: the fewest operations over its seconds stay below the measured ceiling."""
+    name = f"physics {side.backend}"
+    ceilings = [r.ceilings.matmul_flops_per_second for r in side.rounds if r.ceilings]
+    cells = [(round_, cell) for round_, cell in side.sound_cells() if cell.call_ns]
+    if not floor_flops or not ceilings or not cells:
+        lacking = "operation count" if not floor_flops else "ceiling" if not ceilings else "timed pass"
+        return Gate(name=name, status="not_run", detail=f"no {lacking} is recorded yet")
+    ceiling = max(ceilings)
+    share, where = max(
+        (floor_flops / max(min(pass_seconds(cell)), 1e-9) / ceiling, f"{round_.name} chunk {cell.chunk_size}")
+        for round_, cell in cells
+    )
+    detail = (
+        f"the fastest pass computes at {share:.0%} of the measured ceiling, {CEILING_SHARE:.0%} allowed, in {where}"
+    )
+    if share > CEILING_SHARE:
+        detail += "; a call returned before its work was done, or less was computed than was asked for"
+    return Gate(
+        name=name,
+        status=_status(share <= CEILING_SHARE),
+        detail=detail,
+        found={"share": share},
+        allowed={"share": CEILING_SHARE},
     )
 
 

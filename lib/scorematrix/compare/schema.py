@@ -125,6 +125,7 @@ class Contrast(_Part):
     next_step: str | None
     effect: Effect | None
     more_rounds: int | None = None
+    p_adjusted: float | None = Field(None, description="of an effect within the margin, after Holm over the contrasts")
     matched: list[Matched] = []
     matched_ratio: float | None = None
     gates: list[Gate] = []

@@ -49,6 +49,33 @@ def geometric_interval(values: Sequence[float]) -> Interval:
     return Interval(math.exp(mean), math.exp(mean - half), math.exp(mean + half), n, sd)
 
 
+def p_beyond(interval: Interval, bound: float) -> float:
+    """Two-sided p of an effect whose logarithm lies no further from 0 than `bound`: the t test that the interval is.
+
+    At most 0.05 exactly where the whole 95 % interval lies beyond the bound; 1 below two rounds.
+    """
+    if interval.n < 2:
+        return 1.0
+    beyond = abs(math.log(interval.center)) - bound
+    if interval.sd_log == 0:
+        return 0.0 if beyond > 0 else 1.0
+    t = beyond / (interval.sd_log / math.sqrt(interval.n))
+    return min(1.0, 2 * float(stats.t.sf(t, interval.n - 1)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment, in the order given: the chance of any false rejection stays at the level.
+
+    Source: S. Holm, A simple sequentially rejective multiple test procedure, 1979.
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, largest = [1.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
 def half_width(sd_log: float, n: int) -> float:
     """Half the t interval of a mean of n logarithms."""
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd_log / math.sqrt(n)

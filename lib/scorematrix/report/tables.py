@@ -221,6 +221,8 @@ def methods(comparison: Comparison) -> Fragment:
         "not in it.",
         "Effect: geometric mean over confirmation rounds of the ratio of median pass times, 95 % interval by paired t. "
         f"Margin {p['margin']:.0%}: an interval wholly beyond it names a winner, wholly inside it a tie.",
+        "With several contrasts in a run, a winner is named only where its effect survives Holm's correction over all "
+        "of them. A pass that would beat 1.05 times the measured matmul ceiling voids its contrast.",
         _prefix_reuse(p.get("reuse_prefix", 0)),
         "The chunk size of each side is chosen on tuning rounds and estimated on confirmation rounds. No outlier is "
         "dropped. Percentiles are shown only with samples enough, pooled over at least 5 rounds.",
@@ -231,8 +233,7 @@ def methods(comparison: Comparison) -> Fragment:
             lines.append(f"{side.backend} {side.view} on {side.device}: {side.precision}.{extra}")
     limits = [
         "The verdict holds for this model, this workload and this machine; other shapes may turn it.",
-        "Warm-up steadiness, clock drift, controls (A/A and a known slowdown) and the distance to the hardware's "
-        "limit are not judged in this version.",
+        "Warm-up steadiness, clock drift and controls (A/A and a known slowdown) are not judged in this version.",
     ]
     return (
         heading("Methods", "methods")

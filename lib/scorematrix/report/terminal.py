@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from scorematrix.audit import AuditReport
 from scorematrix.compare.schema import Comparison
 from scorematrix.results.schema import Readiness
 
@@ -32,6 +33,29 @@ def readiness_table(readiness: Readiness) -> Table:
             state.target, state.backend, ", ".join(state.views), f"[{style}]{state.state}[/]", state.reason or ""
         )
     return table
+
+
+def audit_table(report: AuditReport) -> Table:
+    """Every gate of an audit: passed, failed or not run, and what was found."""
+    name = f"{report.backend}, {report.view} view, {report.dtype} on {report.device}, {report.model}"
+    table = Table("gate", "state", "found", title=escape(name))
+    styles = {"passed": "green", "failed": "bold red", "not_run": "yellow"}
+    for gate in report.gates:
+        state = gate.status.replace("_", " ").upper()
+        table.add_row(gate.name, f"[{styles[gate.status]}]{state}[/]", escape(gate.detail))
+    return table
+
+
+def audit_sentence(report: AuditReport) -> str:
+    """The verdict in a sentence."""
+    failed = [gate.name for gate in report.gates if gate.status == "failed"]
+    waiting = [gate.name for gate in report.gates if gate.status == "not_run"]
+    words = {
+        "sound": f"SOUND, all {len(report.gates)} gates passed",
+        "unsound": f"UNSOUND, failed: {', '.join(failed)}",
+        "not_proved": f"NOT PROVED, nothing failed, but not run: {', '.join(waiting)}",
+    }[report.verdict]
+    return f"{report.backend} {report.view}: {words}"
 
 
 def models_table(rows: Sequence) -> Table:

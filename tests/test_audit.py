@@ -1,0 +1,59 @@
+"""`scorematrix audit`: the verdict with its evidence, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from scorematrix import load_backend
+from scorematrix.audit import audit_backend
+from scorematrix.models import load_model
+from scorematrix.report.terminal import audit_sentence
+from tests.conftest import run_cli
+from tests.faults.lies import LIES, LyingBackend
+
+TINY = ("--model", "random:tiny-qwen3", "--device", "cpu")
+
+
+def test_every_view_is_audited_and_sound() -> None:
+    done = run_cli("audit", "--backend", "pytorch", *TINY, "--dtype", "float32")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip().splitlines()[-2:] == [
+        "pytorch portable: SOUND, all 10 gates passed",
+        "pytorch best_native: SOUND, all 10 gates passed",
+    ]
+
+
+@pytest.mark.parametrize(("backend", "view"), [("jax", "portable"), ("transformers", "expanded_cache")])
+def test_json_carries_the_evidence(backend: str, view: str) -> None:
+    done = run_cli("audit", "--backend", backend, "--view", view, *TINY, "--json")
+    (report,) = json.loads(done.stdout)
+    assert (report["verdict"], report["view"], report["model"]) == ("sound", view, "random:tiny-qwen3")
+    parity = next(gate for gate in report["gates"] if gate["name"] == "parity")
+    assert 0 < parity["found"]["max"] <= parity["allowed"]["max"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--backend", "torch"], "did you mean 'pytorch'"),
+        (["--backend", "jax", "--view", "fast"], "view='fast'"),
+        (["--backend", "jax", "--device", "gpu0"], "device='gpu0'"),
+    ],
+)
+def test_mistakes_end_with_2(arguments: list[str], words: str) -> None:
+    done = run_cli("audit", *arguments, "--model", "random:tiny-qwen3")
+    assert done.returncode == 2 and words in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_sentences_name_what_failed_or_did_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model("random:tiny-qwen3")
+    sound = load_backend("pytorch", model=model, device="cpu", dtype="float32")
+    lying = audit_backend(LyingBackend(sound, LIES["neighbour leakage of 0.01"].answer), model)
+    assert audit_sentence(lying).startswith("pytorch portable: UNSOUND, failed: ") and "neighbours" in audit_sentence(
+        lying
+    )
+    monkeypatch.setattr("scorematrix.audit.run.missing_packages", lambda name: ["transformers"])
+    unproved = audit_backend(sound, model)
+    assert audit_sentence(unproved).endswith("NOT PROVED, nothing failed, but not run: parity, ranking")
