@@ -1,4 +1,4 @@
-"""The report's drawings. Sides differ by colour, marker and line alike (Okabe and Ito's colours)."""
+"""The drawings. Frameworks differ by colour (Okabe and Ito), marker and line, views by fill and width."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from scorematrix.report.ink import significant
 COLOURS = {"jax": "#0072B2", "pytorch": "#D55E00", "transformers": "#009E73"}
 MARKERS = {"jax": "o", "pytorch": "s", "transformers": "^"}
 LINES = {"jax": "-", "pytorch": "--", "transformers": ":"}
+PLAIN_VIEW = "portable"
+"""Drawn with hollow markers and thin lines, beside the same framework's other views."""
 _STYLE = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -115,6 +117,7 @@ def latency_ecdf(comparison: Comparison, samples: pd.DataFrame) -> Fragment:
             label=f"{_name(side)}, chunk {best[key]} (n={len(own)})",
             color=COLOURS.get(side.framework),
             linestyle=LINES.get(side.framework, "-"),
+            linewidth=_width(side),
         )
     if not shown:
         return _nothing("Latency distribution")
@@ -230,7 +233,13 @@ def _look(side: Side) -> dict:
         "color": COLOURS.get(framework, "#555555"),
         "marker": MARKERS.get(framework, "D"),
         "linestyle": LINES.get(framework, "-."),
+        "linewidth": _width(side),
+        "markerfacecolor": "white" if side.view == PLAIN_VIEW else COLOURS.get(framework, "#555555"),
     }
+
+
+def _width(side: Side) -> float:
+    return 1.2 if side.view == PLAIN_VIEW else 2.2
 
 
 def _nothing(title: str) -> Fragment:
