@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from scorematrix.models import Model, ModelUnavailable, load_model
+from scorematrix.scoring import BACKENDS
+
+# scorematrix loads no framework by itself: what they read on import is set in time.
 # Test processes side by side have cores of their own, and so have the rounds that they start: frameworks whose threads
 # share a core wait for each other without end.
 if (n_workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))) > 1:
@@ -18,31 +22,30 @@ if (n_workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))) > 1:
     os.sched_setaffinity(0, own)
     os.environ["OMP_NUM_THREADS"] = str(len(own))
 
-# Compiling is most of what tests in this process do, and their maths is the same at any level of optimization. The
-# rounds that tests start as processes compile as they do for users.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
-
-from scorematrix.models import Model, ModelUnavailable, load_model
-from scorematrix.scoring import BACKENDS
+# Compiling is most of what tests in this process do, and their maths is the same at any level of optimization. What
+# tests start as a process compiles as it does for users.
+QUICK = "--xla_backend_optimization_level=1"
+FLAGS_OF_USERS = os.environ.get("XLA_FLAGS", "").replace(QUICK, "").strip()  # a worker inherits ours
+os.environ["XLA_FLAGS"] = f"{FLAGS_OF_USERS} {QUICK}".strip()
 
 ROOT = Path(__file__).resolve().parents[1]
 
 FIXTURES = ROOT / "tests" / "fixtures"
-
-
 ENGINES = re.compile("|".join(f"{name}-{view}" for name, entry in BACKENDS.items() for view in entry.views))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log):
-    """One process gets a module whole, or what it asks of one engine: what is loaded once serves all."""
+    """One process gets a module whole, or all that is asked of one engine: what is loaded once serves all.
+
+    xdist's own groups are lost under pytest 9.2, which does not keep the names that xdist gives to tests.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class ByModuleAndEngine(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             module, _, test = nodeid.partition("::")
-            engine = ENGINES.search(test)
-            return f"{module} {engine.group() if engine else ''}"
+            return engine.group() if (engine := ENGINES.search(test)) else module
 
     return ByModuleAndEngine(config, log)
 
@@ -52,10 +55,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
+def environment_of_users(**variables: str) -> dict[str, str]:
+    """This process's environment without what the tests have set for themselves."""
+    return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": FLAGS_OF_USERS} | variables
+
+
 def run_cli(*arguments: str, cwd: Path = ROOT, python: str = sys.executable, **variables: str):
     """The command line in a process of its own, as a user runs it."""
     command = [python, "-m", "scorematrix", *arguments]
-    environment = os.environ | {"COLUMNS": "200", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""} | variables
+    environment = environment_of_users(COLUMNS="200", **variables)
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=500)
 
 

@@ -48,13 +48,19 @@ def test_mistakes_end_with_2(arguments: list[str], words: str) -> None:
     assert done.returncode == 2 and words in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
+def test_what_was_found_before_a_break_stands() -> None:
+    model = load_model("random:tiny-qwen3")
+    sound = load_backend("pytorch", model=model, device="cpu", dtype="float32")
+    report = audit_backend(LyingBackend(sound, LIES["breaks on many items"].answer), model)
+    found = {gate.name: gate.status for gate in report.gates}
+    assert found["form"] == "failed" and found["parity"] == "passed" and "neighbours" not in found
+
+
 def test_sentences_name_what_failed_or_did_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model("random:tiny-qwen3")
     sound = load_backend("pytorch", model=model, device="cpu", dtype="float32")
-    lying = audit_backend(LyingBackend(sound, LIES["neighbour leakage of 0.01"].answer), model)
-    assert audit_sentence(lying).startswith("pytorch portable: UNSOUND, failed: ") and "neighbours" in audit_sentence(
-        lying
-    )
+    lying = audit_sentence(audit_backend(LyingBackend(sound, LIES["neighbour leakage of 0.01"].answer), model))
+    assert lying.startswith("pytorch portable: UNSOUND, failed: ") and "neighbours" in lying
     monkeypatch.setattr("scorematrix.audit.run.missing_packages", lambda name: ["transformers"])
     unproved = audit_backend(sound, model)
     assert audit_sentence(unproved).endswith("NOT PROVED, nothing failed, but not run: parity, ranking")

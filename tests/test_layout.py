@@ -30,7 +30,7 @@ ALLOWED = {
     "matrix": {"measure", "models", "notebooks", "readiness", "results", "scoring", "sealed", "workload"},
     "compare": {"results", "workload"},
     "audit": {"compare", "models", "scoring", "workload"},
-    "report": {"audit", "compare", "notebooks", "results", "workload"},
+    "report": {"compare", "notebooks", "results", "workload"},
     "explore": {"compare", "models", "results", "scoring", "workload"},
     "cli": {"audit", "compare", "matrix", "models", "notebooks", "report", "results", "scoring", "workload"},
     "__main__": {"cli"},

@@ -1,5 +1,5 @@
-"""`scorematrix`: a face over the library. Exit codes: 0 done, skips included; 2 bad input; 3 a gate failed;
-4 nothing could run."""
+"""`scorematrix`: a face over the library. Exit codes: 0 done, skips included; 1 the report could not be made;
+2 bad input; 3 a gate failed; 4 nothing could run."""
 
 from __future__ import annotations
 
@@ -139,17 +139,16 @@ def audit(
     from scorematrix.audit import audit_backend
     from scorematrix.models import load_model
     from scorematrix.report.terminal import audit_sentence, audit_table
-    from scorematrix.scoring import BACKENDS, backend_entry, load_backend
+    from scorematrix.scoring import backend_entry, load_backend
 
-    if view is not None or backend not in BACKENDS:
-        backend_entry(backend, view or "")
+    entry = backend_entry(backend, view)
     loaded = load_model(model)
     reports = []
-    for one in [view] if view else BACKENDS[backend].views:
+    for one in [view] if view else entry.views:
         scorer = load_backend(backend, view=one, model=loaded, device=device, dtype=dtype)
         reports.append(audit_backend(scorer, loaded, seed=seed))
     if as_json:
-        out.print_json(data=[report.as_data() for report in reports])
+        out.print_json(data=[report.model_dump(mode="json") for report in reports])
     else:
         for report in reports:
             out.print(audit_table(report))

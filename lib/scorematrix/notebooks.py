@@ -56,8 +56,8 @@ def execute_notebook(name: str, output: Path, parameters: dict[str, Any], timeou
         raise NotebookFailed(f"{name}: the kernel died (killed, or out of memory)") from None
     except nbclient.exceptions.CellTimeoutError:
         raise NotebookFailed(f"{name}: a cell took longer than {timeout_seconds:g} s") from None
-    except RuntimeError as error:  # jupyter_client's only word for a kernel that never answered
-        raise NotebookFailed(f"{name}: the kernel did not start: {error}") from None
+    except RuntimeError as error:  # jupyter_client's only word for a kernel that died or was silent at its start
+        raise NotebookFailed(f"{name}: no kernel: {error}") from None
     finally:
         if draft.exists():
             os.replace(draft, output)

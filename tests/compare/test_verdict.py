@@ -84,3 +84,11 @@ def test_empty_run_names_nobody() -> None:
     comparison = compare_run(*make_run(keep=lambda p: False))
     assert [c.verdict for c in comparison.contrasts] == ["not_enough_evidence", "deferred"]
     assert comparison.partial
+
+
+def test_no_outlier_is_dropped() -> None:
+    """One round of five takes ten times as long: it is in the mean, and in the interval, which grows."""
+    run = make_run(make_params(**ONE), seconds=lambda b, i, c: 10.0 if b == "jax" and i == 3 else 1.0)
+    (contrast,) = compare_run(*run).contrasts
+    assert contrast.effect.n_rounds == 5 and contrast.effect.ratio == pytest.approx(10 ** (1 / 5))
+    assert contrast.effect.low < 1 < contrast.effect.high and contrast.verdict == "not_enough_evidence"

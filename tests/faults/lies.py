@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import torch
 
 from scorematrix.models import Model
 from scorematrix.scoring import Backend, Scores
+from scorematrix.scoring.packing import PackedChunk
 from scorematrix.scoring.pytorch import portable
 from scorematrix.workload import ScoreRequest
 
@@ -49,10 +51,6 @@ def leaks(sound: Backend, request: ScoreRequest) -> Scores:
     return (0.99 * scores + 0.01 * np.roll(scores, 1, axis=0)).astype(np.float32)
 
 
-def one_by_one(sound: Backend, request: ScoreRequest) -> list[ScoreRequest]:
-    return [dataclasses.replace(request, items_ids=(ids,)) for ids in request.items_ids]
-
-
 def causal(sound: Backend, request: ScoreRequest) -> Scores:
     """The ragged path runs a plain causal mask: each item sees those before it, positions run on."""
     rows, seen = [], request.query_ids
@@ -62,10 +60,10 @@ def causal(sound: Backend, request: ScoreRequest) -> Scores:
     return np.stack(rows)
 
 
-def patched(sound: Backend, request: ScoreRequest, name: str, replacement) -> Scores:
-    """The sound engine with one of its functions exchanged."""
+def patched(sound: Backend, request: ScoreRequest, name: str, changed: Callable) -> Scores:
+    """The sound engine with what one of its functions gives changed."""
     original = getattr(portable, name)
-    setattr(portable, name, replacement)
+    setattr(portable, name, lambda *arguments: changed(original(*arguments)))
     try:
         return sound.score(request)
     finally:
@@ -74,22 +72,16 @@ def patched(sound: Backend, request: ScoreRequest, name: str, replacement) -> Sc
 
 def sees_all_items(sound: Backend, request: ScoreRequest) -> Scores:
     """Items see the items before them, with right positions: a mask without segments."""
-    return patched(
-        sound, request, "attention_mask", lambda segment_t: torch.ones(len(segment_t), len(segment_t)).tril().bool()
-    )
+    return patched(sound, request, "attention_mask", lambda mask_tt: torch.ones_like(mask_tt).tril())
 
 
 def positions_run_on(sound: Backend, request: ScoreRequest) -> Scores:
     """Rotary positions are not restarted at the query's length for each item."""
 
-    def pack(request: ScoreRequest):
-        chunk = PACK(request)
+    def run_on(chunk: PackedChunk) -> PackedChunk:
         return dataclasses.replace(chunk, position_t=np.arange(len(chunk.position_t), dtype=np.int32))
 
-    return patched(sound, request, "pack", pack)
-
-
-PACK = portable.pack
+    return patched(sound, request, "pack", run_on)
 
 
 def collapsed(sound: Backend, request: ScoreRequest) -> Scores:
@@ -126,15 +118,34 @@ def batch_dependent(sound: Backend, request: ScoreRequest) -> Scores:
     return scores if len(request.items_ids) == 1 else np.clip(scores * 1.001, 0, 1).astype(np.float32)
 
 
-def remembering() -> Answer:
-    """Scores are kept by the query alone, for as many items as were asked first."""
-    kept: dict[tuple, Scores] = {}
+def nan_in_company(sound: Backend, request: ScoreRequest) -> Scores:
+    """More items than usual, and one of them overflows."""
+    scores = sound.score(request)
+    return with_nan(sound, request) if len(scores) > 8 else scores
+
+
+def remembering(limit: int) -> Answer:
+    """Scores are kept by the query, for as many items as were asked first; so many queries at most."""
+    kept: OrderedDict[tuple, Scores] = OrderedDict()
 
     def answer(sound: Backend, request: ScoreRequest) -> Scores:
         key = (request.query_ids, len(request.items_ids), request.label_ids, request.apply_softmax)
         if key not in kept:
             kept[key] = sound.score(request)
+        while len(kept) > limit:
+            kept.popitem(last=False)
         return kept[key]
+
+    return answer
+
+
+def rises_over(least_items: int) -> Answer:
+    """Breaks on calls of an unusual size, as an engine does that was tried at one size only."""
+
+    def answer(sound: Backend, request: ScoreRequest) -> Scores:
+        if len(request.items_ids) > least_items:
+            raise RuntimeError("out of memory")
+        return sound.score(request)
 
     return answer
 
@@ -146,11 +157,8 @@ def clipped(vocab_size: int) -> Answer:
         return tuple(min(i, vocab_size - 1) for i in ids)
 
     def answer(sound: Backend, request: ScoreRequest) -> Scores:
-        labels = clip(request.label_ids)
-        if len(set(labels)) < len(labels):
-            labels = request.label_ids
-        changed = with_items(request, clip)
-        return sound.score(dataclasses.replace(changed, query_ids=clip(request.query_ids), label_ids=labels))
+        whole = dataclasses.replace(request, query_ids=clip(request.query_ids), label_ids=clip(request.label_ids))
+        return sound.score(with_items(whole, clip))
 
     return answer
 
@@ -186,13 +194,19 @@ LIES: dict[str, Lie] = {
     "bf16 head": Lie("parity", bfloat16_head),
     "0.0 filled in": Lie("finite", with_default, "exactly 0.0"),
     "NaN in one item": Lie("finite", with_nan, "item 4 holds NaN"),
-    "scores cached by query": Lie("no memory", remembering(), "other items of the same lengths"),
+    "NaN beside many neighbours": Lie("neighbours", nan_in_company, "in more company"),
+    "NaN without softmax": Lie(
+        "finite", lambda s, r: s.score(r) if r.apply_softmax else with_nan(s, r), "item 4 holds NaN"
+    ),
+    "scores cached by query": Lie("no memory", remembering(100), "other items of the same lengths"),
+    "the last call's scores kept": Lie("no memory", remembering(1), "other items of the same lengths"),
     "scores cached for any query": Lie(
         "no memory", lambda s, r: s.score(dataclasses.replace(r, query_ids=(1, 2, 3))), "another query"
     ),
     "softmax where none was asked": Lie("range", lambda s, r: s.score(dataclasses.replace(r, apply_softmax=True))),
     "rows that do not sum to 1": Lie("range", lambda s, r: s.score(r) * np.float32(0.98)),
     "breaks on a single item": Lie("form", lambda s, r: s.score(r) if len(r.items_ids) > 1 else 1 / 0, "ZeroDivision"),
+    "breaks on many items": Lie("form", rises_over(8), "out of memory"),
     "float64 scores": Lie("form", lambda s, r: s.score(r).astype(np.float64), "float64"),
     "one label only": Lie("form", lambda s, r: s.score(r)[:, :1].copy(), "(8, 1)"),
     "ids clipped to the vocabulary": Lie("refusals", clipped(256), "was scored"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import psutil
 import pytest
 
 from scorematrix.results import RunStore
-from tests.conftest import FIXTURES, run_cli
+from tests.conftest import FIXTURES, environment_of_users, run_cli
 
 pytestmark = pytest.mark.slow
 COMMAND = ("run", str(FIXTURES / "tiny.yaml"), "--run-id", "k", "--set", "chunk_sizes=[8]")
@@ -36,7 +35,7 @@ def kernels(folder: Path) -> list[psutil.Process]:
 
 def test_sigkill_loses_at_most_the_round_in_flight(tmp_path: Path) -> None:
     run, rng = tmp_path / "outputs" / "runs" / "k", random.Random(2)
-    environment = os.environ | {"KILL_TEST": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+    environment = environment_of_users(KILL_TEST=str(tmp_path))
     for delay in (0.4, 6 + 6 * rng.random(), 9 + 9 * rng.random()):
         before = finished(run)
         started = subprocess.Popen([sys.executable, "-m", "scorematrix", *COMMAND], cwd=tmp_path, env=environment,

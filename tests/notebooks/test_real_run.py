@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -11,13 +13,20 @@ import papermill
 import pytest
 
 from scorematrix.compare import Comparison
-from scorematrix.kernels import PrivateKernelManager
 from scorematrix.notebooks import NotebookFailed, check_parameters, execute_notebook, find_notebook
 from scorematrix.results import RunStore, read_document
 from tests.conftest import run_cli
 from tests.factory import write_run
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where this process's kernels put their sockets, and nobody else's."""
+    with tempfile.TemporaryDirectory(prefix="k") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
 
 
 def shown(notebook: Path) -> str:
@@ -87,6 +96,14 @@ def test_same_command_again_measures_nothing(real_run: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (real_run / "rounds").iterdir()} == before
 
 
+def test_preflight_notebook(tmp_path: Path, sockets: Path) -> None:
+    execute_notebook("01_preflight", tmp_path / "o.ipynb", {"params_file": "../params/quick.yaml"}, 120)
+    content = shown(tmp_path / "o.ipynb")
+    assert "SKIPPED" in content and "g4-standard-48" in content and "runs here" in content
+    assert list(sockets.iterdir()) == [], "the kernel's sockets are gone"
+    assert list(find_notebook("01_preflight").parent.glob("kernel-*")) == [], "and never lay in the clone"
+
+
 def test_explore_notebook(real_run: Path, tmp_path: Path) -> None:
     execute_notebook("04_explore", tmp_path / "o.ipynb", {"run": str(real_run)}, 120)
     content = shown(tmp_path / "o.ipynb")
@@ -106,6 +123,19 @@ def test_unknown_parameters_are_refused(tmp_path: Path) -> None:
         find_notebook("05_none")
 
 
+def test_kernel_that_does_not_start_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scorematrix.kernels.tempfile.mkdtemp", lambda **_: str(tmp_path / "gone"))
+    with pytest.raises(NotebookFailed, match="01_preflight: no kernel: "):
+        execute_notebook("01_preflight", tmp_path / "o.ipynb", {"params_file": "../params/quick.yaml"}, 120)
+
+
+def test_report_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    write_run(tmp_path / "outputs" / "runs" / "r")
+    done = run_cli("report", "r", cwd=tmp_path, MPLBACKEND="none such")  # figures cannot be drawn
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "03_report: cell" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
 def test_failing_notebook_is_kept_and_named(tmp_path: Path) -> None:
     with pytest.raises(NotebookFailed, match="ValueError.*is neither a run folder"):
         execute_notebook("03_report", tmp_path / "o.ipynb", {"run_dir": str(tmp_path / "none")}, 120)
@@ -120,19 +150,3 @@ def test_plain_papermill_runs_the_report(tmp_path: Path) -> None:
     papermill.execute_notebook(str(find_notebook("03_report")), str(tmp_path / "o.ipynb"), parameters,
                                kernel_name="python3", progress_bar=False)  # fmt: skip
     assert re.search("SKIPPED.*GPU G4", shown(tmp_path / "o.ipynb"))
-
-
-def test_preflight_notebook_and_its_kernel(tmp_path: Path) -> None:
-    """Each kernel has sockets of its own, so runs side by side do not meet, and none are left behind."""
-    managers = [PrivateKernelManager() for _ in range(2)]
-    folders = [Path(manager.ip).parent for manager in managers]
-    assert folders[0] != folders[1] and all(folder.is_dir() for folder in folders)
-    for manager, folder in zip(managers, folders):
-        manager.cleanup_ipc_files()
-        assert not folder.exists()
-    before = set(folders[0].parent.glob("kernel-*"))
-    execute_notebook("01_preflight", tmp_path / "o.ipynb", {"params_file": "../params/quick.yaml"}, 120)
-    content = shown(tmp_path / "o.ipynb")
-    assert "SKIPPED" in content and "g4-standard-48" in content and "runs here" in content
-    assert set(folders[0].parent.glob("kernel-*")) <= before
-    assert list(find_notebook("01_preflight").parent.glob("kernel-*")) == []

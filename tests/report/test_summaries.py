@@ -62,6 +62,17 @@ def test_last_lines_of_the_command_are_the_notices(partial: tuple[Path, str]) ->
     assert all(line.startswith("SKIPPED") for line in partial[1].strip().splitlines()[-2:])
 
 
+def test_what_was_fixed_beforehand_and_what_is_not_shown_are_printed(partial: tuple[Path, str]) -> None:
+    comparison = json.loads((partial[0] / "comparison.json").read_text())
+    content = " ".join(summaries(*partial)["report.html"].split())
+    assert comparison["params_sha256"] in content
+    for words in ("Margin 3%", "seed 7", "5 confirmation rounds", "Holm", "1.05 times the measured matmul ceiling"):
+        assert words in content, words
+    limits = content[content.index("What this does not show") :]
+    for words in ("tuning effort", "break-even", "steadiness", "throttling", "A/A", "energy and cost", "live servers"):
+        assert words in limits, words
+
+
 def test_html_is_one_offline_file(partial: tuple[Path, str]) -> None:
     page = (partial[0] / "report.html").read_text()
     assert "<title>PARTIAL" in page

@@ -15,6 +15,7 @@ from scorematrix.scoring.jax.best_native import BestNativeBackend as JaxBestNati
 from scorematrix.scoring.jax.best_native import ProgramKey, compile_program
 from scorematrix.scoring.jax.device import weight_shapes
 from scorematrix.scoring.pytorch.best_native import BestNativeBackend as PytorchBestNative
+from scorematrix.scoring.pytorch.best_native import shortened
 from scorematrix.scoring.shared_prefix import lay_out
 
 ENGINES = [JaxBestNative, PytorchBestNative]
@@ -87,6 +88,14 @@ def test_pytorch_compiles_once_for_all_lengths(model: Model) -> None:
     assert len(backend.compile_events) == before
     backend.score(request_of([60] * 3))  # longer items have a graph of their own
     assert len(backend.compile_events) <= before + 1
+
+
+def test_pytorch_warms_each_set_of_length_classes_once() -> None:
+    """By items no longer than the class needs: an item of 9,000 tokens must not make one of 32,768."""
+    alike = {shortened(request_of(lengths, 9)) for lengths in ([3, 60], [32, 33, 128], [40, 1, 1])}
+    assert len(alike) == 1
+    long = shortened(ScoreRequest([1] * 9, [[1] * 9000], [2]))
+    assert max(map(len, long.items_ids)) <= 9000
 
 
 def test_memory_grows_with_tokens_not_with_their_square() -> None:

@@ -16,6 +16,7 @@ from scorematrix.scoring.shared_prefix import (
     lay_out,
     padded_size,
     read_out,
+    shortest_item,
     split_items,
     tile_rows,
     tokens_a_step,
@@ -112,3 +113,12 @@ def test_step_tokens_follow_the_memory() -> None:
     small, large = tokens_a_step(config, 1 << 20), tokens_a_step(config, 1 << 30)
     assert 512 <= small < large <= 65536 and small % 512 == 0
     assert all(window % tile_rows(window) == 0 for window in WINDOWS)
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_shortest_item_of_a_length_class(window: int) -> None:
+    def window_of(length: int) -> int:
+        return lay_out(ScoreRequest([1], [[1] * length], [2]), range(1), with_query=False).blocks[0].shape.window
+
+    assert window_of(shortest_item(window)) == window
+    assert shortest_item(window) == 1 or window_of(shortest_item(window) - 1) < window

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import environment_of_users
 
 LIBTPU = Path(sys.prefix) / "tpu-compiler" / "libtpu" / "libtpu.so"
 
@@ -42,7 +43,7 @@ print(json.dumps({
 def test_contract_compiles_for_tpu_v6e() -> None:
     if not LIBTPU.is_file():
         pytest.skip(f"the TPU compiler is not at {LIBTPU}; `make test` puts it there")
-    environment = os.environ | {"TPU_LIBRARY_PATH": str(LIBTPU), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = environment_of_users(TPU_LIBRARY_PATH=str(LIBTPU))
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout.splitlines()[-1])

@@ -1,5 +1,5 @@
 """Whether one backend tells the truth, asked from outside: contract, parity, isolation. No clock, no other backend."""
 
-from scorematrix.audit.run import AuditReport, audit_backend
+from scorematrix.audit.run import audit_backend
 
-__all__ = ["AuditReport", "audit_backend"]
+__all__ = ["audit_backend"]

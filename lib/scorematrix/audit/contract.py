@@ -9,82 +9,82 @@ import numpy as np
 
 from scorematrix.audit.probes import Probes
 from scorematrix.compare.schema import Gate
-from scorematrix.scoring.contract import Scores
+from scorematrix.scoring import Backend, Scores, checked_scores
 from scorematrix.workload.request import ScoreRequest
 
 Score = Callable[[ScoreRequest], Scores]
+SUM_ROUNDING = 1e-5
+"""How far from 1 a softmax row may sum: the softmax is float32 whatever the products are."""
 
 
-def contract_gates(score: Score, probes: Probes, rounding: float) -> list[Gate]:
-    """Every promise as a gate; without form or finite numbers the later ones cannot be asked.
+class BrokenPromise(Exception):
+    """A sound request was not answered, or not in the promised form."""
+
+
+def asker(backend: Backend) -> Score:
+    """The backend's `score` for sound requests; whatever else comes of one is a broken promise."""
+
+    def score(request: ScoreRequest) -> Scores:
+        try:
+            return checked_scores(backend.score(request), request)
+        except Exception as error:
+            asked = f"{len(request.items_ids)} items, {len(request.label_ids)} labels"
+            raise BrokenPromise(f"a sound request ({asked}) ends in {type(error).__name__}: {error}") from error
+
+    return score
+
+
+def contract_gates(
+    backend: Backend, score: Score, probes: Probes, base: Scores, over_all: Scores, rounding: float
+) -> list[Gate]:
+    """Every further promise as a gate.
 
     Args:
+        base, over_all: the answers to the base request in both modes of `apply_softmax`.
         rounding: how far a probability may move between two answers to the same question.
     """
-    first = [form_gate(score, probes)]
-    if first[0].status == "passed":
-        first.append(finite_gate(score, probes))
-    if any(gate.status == "failed" for gate in first):
-        return first
     return [
-        *first,
-        range_gate(score, probes, rounding),
-        labels_gate(score, probes, rounding),
-        refusal_gate(score, probes),
+        range_gate(base, over_all, rounding),
+        labels_gate(score, probes, base, rounding),
+        refusal_gate(backend, probes),
     ]
 
 
-def form_gate(score: Score, probes: Probes) -> Gate:
-    """A float32 array [items, labels] on the host, for many items and for one."""
-    for request in (probes.base, probes.with_items([probes.base.items_ids[0]])):
-        wanted = (len(request.items_ids), len(request.label_ids))
-        try:
-            found = score(request)
-        except Exception as error:
-            return _failed("form", f"a sound request for {wanted} scores ends in {type(error).__name__}: {error}")
-        if not isinstance(found, np.ndarray) or found.dtype != np.float32 or found.shape != wanted:
-            got = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
-            return _failed("form", f"{got} came back where a float32 array {wanted} on the host is due")
-    return _passed("form", "float32 arrays [items, labels] on the host")
-
-
-def finite_gate(score: Score, probes: Probes) -> Gate:
+def finite_gate(base: Scores, over_all: Scores) -> Gate:
     """No NaN, no infinity, and no 0.0: a softmax over few labels does not reach it, a filled-in default does."""
-    scores = score(probes.base)
-    for n, row in enumerate(scores):
-        if not np.isfinite(row).all():
-            return _failed("finite", f"item {n} holds NaN or infinity: {row.tolist()}")
+    for n, rows in enumerate(zip(base, over_all)):
+        if not np.isfinite(rows).all():
+            return _failed("finite", f"item {n} holds NaN or infinity: {[row.tolist() for row in rows]}")
+    for n, row in enumerate(base):
         if (row == 0).any():
             return _failed("finite", f"item {n} holds exactly 0.0, which stands for a label that was not read: {row}")
     return _passed("finite", "every score is a finite number above 0")
 
 
-def range_gate(score: Score, probes: Probes, rounding: float) -> Gate:
+def range_gate(base: Scores, over_all: Scores, rounding: float) -> Gate:
     """Softmax rows sum to 1; shares of the whole vocabulary to less, in the same proportion."""
-    over_labels, over_all = score(probes.base), score(probes.whole_vocabulary)
-    sums = over_labels.sum(axis=1)
-    allowed = max(rounding, 1e-5)
-    if (away := float(np.abs(sums - 1).max())) > allowed:
+    sums = base.sum(axis=1)
+    if (away := float(np.abs(sums - 1).max())) > SUM_ROUNDING:
         return _failed("range", f"softmax rows sum to {sums.min():.6f} to {sums.max():.6f} instead of 1", max=away)
-    if (over_all < 0).any() or (over_all.sum(axis=1) >= 1).any():
+    if (over_all < 0).any() or (over_all.sum(axis=1) > 1 - SUM_ROUNDING).any():
         return _failed("range", "without softmax, the labels' shares of the vocabulary reach 1 or fall below 0")
     proportion = over_all / over_all.sum(axis=1, keepdims=True)
-    if (away := float(np.abs(proportion - over_labels).max())) > 10 * allowed:
+    if (away := float(np.abs(proportion - base).max())) > rounding:
         return _failed("range", "the two modes of apply_softmax do not give the same proportions", max=away)
-    return _passed("range", "rows sum to 1 with softmax, to less without, in the same proportions")
+    return _passed("range", "rows sum to 1 with softmax, to less without, in the same proportions", max=away)
 
 
-def labels_gate(score: Score, probes: Probes, rounding: float) -> Gate:
+def labels_gate(score: Score, probes: Probes, base: Scores, rounding: float) -> Gate:
     """Columns follow `label_ids`: asked in another order they come in that order."""
     order = np.arange(len(probes.base.label_ids))[::-1]
     turned = replace(probes.base, label_ids=tuple(probes.base.label_ids[i] for i in order))
-    away = float(np.abs(score(turned) - score(probes.base)[:, order]).max())
+    away = float(np.abs(score(turned) - base[:, order]).max())
     if not away <= rounding:
         return _failed("label order", f"columns do not follow label_ids: off by {away:.1e}", max=away)
     return _passed("label order", "columns follow label_ids", max=away)
 
 
-def refusal_gate(score: Score, probes: Probes) -> Gate:
+def refusal_gate(backend: Backend, probes: Probes) -> Gate:
     """An id beyond the vocabulary is refused wherever it stands, with its number in the message."""
     beyond, base = probes.vocab_size, probes.base
     bad = {
@@ -94,7 +94,7 @@ def refusal_gate(score: Score, probes: Probes) -> Gate:
     }
     for where, request in bad.items():
         try:
-            score(request)
+            backend.score(request)
         except ValueError as error:
             if str(beyond) not in str(error):
                 return _failed("refusals", f"id {beyond} in the {where} is refused without being named: {error}")

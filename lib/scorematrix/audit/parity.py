@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
@@ -9,9 +10,10 @@ import numpy as np
 
 from scorematrix.audit.contract import Score
 from scorematrix.audit.probes import Probes
+from scorematrix.compare.gates import order_gate
 from scorematrix.compare.numerics import Caps, distance, ranking
 from scorematrix.compare.schema import Gate
-from scorematrix.scoring.contract import Scores
+from scorematrix.scoring import Scores
 from scorematrix.workload.request import ScoreRequest
 
 LONGEST = 8
@@ -44,20 +46,9 @@ def parity_gates(score: Score, reference: Score | str, probes: Probes, caps: Cap
         detail += _explain(found[0], reference, probes.base, away.max)
     status = "passed" if away.within(caps) else "failed"
     parity = Gate(name="parity", status=status, detail=detail, found=asdict(away), allowed=asdict(caps))
-    return [parity, _ranking_gate(found, wanted, caps)]
-
-
-def _ranking_gate(found: list[np.ndarray], wanted: list[np.ndarray], caps: Caps) -> Gate:
-    if not all(np.isfinite(scores).all() for scores in found):
-        return Gate(name="ranking", status="failed", detail="scores that are no numbers have no order")
-    order = ranking(found, wanted, 2 * caps.max)
-    return Gate(
-        name="ranking",
-        status="passed" if order.inversions == 0 else "failed",
-        detail=f"{order.inversions} inversions, Kendall tau-b {order.tau_b:.4f}, {order.label_flips} label flips",
-        found={"inversions": order.inversions, "tau_b": order.tau_b, "label_flips": order.label_flips},
-        allowed={"inversions": 0},
-    )
+    if not math.isfinite(away.max):
+        return [parity, Gate(name="ranking", status="failed", detail="scores that are no numbers have no order")]
+    return [parity, order_gate("ranking", [ranking(found, wanted, 2 * caps.max)])]
 
 
 def _explain(found: np.ndarray, reference: Score, request: ScoreRequest, away: float) -> str:
@@ -66,8 +57,8 @@ def _explain(found: np.ndarray, reference: Score, request: ScoreRequest, away: f
     candidates["each item saw the items before it"] = _behind_each_other(reference, request)
     candidates["the labels' columns were turned round"] = reference(request)[:, ::-1]
     nearest = min(candidates, key=lambda name: np.abs(candidates[name] - found).max())
-    distance_ = float(np.abs(candidates[nearest] - found).max())
-    return f"; it looks as if {nearest} ({distance_:.1e} from that)" if distance_ < away / 10 else ""
+    off = float(np.abs(candidates[nearest] - found).max())
+    return f"; it looks as if {nearest} ({off:.1e} from that)" if off < away / 10 else ""
 
 
 def _behind_each_other(reference: Score, request: ScoreRequest) -> Scores:

@@ -2,47 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterator
 
-from scorematrix.audit.contract import contract_gates
+from scorematrix.audit.contract import BrokenPromise, Score, asker, contract_gates, finite_gate
 from scorematrix.audit.isolation import isolation_gates
 from scorematrix.audit.parity import parity_gates
-from scorematrix.audit.probes import make_probes
+from scorematrix.audit.probes import Probes, make_probes
 from scorematrix.compare.numerics import caps_for
-from scorematrix.compare.schema import Gate
+from scorematrix.compare.schema import AuditReport, Gate
 from scorematrix.models.catalogue import Model
-from scorematrix.scoring import Backend, load_backend, missing_packages
+from scorematrix.scoring import REFERENCE, Backend, load_backend, missing_packages
 
-REFERENCE = ("transformers", "per_item")
 ROUNDING = {"float32": 1e-5, "bfloat16": 0.03}
 """How far a probability may move when the same question is computed in another shape."""
-
-
-@dataclass(frozen=True)
-class AuditReport:
-    """What was found of one backend.
-
-    Attributes:
-        verdict: sound: every gate passed. unsound: one failed. not_proved: none failed, but one could not run.
-    """
-
-    backend: str
-    view: str
-    device: str
-    dtype: str
-    model: str
-    gates: tuple[Gate, ...]
-
-    def as_data(self) -> dict[str, Any]:
-        """Plain data, the verdict with it."""
-        gates = [gate.model_dump(mode="json") for gate in self.gates]
-        return vars(self) | {"gates": gates, "verdict": self.verdict}
-
-    @property
-    def verdict(self) -> Literal["sound", "unsound", "not_proved"]:
-        found = {gate.status for gate in self.gates}
-        return "unsound" if "failed" in found else "not_proved" if "not_run" in found else "sound"
 
 
 def audit_backend(backend: Backend, model: Model, *, seed: int = 0) -> AuditReport:
@@ -52,18 +24,36 @@ def audit_backend(backend: Backend, model: Model, *, seed: int = 0) -> AuditRepo
         model: the model that the backend was loaded with; the reference computes with the same weights.
         seed: of the probes' token ids.
     """
-    info = backend.info
-    probes = make_probes(model.config.vocab_size, seed)
-    rounding = ROUNDING[info.dtype]
-    gates = contract_gates(backend.score, probes, rounding)
-    if {gate.name for gate in gates} > {"form", "finite"}:  # else its answers are no scores at all
-        caps = caps_for(info.dtype, on_cpu=info.device.lower() == "cpu")
-        gates += parity_gates(backend.score, _reference(model), probes, caps)
-        gates += isolation_gates(backend.score, probes, rounding)
-    return AuditReport(info.backend, info.view, info.device, info.dtype, model.name, tuple(gates))
+    info, gates = backend.info, []
+    form = Gate(name="form", status="passed", detail="every sound request is answered by float32 [items, labels]")
+    try:
+        gates.extend(_ask(backend, model, make_probes(model.config.vocab_size, seed)))
+    except BrokenPromise as broken:  # what was found before it stands
+        form = Gate(name="form", status="failed", detail=str(broken))
+    return AuditReport(
+        backend=info.backend,
+        view=info.view,
+        device=info.device,
+        dtype=info.dtype,
+        model=model.name,
+        gates=[form, *gates],
+    )
 
 
-def _reference(model: Model):
+def _ask(backend: Backend, model: Model, probes: Probes) -> Iterator[Gate]:
+    score, rounding = asker(backend), ROUNDING[backend.info.dtype]
+    base, over_all = score(probes.base), score(probes.whole_vocabulary)
+    finite = finite_gate(base, over_all)
+    yield finite
+    if finite.status == "failed":  # its answers are no scores at all
+        return
+    yield from contract_gates(backend, score, probes, base, over_all, rounding)
+    caps = caps_for(backend.info.dtype, on_cpu=backend.info.device.lower() == "cpu")
+    yield from parity_gates(score, _reference(model), probes, caps)
+    yield from isolation_gates(score, probes, base, rounding)
+
+
+def _reference(model: Model) -> Score | str:
     if missing := missing_packages(REFERENCE[0]):
         return f"the reference needs the package {missing[0]}, which is not installed"
     return load_backend(REFERENCE[0], view=REFERENCE[1], model=model, device="cpu", dtype="float32").score

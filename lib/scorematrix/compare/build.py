@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Literal
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from scorematrix.compare.numerics import RequestArrays
 from scorematrix.compare.schema import Comparison, Contrast, Effect, Matched, Notice, Speedup, WorkloadSummary
 from scorematrix.compare.sides import summarise_side
 from scorematrix.compare.statistics import Interval, geometric_interval
-from scorematrix.compare.verdict import Verdict, judge, sentence
+from scorematrix.compare.verdict import judge, sentence
 from scorematrix.results import SIDES, Manifest, Readiness, Round, TargetState
 from scorematrix.workload.workload import Workload
 
@@ -137,17 +138,11 @@ def _contrast(
     jax, pytorch = pair
     states = [readiness.state(side.target, side.backend) for side in pair]
     same = jax.target == pytorch.target
+    kind: Literal["framework", "system"] = "framework" if same else "system"
     where = states[0].label if same and states[0] else " against ".join(s.label if s else "?" for s in states)
     skips = [s for side in pair if (s := _skip(readiness, side.target, side.backend)) is not None]
     interval = _interval(jax, jax.best_chunk, pytorch, pytorch.best_chunk)
-    gates = run_gates(
-        pair,
-        reference,
-        workload,
-        same_target=same,
-        floor_flops=manifest.floor_flops,
-        reuses_prefix=manifest.params.get("reuse_prefix", 0) > 0,
-    )
+    gates = run_gates(pair, reference, workload, same_target=same, floor_flops=manifest.floor_flops)
     verdict = judge(
         missing_sides=[(_why(s), s.next_step or "see the evidence") for s in skips],
         gates=gates,
@@ -160,14 +155,14 @@ def _contrast(
     rows = [row.effect.ratio for row in matched if row.effect]
     return Contrast(
         name=where,
-        kind="framework" if same else "system",
+        kind=kind,
         view=jax.view,
         jax_target=jax.target,
         pytorch_target=pytorch.target,
         jax_chunk=jax.best_chunk,
         pytorch_chunk=pytorch.best_chunk,
         verdict=verdict.state,
-        sentence=_sentence(same, where, jax.view, verdict, interval),
+        sentence=sentence(where, kind, jax.view, verdict, interval),
         reason=verdict.reason,
         next_step=verdict.next_step,
         effect=_effect(interval),
@@ -197,10 +192,6 @@ def _speedups(sides: dict[tuple[str, str, str], SideEvidence]) -> list[Speedup]:
             reason = None if effect else "fewer than two rounds of both have a figure"
             found.append(Speedup(**names, effect=effect, reason=reason))
     return found
-
-
-def _sentence(same: bool, where: str, view: str, verdict: Verdict, interval: Interval | None) -> str:
-    return sentence(where if same else f"System comparison, {where}", view, verdict, interval)
 
 
 def _interval(over: SideEvidence, over_chunk: int | None, under: SideEvidence, under_chunk: int | None):

@@ -58,6 +58,11 @@ class SideEvidence:
         dtype = next((r.record.dtype for r in self.rounds if r.record), "float32")
         return caps_for(dtype, on_cpu=self.target == "cpu")
 
+    @property
+    def reuses_prefix(self) -> bool:
+        """Whether it was asked to keep queries' keys and values, and so computes less than a call asks."""
+        return any(r.record.settings.get("reuse_prefix") for r in self.rounds if r.record)
+
     def sound_cells(self) -> list[tuple[Round, Cell]]:
         """Every cell that has scores, with its round."""
         return [(r, cell) for r in self.rounds for cell in r.cells if cell.status == "ok"]

@@ -19,27 +19,26 @@ def correct_family(contrasts: Sequence[Contrast], margin: float) -> list[Contras
     Args:
         margin: as a fraction; what a winner's effect must lie beyond.
     """
-    family = [c for c in contrasts if c.verdict in ANSWERED and c.effect is not None]
-    raw = [p_beyond(_interval(c.effect), math.log1p(margin)) for c in family if c.effect is not None]
-    adjusted = {(c.name, c.view): p for c, p in zip(family, holm(raw))}
-    return [_corrected(c, adjusted.get((c.name, c.view)), len(family)) for c in contrasts]
+    intervals = {i: _interval(c.effect) for i, c in enumerate(contrasts) if c.effect and c.verdict in ANSWERED}
+    adjusted = holm([p_beyond(interval, math.log1p(margin)) for interval in intervals.values()])
+    found = list(contrasts)
+    for (i, interval), p in zip(intervals.items(), adjusted):
+        found[i] = _corrected(contrasts[i], interval, p, len(intervals))
+    return found
 
 
-def _corrected(contrast: Contrast, p: float | None, n_family: int) -> Contrast:
-    if p is None or contrast.effect is None:
-        return contrast
+def _corrected(contrast: Contrast, interval: Interval, p: float, n_family: int) -> Contrast:
     if contrast.verdict not in ("jax", "pytorch") or p <= 1 - CONFIDENCE:
         return contrast.model_copy(update={"p_adjusted": p})
     reason = f"the interval lies beyond the margin, but not once {n_family} contrasts are counted (Holm, p={p:.3f})"
     verdict = Verdict("not_enough_evidence", reason, "more rounds narrow the interval")
-    where = contrast.name if contrast.kind == "framework" else f"System comparison, {contrast.name}"
     return contrast.model_copy(
         update={
             "p_adjusted": p,
             "verdict": verdict.state,
             "reason": verdict.reason,
             "next_step": verdict.next_step,
-            "sentence": sentence(where, contrast.view, verdict, _interval(contrast.effect)),
+            "sentence": sentence(contrast.name, contrast.kind, contrast.view, verdict, interval),
         }
     )
 

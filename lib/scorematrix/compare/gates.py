@@ -11,6 +11,7 @@ from scorematrix.compare.evidence import SideEvidence, pass_seconds, score_array
 from scorematrix.compare.numerics import (
     BETWEEN_SIDES,
     Distance,
+    Ranking,
     RequestArrays,
     distance,
     identical_items,
@@ -33,7 +34,6 @@ def run_gates(
     workload: Workload,
     same_target: bool,
     floor_flops: int | None,
-    reuses_prefix: bool = False,
 ) -> list[Gate]:
     """All gates of one contrast, in the order in which a reader should ask.
 
@@ -41,7 +41,6 @@ def run_gates(
         reference: the float32 one-sequence-per-item scores, or why there are none.
         same_target: whether both sides claim the same physical device.
         floor_flops: the fewest operations that score the workload once; None: not recorded.
-        reuses_prefix: whether best_native views were asked to leave a known query's work out.
     """
     gates = [inputs_gate(sides), calls_gate(sides), finite_gate(sides)]
     if same_target:
@@ -52,7 +51,7 @@ def run_gates(
         gates += [ranking_gate(side, reference) for side in sides]
         gates += [isolation_gate(side, reference, workload) for side in sides]
     # Work that was left out on request would look like work that was not waited for.
-    gates += [physics_gate(s, floor_flops) for s in sides if not (reuses_prefix and s.view == "best_native")]
+    gates += [physics_gate(side, floor_flops) for side in sides if not side.reuses_prefix]
     return gates
 
 
@@ -171,18 +170,22 @@ def ranking_gate(side: SideEvidence, reference: RequestArrays | str) -> Gate:
     if isinstance(reference, str) or not side.sound_cells():
         why = reference if isinstance(reference, str) else "no score is recorded yet"
         return Gate(name=name, status="not_run", detail=why)
-    all_found = [ranking(score_arrays(cell), reference, 2 * side.caps.max) for _, cell in side.sound_cells()]
-    worst = max(all_found, key=lambda found: found.inversions)
-    tau = min(found.tau_b for found in all_found)
-    flips = max(found.label_flips for found in all_found)
-    overlap = {f"top_{k}": min(f.top_overlap.get(k, 1.0) for f in all_found) for k in worst.top_overlap}
-    detail = f"{worst.inversions} inversions, Kendall tau-b {tau:.4f}, {flips} label flips"
+    return order_gate(
+        name, [ranking(score_arrays(cell), reference, 2 * side.caps.max) for _, cell in side.sound_cells()]
+    )
+
+
+def order_gate(name: str, found: Sequence[Ranking]) -> Gate:
+    """The worst of some answers' rankings."""
+    inversions, tau = max(r.inversions for r in found), min(r.tau_b for r in found)
+    flips = max(r.label_flips for r in found)
+    overlap = {f"top_{k}": min(r.top_overlap.get(k, 1.0) for r in found) for k in found[0].top_overlap}
     return Gate(
         name=name,
-        status=_status(worst.inversions == 0),
-        detail=detail,
+        status=_status(inversions == 0),
+        detail=f"{inversions} inversions, Kendall tau-b {tau:.4f}, {flips} label flips",
         allowed={"inversions": 0},
-        found={"inversions": worst.inversions, "tau_b": tau, "label_flips": flips, **overlap},
+        found={"inversions": inversions, "tau_b": tau, "label_flips": flips, **overlap},
     )
 
 

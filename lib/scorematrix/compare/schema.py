@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from scorematrix.results.schema import CellStatus, SkipReason
 
@@ -141,6 +141,23 @@ class Speedup(_Part):
     baseline_view: str
     effect: Effect | None = Field(None, description="the baseline's time over the side's: above 1, the side is faster")
     reason: str | None = None
+
+
+class AuditReport(_Part):
+    """What was found of one backend on its own. The gates that could be asked, in the order of asking."""
+
+    backend: str
+    view: str
+    device: str
+    dtype: str
+    model: str
+    gates: list[Gate]
+
+    @computed_field(description="sound: every gate passed. unsound: one failed. not_proved: one could not run")
+    @property
+    def verdict(self) -> Literal["sound", "unsound", "not_proved"]:
+        found = {gate.status for gate in self.gates}
+        return "unsound" if "failed" in found else "not_proved" if "not_run" in found else "sound"
 
 
 class WorkloadSummary(_Part):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from scorematrix.compare.schema import Gate, VerdictState
 from scorematrix.compare.statistics import MIN_ROUNDS, Interval, rounds_to_decide
@@ -70,9 +71,11 @@ def judge(
     return Verdict("not_enough_evidence", f"the interval crosses the {percent} margin", step, more)
 
 
-def sentence(where: str, view: str, verdict: Verdict, interval: Interval | None) -> str:
+def sentence(
+    where: str, kind: Literal["framework", "system"], view: str, verdict: Verdict, interval: Interval | None
+) -> str:
     """The verdict in one sentence, with effect and interval where there are any."""
-    head = f"{where}, {view} view: "
+    head = f"{'System comparison, ' if kind == 'system' else ''}{where}, {view} view: "
     if verdict.state in ("jax", "pytorch") and interval is not None:
         winner, loser = ("jax", "pytorch") if verdict.state == "jax" else ("pytorch", "jax")
         speed, low, high = _speedup(interval, winner)

@@ -6,10 +6,7 @@ import numpy as np
 
 from scorematrix.matrix.params import Params
 from scorematrix.results.schema import PlannedRound, Role
-from scorematrix.scoring.registry import BACKENDS
-
-REFERENCE = ("transformers", "per_item")
-"""Whose float32 scores, one sequence an item, decide what is exact."""
+from scorematrix.scoring.registry import BACKENDS, REFERENCE
 
 
 def plan_rounds(params: Params) -> list[PlannedRound]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scorematrix.measure.watchdog import Watchdog
-from scorematrix.scoring.contract import Backend, Scores
+from scorematrix.scoring.contract import Backend, Scores, checked_scores
 from scorematrix.workload.request import ScoreRequest
 
 
@@ -44,17 +44,9 @@ def time_pass(backend: Backend, requests: Sequence[Sequence[ScoreRequest]], watc
                     part = backend.score(call)
                     end = time.perf_counter_ns()
                 times.append(end - start)
-                parts.append(_checked(part, call))
+                parts.append(checked_scores(part, call))
             call_ns.append(times)
             scores.append(np.concatenate(parts))
     finally:
         gc.enable()
     return PassSample(call_ns, scores)
-
-
-def _checked(scores: Scores, call: ScoreRequest) -> Scores:
-    wanted = (len(call.items_ids), len(call.label_ids))
-    if not isinstance(scores, np.ndarray) or scores.shape != wanted or scores.dtype != np.float32:
-        got = f"{scores.dtype} {scores.shape}" if isinstance(scores, np.ndarray) else type(scores).__name__
-        raise ValueError(f"backend returned {got} where a float32 array {wanted} on the host is due")
-    return scores

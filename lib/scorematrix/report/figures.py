@@ -53,7 +53,7 @@ def chunk_curves(comparison: Comparison) -> Fragment:
                 markersize=17,
                 linestyle="none",
                 markerfacecolor="none",
-                color=COLOURS.get(side.framework),
+                color=_look(side)["color"],
                 zorder=5,
             )
     ticks = sorted({c.chunk_size for side in measured for c in _sound(side)})
@@ -115,9 +115,7 @@ def latency_ecdf(comparison: Comparison, samples: pd.DataFrame) -> Fragment:
             x=own["seconds"] * 1e3,
             ax=axes,
             label=f"{_name(side)}, chunk {best[key]} (n={len(own)})",
-            color=COLOURS.get(side.framework),
-            linestyle=LINES.get(side.framework, "-"),
-            linewidth=_width(side),
+            **{name: _look(side)[name] for name in ("color", "linestyle", "linewidth")},
         )
     if not shown:
         return _nothing("Latency distribution")
@@ -229,17 +227,14 @@ def _name(side: Side) -> str:
 
 def _look(side: Side) -> dict:
     framework = side.backend if side.backend in COLOURS else side.framework
+    colour, plain = COLOURS.get(framework, "#555555"), side.view == PLAIN_VIEW
     return {
-        "color": COLOURS.get(framework, "#555555"),
+        "color": colour,
         "marker": MARKERS.get(framework, "D"),
         "linestyle": LINES.get(framework, "-."),
-        "linewidth": _width(side),
-        "markerfacecolor": "white" if side.view == PLAIN_VIEW else COLOURS.get(framework, "#555555"),
+        "linewidth": 1.2 if plain else 2.2,
+        "markerfacecolor": "white" if plain else colour,
     }
-
-
-def _width(side: Side) -> float:
-    return 1.2 if side.view == PLAIN_VIEW else 2.2
 
 
 def _nothing(title: str) -> Fragment:

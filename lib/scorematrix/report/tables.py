@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scorematrix.compare.gates import CEILING_SHARE
 from scorematrix.compare.schema import ChunkResult, Comparison, PercentileValue, Side
 from scorematrix.report.banner import STATE_WORDS
 from scorematrix.report.elements import Fragment, bullets, heading, paragraph, table
@@ -222,7 +223,7 @@ def methods(comparison: Comparison) -> Fragment:
         "Effect: geometric mean over confirmation rounds of the ratio of median pass times, 95 % interval by paired t. "
         f"Margin {p['margin']:.0%}: an interval wholly beyond it names a winner, wholly inside it a tie.",
         "With several contrasts in a run, a winner is named only where its effect survives Holm's correction over all "
-        "of them. A pass that would beat 1.05 times the measured matmul ceiling voids its contrast.",
+        f"of them. A pass that would beat {CEILING_SHARE:g} times the measured matmul ceiling voids its contrast.",
         _prefix_reuse(p.get("reuse_prefix", 0)),
         "The chunk size of each side is chosen on tuning rounds and estimated on confirmation rounds. No outlier is "
         "dropped. Percentiles are shown only with samples enough, pooled over at least 5 rounds.",
@@ -233,7 +234,9 @@ def methods(comparison: Comparison) -> Fragment:
             lines.append(f"{side.backend} {side.view} on {side.device}: {side.precision}.{extra}")
     limits = [
         "The verdict holds for this model, this workload and this machine; other shapes may turn it.",
-        "Warm-up steadiness, clock drift and controls (A/A and a known slowdown) are not judged in this version.",
+        "Not judged in this version: tuning effort, pipelined throughput apart from latency, break-even of compiling, "
+        "steadiness after warm-up, whether time grows with the work, repeats of a query, throttling, other processes "
+        "on the device, A/A and known-slowdown controls, energy and cost, load on live servers.",
     ]
     return (
         heading("Methods", "methods")

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from scorematrix.audit import AuditReport
-from scorematrix.compare.schema import Comparison
+from scorematrix.compare.schema import AuditReport, Comparison
 from scorematrix.results.schema import Readiness
 
 

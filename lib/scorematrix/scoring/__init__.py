@@ -1,10 +1,18 @@
 """Backends: what they promise, which exist, how they are loaded. Loads no framework by itself."""
 
-from scorematrix.scoring.contract import Backend, BackendInfo, CompileEvent, DType, Scores
-from scorematrix.scoring.registry import BACKENDS, BackendEntry, backend_entry, load_backend, missing_packages
+from scorematrix.scoring.contract import Backend, BackendInfo, CompileEvent, DType, Scores, checked_scores
+from scorematrix.scoring.registry import (
+    BACKENDS,
+    REFERENCE,
+    BackendEntry,
+    backend_entry,
+    load_backend,
+    missing_packages,
+)
 
 __all__ = [
     "BACKENDS",
+    "REFERENCE",
     "Backend",
     "BackendEntry",
     "BackendInfo",
@@ -12,6 +20,7 @@ __all__ = [
     "DType",
     "Scores",
     "backend_entry",
+    "checked_scores",
     "load_backend",
     "missing_packages",
 ]

@@ -45,6 +45,19 @@ class CompileEvent:
     from_cache: bool
 
 
+def checked_scores(scores: Scores, request: ScoreRequest) -> Scores:
+    """What a backend answered, once it is what the protocol promises for the request.
+
+    Raises:
+        ValueError: naming what came back and what is due.
+    """
+    wanted = (len(request.items_ids), len(request.label_ids))
+    if not isinstance(scores, np.ndarray) or scores.shape != wanted or scores.dtype != np.float32:
+        got = f"{scores.dtype} {scores.shape}" if isinstance(scores, np.ndarray) else type(scores).__name__
+        raise ValueError(f"backend returned {got} where a float32 array {wanted} on the host is due")
+    return scores
+
+
 @runtime_checkable
 class Backend(Protocol):
     """Scores requests on one device. Not thread safe.

@@ -80,8 +80,12 @@ BACKENDS: dict[str, BackendEntry] = {
 }
 
 
-def backend_entry(backend: str, view: str) -> BackendEntry:
-    """The entry that serves a backend in a view.
+REFERENCE = ("transformers", "per_item")
+"""Backend and view whose float32 scores, one sequence an item, decide what is exact."""
+
+
+def backend_entry(backend: str, view: str | None = None) -> BackendEntry:
+    """The entry of a backend that serves a view; without a view, of any that is known.
 
     Raises:
         ValueError: naming the unknown backend or view and the nearest known one.
@@ -89,7 +93,7 @@ def backend_entry(backend: str, view: str) -> BackendEntry:
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r} is unknown{_nearest(backend, BACKENDS)}")
     entry = BACKENDS[backend]
-    if view not in entry.views:
+    if view is not None and view not in entry.views:
         raise ValueError(f"view={view!r} is not served by backend {backend!r}{_nearest(view, entry.views)}")
     return entry
 

@@ -111,6 +111,11 @@ class Step:
         return np.concatenate([start + np.arange(len(b.request_index)) for start, b in zip(starts, self.blocks)])
 
 
+def shortest_item(window: int) -> int:
+    """Tokens of the shortest item that is in the length class of a window."""
+    return max((shorter for shorter in WINDOWS if shorter < window), default=0) + 1
+
+
 def tile_rows(window: int) -> int:
     """Rows of a tile: few enough that most of the tile + window keys they look at are their own items'."""
     return min(max(window // 2, 16), 128)

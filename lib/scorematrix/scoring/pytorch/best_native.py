@@ -45,6 +45,7 @@ from scorematrix.scoring.shared_prefix import (
     lay_out,
     lay_out_steps,
     read_out,
+    shortest_item,
     split_items,
     tokens_a_step,
 )
@@ -150,7 +151,7 @@ def shortened(request: ScoreRequest) -> ScoreRequest:
     """The shortest request that needs the same graphs: a few tiles of items of each length class, a short query."""
     items: list[tuple[int, ...]] = []
     for block in lay_out(request, range(len(request.items_ids)), with_query=False).blocks:
-        length = block.shape.window
+        length = shortest_item(block.shape.window)
         items += [(0,) * length] * -(-4 * block.shape.tile // length)
     return ScoreRequest((0,) * 64, items, request.label_ids, request.apply_softmax)
 
