@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scorematrix.matrix import Params, load_params, needed_targets, plan_rounds
+from scorematrix.matrix import Params, chunk_order, load_params, needed_targets, plan_rounds
 from scorematrix.readiness import Machine, check_readiness
 from scorematrix.readiness.devices import FrameworkDevices
 from scorematrix.results import (
@@ -16,7 +16,9 @@ from scorematrix.results import (
     Cell,
     Environment,
     Manifest,
+    Noise,
     PlannedRound,
+    Probes,
     Readiness,
     Round,
     RunStore,
@@ -37,6 +39,7 @@ ENVIRONMENT = Environment(
     platform="Linux", python="3.11", packages={}, variables={}, git_commit="c" * 40, git_dirty=False,
 )  # fmt: skip
 
+NOISE = Noise(seconds=10, load_average=0.5, others_share=0.01, stolen_share=0.0)
 CEILINGS = Ceilings(dtype="float32", matmul_size=1, matmul_flops_per_second=1e9, copy_bytes_per_second=1e9)
 FLOOR_FLOPS = 10**8
 """A pass of a tenth of a second would be at the ceiling."""
@@ -73,10 +76,35 @@ def equal_seconds(backend: str, index: int, chunk_size: int) -> float:
 
 
 def make_cell(seconds: float, chunk_size: int, **changes: object) -> Cell:
-    calls = 8 // chunk_size or 1
-    ns = [[[int(seconds * 1e9 / 2 / calls)] * calls for _ in range(2)] for _ in range(2)]
+    ns = make_passes(seconds, chunk_size)
     return Cell(**({"chunk_size": chunk_size, "status": "ok", "call_ns": ns, "warmup_ns": ns, "scores": make_scores(),
                     "pass_deviation": 0.0} | changes))  # fmt: skip
+
+
+def make_passes(seconds: float, chunk_size: int, n: int = 2) -> list[list[list[int]]]:
+    """So many passes over two requests, each of so many seconds."""
+    calls = 8 // chunk_size or 1
+    return [[[int(seconds * 1e9 / 2 / calls)] * calls for _ in range(2)] for _ in range(n)]
+
+
+def make_probes(seconds: float, chunk_size: int, **changes: object) -> Probes:
+    passes = make_passes(seconds, chunk_size)
+    return Probes(
+        **({"chunk_size": chunk_size, "fresh_ns": passes, "repeat_ns": passes, "neighbours_moved": 0.0} | changes)
+    )
+
+
+def make_cells(planned: PlannedRound, params: Params, seconds: Seconds) -> list[Cell]:
+    """What a round of this kind would have measured; a control is its twin with another scatter, and 5 % slower."""
+    sizes = [8] if planned.role == "reference" else chunk_order(params, planned)
+    cells = []
+    for size in sizes:
+        taken = seconds(planned.backend, planned.index, size)
+        if planned.role == "control":
+            taken *= float(np.exp(np.random.default_rng([planned.index, 99]).normal(0, 0.001)))
+            cells.append(make_cell(taken * 1.05, size, slowdown=1.05))
+        cells.append(make_cell(taken, size))
+    return cells
 
 
 def make_round(
@@ -90,6 +118,8 @@ def make_round(
         "record": BackendRecord(framework=framework, device="cpu", dtype="float32", precision="float32"),
         "setup": Setup(load_model_seconds=1, load_backend_seconds=1, prepare_seconds=1),
         "ceilings": CEILINGS if planned.role == "tuning" else None,
+        "probes": make_probes(1.0, max(c.chunk_size for c in cells)) if planned.role == "tuning" else None,
+        "noise": NOISE,
     } | changes))  # fmt: skip
 
 
@@ -111,13 +141,14 @@ def make_run(
         state = readiness.state(planned.target, planned.backend)
         if state is None or state.state != "ready" or not keep(planned):
             continue
-        sizes = [8] if planned.role == "reference" else params.chunk_sizes
-        cells = [make_cell(seconds(planned.backend, planned.index, size), size) for size in sizes]
+        cells = make_cells(planned, params, seconds)
         rounds.append(edit(make_round(planned, params, workload, cells)))
     manifest = Manifest(
         run_id="made-up", created_utc="2026-01-01T00:00:00+00:00", scorematrix="0",
         params=params.model_dump(mode="json"),
         params_sha256=params.sha256, workload_sha256=workload.sha256, floor_flops=FLOOR_FLOPS, plan=plan,
+        call_flops={size: FLOOR_FLOPS * (8 // size) * (4 + size) // 4 for size in params.chunk_sizes},
+        call_tokens={size: 100 * (8 // size) for size in params.chunk_sizes},
     )  # fmt: skip
     return manifest, workload, readiness, rounds
 

@@ -25,14 +25,16 @@ class SealedDocument(BaseModel):
 
     @model_validator(mode="after")
     def _seal(self) -> Self:
-        # What a file does not have is not part of its seal: fields that came later leave older files sound.
-        content = self.model_dump(mode="json", exclude={"sha256"}, exclude_unset=bool(self.sha256))
-        digest = content_sha256(content)
+        digest = self._digest(exclude_unset=False)
         if not self.sha256:
             object.__setattr__(self, "sha256", digest)
-        elif self.sha256 != digest:
+        elif self.sha256 not in (digest, older := self._digest(exclude_unset=True)):
             raise ValueError(
-                f"sha256={self.sha256[:12]}... does not match the content, which hashes to {digest[:12]}...; "
-                "the file was edited or damaged after it was written, make it again"
+                f"sha256={self.sha256[:12]}... does not match the content, which hashes to {older[:12]}...; "
+                "the file was edited or damaged after it was written"
             )
         return self
+
+    def _digest(self, *, exclude_unset: bool) -> str:
+        """The seal. What an older file does not have is no part of it: fields that came later leave it sound."""
+        return content_sha256(self.model_dump(mode="json", exclude={"sha256"}, exclude_unset=exclude_unset))

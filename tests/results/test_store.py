@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
+from scorematrix.compare import compare_run
 from scorematrix.results import Round, RunInUse, RunStore, open_run, read_document
-from scorematrix.results.frames import cell_figures, item_scores, request_samples
-from scorematrix.results.store import write_text
+from scorematrix.results.figures import cell_figures
+from scorematrix.results.files import write_text
+from scorematrix.results.frames import item_scores, request_samples
 from scorematrix.workload import Workload
 from tests.factory import changed, write_run
 
@@ -26,7 +29,7 @@ def store(tmp_path: Path) -> RunStore:
 
 def test_what_is_written_is_read(store: RunStore) -> None:
     rounds = store.rounds()
-    assert len(rounds) == 13
+    assert len(rounds) == 18
     assert rounds[0].role == "reference"
     assert store.workload().sha256 == store.manifest().workload_sha256
 
@@ -79,9 +82,31 @@ def test_round_of_another_run_is_refused(store: RunStore) -> None:
 
 
 def test_every_schema_version_keeps_loading() -> None:
-    """One fixture per past version of the round file; version 1 is the first."""
-    assert read_document(FIXTURES / "round_v1.json", Round).backend == "jax"
+    """One round file per version that was ever written."""
+    for version in (1, 2):
+        round_ = read_document(FIXTURES / f"round_v{version}.json", Round)
+        assert (round_.schema_version, round_.backend) == (version, "jax")
+    assert read_document(FIXTURES / "round_v2.json", Round).probes is not None
     assert read_document(FIXTURES / "workload_v1.json", Workload).n_items == 16
+
+
+def test_a_run_of_version_1_is_still_judged() -> None:
+    """Recorded by version 1 on a real machine, its portable rounds taken out: gates and verdict as they were."""
+    store = RunStore(FIXTURES / "run_v1")
+    comparison = compare_run(store.manifest(), store.workload(), store.readiness(), store.rounds())
+    verdicts = {c.view: c.verdict for c in comparison.contrasts if c.kind == "framework"}
+    assert verdicts == {"portable": "not_enough_evidence", "best_native": "jax"}
+    assert [w for w in comparison.warnings if "no control rounds" in w] and comparison.controls == []
+
+
+@pytest.mark.parametrize("name", ["run.json", "readiness.json", "rounds/jax.best_native.cpu.r01.json"])
+def test_a_newer_file_is_refused_with_a_sentence(tmp_path: Path, name: str) -> None:
+    shutil.copytree(FIXTURES / "run_v1", tmp_path / "run")
+    path = tmp_path / "run" / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 3}))
+    store = RunStore(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"schema_version=3 is newer than 2.*upgrade scorematrix"):
+        store.manifest(), store.readiness(), store.rounds()
 
 
 def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
@@ -125,10 +150,13 @@ def test_unknown_run_names_the_known_ones(tmp_path: Path) -> None:
 def test_frames(store: RunStore) -> None:
     rounds = store.rounds()
     samples = request_samples(rounds)
-    assert len(samples) == (1 + 12 * 2) * 2 * 2  # cells x passes x requests, the made-up reference included
+    # Cells x passes x requests, the made-up reference included, controls not.
+    assert len(samples) == (1 + 12 * 2) * 2 * 2
     one = samples[(samples["backend"] == "jax") & (samples["round"] == 1) & (samples["chunk_size"] == 4)]
     assert one["n_calls"].tolist() == [2] * 4
-    figures = cell_figures(store.round("jax.portable.cpu.r01")).set_index("chunk_size")
-    assert figures.loc[4, "items_per_second"] == pytest.approx(16 * 2 / one["seconds"].sum())
+    figures = {figure.name: figure for figure in cell_figures(store.round("jax.portable.cpu.r01"))}
+    assert figures["4"].items_per_second == pytest.approx(16 * 2 / one["seconds"].sum())
+    control = store.round("jax.portable.cpu.control.r01")
+    assert [figure.name for figure in cell_figures(control)] == ["8", "8 slowed by 5%"]
     scores = item_scores(rounds, store.workload())
     assert set(scores["label"]) == {" yes", " no"} and set(scores["gold"]) == {" yes", " no"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable
 
 import pandas as pd
@@ -12,10 +11,14 @@ from scorematrix.workload.workload import Workload
 
 
 def request_samples(rounds: Iterable[Round]) -> pd.DataFrame:
-    """One row a timed request: all its items at one chunk size, one call after the other. Times in seconds."""
+    """One row a timed request: all its items at one chunk size, one call after the other. Times in seconds.
+
+    Control rounds are not among them: they show the instrument, not a side.
+    """
     rows = [
         (r.backend, r.view, r.target, r.role, r.index, r.position, cell.chunk_size, p, q, sum(calls) / 1e9, len(calls))
         for r in rounds
+        if r.role != "control"
         for cell in r.cells
         for p, one_pass in enumerate(cell.call_ns)
         for q, calls in enumerate(one_pass)
@@ -40,7 +43,7 @@ def item_scores(rounds: Iterable[Round], workload: Workload) -> pd.DataFrame:
     """One row an item and label: the probability that a round's timed call returned, with texts and gold."""
     rows = []
     for round_ in rounds:
-        for cell in round_.cells:
+        for cell in round_.cells if round_.role != "control" else ():
             for request, scores in zip(workload.requests, cell.scores):
                 labels = request.label_texts or [str(i) for i in request.label_ids]
                 for i, probabilities in enumerate(scores):
@@ -80,15 +83,29 @@ def item_scores(rounds: Iterable[Round], workload: Workload) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def cell_figures(round_: Round) -> pd.DataFrame:
-    """One row a chunk size of a round: status, items per second over its timed passes, median seconds a request."""
-    rows = []
-    for cell in sorted(round_.cells, key=lambda c: c.chunk_size):
-        seconds = [sum(calls) / 1e9 for one_pass in cell.call_ns for calls in one_pass]
-        if cell.status != "ok" or not seconds:
-            rows.append((cell.chunk_size, cell.status, cell.error, None, None, 0))
-            continue
-        n_items = sum(map(len, cell.scores)) * len(cell.call_ns)
-        rows.append((cell.chunk_size, "ok", None, n_items / sum(seconds), statistics.median(seconds), len(seconds)))
-    columns = ["chunk_size", "status", "error", "items_per_second", "median_request_seconds", "n_requests"]
-    return pd.DataFrame(rows, columns=columns)
+def against_reference(scores: pd.DataFrame) -> pd.DataFrame:
+    """The last confirmation round of every side beside the float32 reference, one row an item and label.
+
+    Args:
+        scores: of `item_scores`.
+
+    Returns:
+        Its rows with `reference` and `difference` (probability less reference); empty without a reference round.
+    """
+    keys = ["request", "item", "label"]
+    exact = scores[scores["role"] == "reference"][[*keys, "probability"]].rename(columns={"probability": "reference"})
+    own = scores[scores["role"] == "confirm"]
+    last = own.groupby(["backend", "view", "target"])["round"].transform("max")
+    both = own[own["round"] == last].merge(exact, on=keys)
+    return both.assign(difference=both["probability"] - both["reference"])
+
+
+def furthest(compared: pd.DataFrame, most: int) -> pd.DataFrame:
+    """The items that are furthest from the reference, by their worst label, with the distance as `apart`.
+
+    Args:
+        compared: of `against_reference`.
+    """
+    apart = compared.assign(apart=compared["difference"].abs())
+    ordered = apart.sort_values("apart", ascending=False, kind="stable")
+    return ordered.drop_duplicates(["request", "item"]).head(most)

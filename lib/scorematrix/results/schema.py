@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from scorematrix.sealed import SealedDocument
 
-SCHEMA_VERSION = 1
-"""Version of the files. A newer one is refused; an older one is brought up in `results.store`."""
+SCHEMA_VERSION = 2
+"""Version of the files. A newer one is refused; an older one is brought up in `results.store`.
+2 added control rounds, probes and the record of noise."""
 
 PROTOCOL = "1"
 """Version of how a round measures. Rounds of different protocols are never compared."""
 
-SIDES = ("jax", "pytorch")
-"""Backends that stand for their framework in a comparison; any other is a baseline."""
+SIDES: dict[str, Literal["jax", "pytorch"]] = {
+    "jax": "jax",
+    "pytorch": "pytorch",
+    "sglang-jax": "jax",
+    "sglang": "pytorch",
+    "vllm": "pytorch",
+}
+"""Backends that stand for a framework in a comparison, our engines against each other and live servers against each
+other; any other is a baseline."""
+SERVER_VIEW = "server"
+"""The view of live servers: whatever they do behind their address."""
 
-Role = Literal["tuning", "confirm", "reference"]
-"""tuning: chooses each side's chunk. confirm: estimates on fresh processes. reference: exact scores, never timed."""
+Role = Literal["tuning", "confirm", "control", "reference"]
+"""tuning: chooses each side's chunk. confirm: estimates on fresh processes. control: a backend against itself, and
+against itself slowed. reference: exact scores, never timed."""
 
 CellStatus = Literal["ok", "failed", "timeout", "not_run"]
-SkipReason = Literal["quota", "capacity", "no_device", "not_installed", "unsupported", "by_user"]
 
 PassSamples = list[list[list[Annotated[int, Field(ge=0)]]]]
 """Nanoseconds of every call: [pass][request][call]."""
@@ -30,11 +41,13 @@ RequestScores = list[list[list[float]]]
 """Probabilities: [request][item][label]."""
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """A piece of a document: frozen, and of known fields only."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
 
-class Cell(_Part):
+class Cell(Part):
     """One chunk size of a round. Not `ok` means no figure: the reason and the error's text stand instead."""
 
     chunk_size: int
@@ -42,13 +55,16 @@ class Cell(_Part):
     error: str | None = None
     warmup_ns: PassSamples = []
     call_ns: PassSamples = []
+    repeats: int = Field(1, ge=1, description="calls made in each timed window; `call_ns` is the share of one")
     compiles_in_window: int = Field(0, description="programs made while the clock ran; any makes the cell invalid")
     scores: RequestScores = Field([], description="what the last timed pass returned")
     pass_deviation: float | None = Field(None, description="largest difference of any timed pass from `scores`")
     peak_host_bytes: int | None = Field(None, description="peak of resident memory beyond the loaded model's")
+    computed_tokens: int | None = Field(None, description="tokens a pass computes, padding included; None: not told")
+    slowdown: float = Field(1.0, ge=1, description="control rounds: how many times its time each call was made to take")
 
 
-class Compile(_Part):
+class Compile(Part):
     """One program made ready before timing (seconds)."""
 
     program: str
@@ -57,7 +73,7 @@ class Compile(_Part):
     from_cache: bool
 
 
-class Setup(_Part):
+class Setup(Part):
     """Where a round's time went before the first timed call (seconds)."""
 
     load_model_seconds: float
@@ -66,7 +82,7 @@ class Setup(_Part):
     compiles: list[Compile] = []
 
 
-class Environment(_Part):
+class Environment(Part):
     """The machine and software of a round; names, versions and counts, never accounts, hosts or credentials."""
 
     machine_sha256: str = Field(description="hash that tells machines apart without naming them")
@@ -83,7 +99,7 @@ class Environment(_Part):
     git_dirty: bool | None
 
 
-class Ceilings(_Part):
+class Ceilings(Part):
     """What the device gave through the framework at best in this very process: see `scoring.ceilings`."""
 
     dtype: str
@@ -92,7 +108,45 @@ class Ceilings(_Part):
     copy_bytes_per_second: float
 
 
-class BackendRecord(_Part):
+class Probes(Part):
+    """What a tuning round asks beside the workload, at one chunk size (rules 35 and 36)."""
+
+    chunk_size: int
+    fresh_ns: PassSamples = Field([], description="passes with queries that were never asked before, of equal lengths")
+    repeat_ns: PassSamples = Field([], description="passes with the workload's own, in turn with the fresh ones")
+    neighbours_moved: float | None = Field(
+        None,
+        description="largest change of a score when items come in reverse order, every other one with other tokens",
+    )
+    error: str | None = None
+
+
+class GpuNoise(Part):
+    """What a GPU said of itself before and after the cells of a round."""
+
+    name: str
+    driver: str
+    power_limit_watts: float | None = None
+    clock_mhz: list[float] = []
+    temperature_celsius: list[float] = []
+    slowdowns: list[str] = Field([], description="reasons of hardware or heat for which it cut its clock")
+    other_processes: int | None = None
+    energy_joules: float | None = Field(None, description="over the time between; see `Noise.seconds`")
+
+
+class Noise(Part):
+    """What else went on between the first and the last cell of a round (rules 19 and 20)."""
+
+    seconds: float
+    load_average: float = Field(description="runnable tasks over the last minute, after the cells")
+    others_share: float | None = Field(None, description="of this process's cores: taken by other processes")
+    stolen_share: float | None = Field(None, description="of this process's cores: taken by the machine below")
+    cpu_mhz: list[float] = Field([], description="mean clock of the cores, before and after; empty: not told")
+    throttle_events: int | None = Field(None, description="times that a core was slowed for heat; None: no counter")
+    gpus: list[GpuNoise] = []
+
+
+class BackendRecord(Part):
     """What scored: see `scoring.BackendInfo`."""
 
     framework: str
@@ -103,10 +157,18 @@ class BackendRecord(_Part):
     fallbacks: list[str] = []
 
 
+class LostTry(Part):
+    """A measurement of a round that did not come back, because its node or the connection to it was lost."""
+
+    at_utc: str
+    node: str = Field(description="the cluster's own short id, never a host's name")
+    reason: str
+
+
 class Round(SealedDocument):
     """One fresh process that measured one (backend, view) on one target over its chunk sizes."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     protocol: str = PROTOCOL
     run_id: str
     index: int
@@ -117,6 +179,7 @@ class Round(SealedDocument):
     position: int = Field(description="place in the run's order of execution")
     started_utc: str
     finished_utc: str
+    seconds: float | None = Field(None, ge=0, description="taken, by a clock that is never set back; None: older files")
     params_sha256: str
     workload_sha256: str
     weights_sha256: str | None = None
@@ -124,25 +187,39 @@ class Round(SealedDocument):
     setup: Setup | None = None
     environment: Environment | None = None
     ceilings: Ceilings | None = Field(None, description="measured after the cells of tuning rounds")
+    probes: Probes | None = Field(None, description="asked after the cells of tuning rounds")
+    noise: Noise | None = None
+    n_processes: int = Field(1, ge=1, description="more than one where a cell ended its process and the rest went on")
+    lost: list[LostTry] = Field([], description="tries on a cluster before this one; each began the pair anew")
     cells: list[Cell]
+    events: list[str] = Field([], description="what happened to a live server while it was asked: deaths, restarts")
     error: str | None = Field(None, description="why the round as a whole failed")
 
     @property
     def name(self) -> str:
         """File name without its ending; unique in a run."""
-        return round_name(self.backend, self.view, self.target, self.index)
+        return round_name(self)
 
-    def cell(self, chunk_size: int) -> Cell | None:
+    @property
+    def taken_seconds(self) -> float:
+        """How long it took; of older files by their stamps, and not below 0: a wall clock may be set back."""
+        if self.seconds is not None:
+            return self.seconds
+        between = datetime.fromisoformat(self.finished_utc) - datetime.fromisoformat(self.started_utc)
+        return max(0.0, between.total_seconds())
+
+    def cell(self, chunk_size: int, slowdown: float = 1.0) -> Cell | None:
         """The cell of a chunk size, None where the round has none."""
-        return next((cell for cell in self.cells if cell.chunk_size == chunk_size), None)
+        return next((c for c in self.cells if (c.chunk_size, c.slowdown) == (chunk_size, slowdown)), None)
 
 
-def round_name(backend: str, view: str, target: str, index: int) -> str:
-    """`<backend>.<view>.<target>.r<index>`."""
-    return f"{backend}.{view}.{target}.r{index:02d}"
+def round_name(of: Round | PlannedRound) -> str:
+    """`<backend>.<view>.<target>.r<index>`, with `control` before the index of a control round."""
+    control = "control." if of.role == "control" else ""
+    return f"{of.backend}.{of.view}.{of.target}.{control}r{of.index:02d}"
 
 
-class PlannedRound(_Part):
+class PlannedRound(Part):
     """One process to come: what it measures, as what, and its place in the run."""
 
     index: int
@@ -155,44 +232,13 @@ class PlannedRound(_Part):
     @property
     def name(self) -> str:
         """The name of its result file."""
-        return round_name(self.backend, self.view, self.target, self.index)
-
-
-class TargetState(_Part):
-    """Whether one backend can run on one target now; a skip says why, on what evidence, and what to do."""
-
-    target: str
-    label: str = Field(description="what reports call the target")
-    backend: str
-    views: list[str]
-    state: Literal["ready", "skipped"]
-    reason: SkipReason | None = None
-    evidence: str
-    next_step: str | None = None
-
-
-class Readiness(SealedDocument):
-    """Every (target, backend) of a plan and what became of it."""
-
-    schema_version: Literal[1] = SCHEMA_VERSION
-    checked_utc: str
-    machine: str
-    states: list[TargetState]
-
-    @property
-    def skipped(self) -> list[TargetState]:
-        """The states that did not come out ready."""
-        return [state for state in self.states if state.state == "skipped"]
-
-    def state(self, target: str, backend: str) -> TargetState | None:
-        """The state of one pair, None where the plan has none."""
-        return next((s for s in self.states if (s.target, s.backend) == (target, backend)), None)
+        return round_name(self)
 
 
 class Manifest(SealedDocument):
     """run.json: what was asked for, fixed before the first round."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     run_id: str
     created_utc: str
     scorematrix: str
@@ -200,4 +246,6 @@ class Manifest(SealedDocument):
     params_sha256: str
     workload_sha256: str
     floor_flops: int | None = Field(None, description="fewest operations that score the workload once exactly")
+    call_flops: dict[int, int] = Field({}, description="by chunk size: operations of a pass, the query once a call")
+    call_tokens: dict[int, int] = Field({}, description="by chunk size: real tokens of a pass, the query once a call")
     plan: list[PlannedRound]

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import IO
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from scorematrix.results.schema import SCHEMA_VERSION, Manifest, Readiness, Round
+from scorematrix.results.files import read_document, write_document, write_text
+from scorematrix.results.schema import Manifest, Round
+from scorematrix.results.studies import ServerStudy
+from scorematrix.results.targets import Readiness
 from scorematrix.workload.workload import Workload
 
-Document = TypeVar("Document", bound=BaseModel)
+LOG_CHARACTERS = 200_000
+"""What is kept of a server's output: its end."""
 
 
 class RunStore:
@@ -45,14 +49,20 @@ class RunStore:
         rounds = [read_document(path, Round) for path in sorted((self.folder / "rounds").glob("*.json"))]
         manifest = self.manifest()
         for round_ in rounds:
-            for field in ("params_sha256", "workload_sha256"):
-                ours, theirs = getattr(manifest, field), getattr(round_, field)
-                if ours != theirs:
-                    raise ValueError(
-                        f"{self.folder.name}/rounds/{round_.name}.json: {field}={theirs[:12]}... differs "
-                        f"from the run's {ours[:12]}...; it belongs to another run, take it out"
-                    )
+            self._check_own(round_, f"rounds/{round_.name}.json", manifest)
         return sorted(rounds, key=lambda r: r.position)
+
+    def studies(self) -> list[ServerStudy]:
+        """What was found of live servers beside their rounds.
+
+        Raises:
+            ValueError: for a file that is truncated, edited or of another run's params.
+        """
+        studies = [read_document(path, ServerStudy) for path in sorted((self.folder / "studies").glob("*.json"))]
+        manifest = self.manifest()
+        for study in studies:
+            self._check_own(study, f"studies/{study.name}.json", manifest)
+        return studies
 
     def round(self, name: str) -> Round:
         return read_document(self.round_path(name), Round)
@@ -65,8 +75,30 @@ class RunStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    def log_path(self, name: str) -> Path:
+        """Where the output of a server goes that a round started."""
+        return self.folder / "servers" / f"{name}.log"
+
+    def redact_log(self, name: str, redact: Callable[[str], str]) -> None:
+        """Rewrite a server's output, if there is any, without what gives somebody away."""
+        path = self.log_path(name)
+        if path.is_file():
+            write_text(path, redact(path.read_text("utf-8", errors="replace")[-LOG_CHARACTERS:]))
+
+    def _check_own(self, of: Round | ServerStudy, name: str, manifest: Manifest) -> None:
+        for field in ("params_sha256", "workload_sha256"):
+            ours, theirs = getattr(manifest, field), getattr(of, field)
+            if ours != theirs:
+                raise ValueError(
+                    f"{self.folder.name}/{name}: {field}={theirs[:12]}... differs from the run's {ours[:12]}...; it "
+                    "belongs to another run, take it out"
+                )
+
     def exists(self) -> bool:
         return (self.folder / "run.json").is_file()
+
+    def has_workload(self) -> bool:
+        return (self.folder / "workload.json").is_file()
 
     # Writing.
 
@@ -79,16 +111,74 @@ class RunStore:
     def write_readiness(self, readiness: Readiness) -> None:
         write_document(self.folder / "readiness.json", readiness, indent=1)
 
+    def write_study(self, study: ServerStudy) -> None:
+        """Keep what was found of a server; a newer study takes the place of an older one."""
+        write_document(self.folder / "studies" / f"{study.name}.json", study)
+
     def write_round(self, round_: Round) -> None:
         write_document(self.round_path(round_.name), round_)
+        self._drop_draft(round_.name)
+
+    # A round in the making: what is measured of it outlives the process that measures.
+
+    def write_draft(self, round_: Round) -> None:
+        write_document(self._draft_path(round_.name), round_)
+
+    def draft(self, name: str) -> Round | None:
+        path = self._draft_path(name)
+        return read_document(path, Round) if path.is_file() else None
+
+    def drop_round(self, name: str) -> None:
+        """Make room for a round to be measured anew."""
+        self.round_path(name).unlink(missing_ok=True)
+        self._drop_draft(name)
+
+    def _drop_draft(self, name: str) -> None:
+        path = self._draft_path(name)
+        path.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none, or another draft is in it
+            path.parent.rmdir()
+
+    def _draft_path(self, name: str) -> Path:
+        return self.folder / "drafts" / f"{name}.json"
 
     def write_document(self, name: str, document: BaseModel) -> Path:
         """A computed document beside the raw ones, comparison.json say."""
         return write_document(self.folder / name, document, indent=1)
 
     def write_text(self, name: str, text: str) -> Path:
-        """A rendered summary, report.md say."""
+        """A rendered text that is of this run and another one, change_since_OLD.md say."""
         return write_text(self.folder / name, text)
+
+    def write_summary(self, ending: str, text: str, partial: bool) -> Path:
+        """A rendered summary: `report.md` say, or `report-PARTIAL.md` while something is missing; one of them stays."""
+        names = [f"report-PARTIAL.{ending}", f"report.{ending}"]
+        written = write_text(self.folder / names[not partial], text)
+        (self.folder / names[partial]).unlink(missing_ok=True)
+        return written
+
+    def stamps(self) -> dict[str, int]:
+        """When what changes in a run that goes on was last written, by its path in the folder: cheap to ask often."""
+        found = {}
+        for path in (
+            *self.folder.glob("readiness.json"),
+            *self.folder.glob("rounds/*.json"),
+            *self.folder.glob("drafts/*.json"),
+        ):
+            with suppress(FileNotFoundError):  # a draft goes when its round is whole
+                found[path.relative_to(self.folder).as_posix()] = path.stat().st_mtime_ns
+        return found
+
+    def in_use(self) -> bool:
+        """Whether a process fills the folder now."""
+        try:
+            with open(self.folder / ".lock") as handle:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -99,21 +189,37 @@ class RunStore:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / ".lock", "a") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _locked(handle):
+                who = (self.folder / ".lock").read_text("utf-8").strip()
                 raise RunInUse(
-                    f"run folder {self.folder} is being filled by another process; "
+                    f"run folder {self.folder} is being filled by another process{f', {who}' if who else ''}; "
                     "wait for it to end, or choose another --run-id"
-                ) from None
+                )
+            with suppress(OSError):  # a full disk: nobody is told who we are, and we may still free some of it
+                handle.truncate(0)
+                handle.write(f"pid {os.getpid()}\n")
+                handle.flush()
             self._sweep()
             yield
 
     def _sweep(self) -> None:
-        """Remove the temporary files of killed processes; whoever holds the lock is the only one to write."""
+        """Remove temporary files and drafts of killed processes: whoever holds the lock is the only one to write."""
+        shutil.rmtree(self.folder / "drafts", ignore_errors=True)
         for path in self.folder.rglob(".*"):
             if path.is_file() and path.name != ".lock":
                 path.unlink(missing_ok=True)
+
+
+def _locked(handle: IO) -> bool:
+    """Take the lock; who only asks whether a run is in use holds it for a moment, hence the second try."""
+    for wait_seconds in (0.1, 0.0):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(wait_seconds)
+        else:
+            return True
+    return False
 
 
 class RunInUse(ValueError):
@@ -134,51 +240,3 @@ def open_run(run: str | Path, outputs: Path | str = "outputs") -> RunStore:
         f"run={str(run)!r} is neither a run folder nor a run id under {outputs}/runs; "
         f"known: {', '.join(known) or 'none yet, start one with `scorematrix run`'}"
     )
-
-
-def read_document(path: Path, kind: type[Document]) -> Document:
-    """Read and check one document.
-
-    Raises:
-        ValueError: naming the file, what is wrong, and the remedy.
-    """
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing; the run folder is incomplete") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no whole JSON file ({error}); delete it and repeat the command") from None
-    version = content.get("schema_version", SCHEMA_VERSION) if isinstance(content, dict) else None
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
-        raise ValueError(
-            f"{path}: schema_version={version} is newer than {SCHEMA_VERSION}, the newest that this "
-            "scorematrix reads; upgrade scorematrix"
-        )
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "content"
-        raise ValueError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}") from None
-
-
-def write_document(path: Path, document: BaseModel, *, indent: int | None = None) -> Path:
-    """Write a document as JSON, whole or not at all."""
-    return write_text(path, document.model_dump_json(indent=indent) + "\n")
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a text file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path

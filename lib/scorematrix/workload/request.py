@@ -42,6 +42,11 @@ class ScoreRequest:
         if not isinstance(self.apply_softmax, bool):
             raise ValueError(f"apply_softmax={self.apply_softmax!r} must be True or False")
 
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the query and of all items."""
+        return len(self.query_ids) + sum(map(len, self.items_ids))
+
     def check_vocabulary(self, vocab_size: int) -> None:
         """Refuse ids that the model's vocabulary does not hold.
 
@@ -79,6 +84,8 @@ def _token_ids(name: str, ids: Sequence[int]) -> tuple[int, ...]:
         raise ValueError(f"{name}={ids!r} must be a list of token ids") from None
     if not ids:
         raise ValueError(f"{name}=[] is empty; send at least one token id")
+    if set(map(type, ids)) == {int} and min(ids) >= 0:  # nearly always, and ten times as fast as a look at each
+        return ids
     for i in ids:
         if not isinstance(i, Integral) or isinstance(i, bool):
             raise ValueError(f"{name} holds {i!r}, which is not a whole number; token ids are integers")

@@ -54,6 +54,10 @@ class Workload(SealedDocument):
         """The requests in the form that backends take."""
         return [ScoreRequest(r.query_ids, r.items_ids, r.label_ids, self.apply_softmax) for r in self.requests]
 
+    def calls(self, chunk_size: int) -> list[list[ScoreRequest]]:
+        """The calls of a pass at a chunk size: [request][call], in the order that a client would send them."""
+        return [request.chunks(chunk_size) for request in self.score_requests()]
+
     @property
     def n_items(self) -> int:
         """Items over all requests."""

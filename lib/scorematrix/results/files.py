@@ -1,0 +1,87 @@
+"""Documents and other files on a disk: whole or not at all, read with a look at what they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from scorematrix.results.schema import SCHEMA_VERSION
+
+Document = TypeVar("Document", bound=BaseModel)
+REMEDY = "move it away and repeat the command that made it (in a run `scorematrix run`, which makes what is missing)"
+
+
+class StorageFailed(OSError):
+    """A file could not be written: the disk is full, read-only or broken. Not a result: whoever fills a run stops."""
+
+    def __str__(self) -> str:
+        return f"{self.strerror}: {self.filename}"
+
+
+def read_document(path: Path, kind: type[Document]) -> Document:
+    """Read and check one document.
+
+    Raises:
+        ValueError: naming the file, what is wrong, and the remedy.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing; repeat the command that makes it, `scorematrix run` in a run") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no whole JSON file ({error}); {REMEDY}") from None
+    version = content.get("schema_version", SCHEMA_VERSION) if isinstance(content, dict) else None
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise ValueError(
+            f"{path}: schema_version={version} is newer than {SCHEMA_VERSION}, the newest that this "
+            "scorematrix reads; upgrade scorematrix"
+        )
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "content"
+        raise ValueError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}; {REMEDY}") from None
+
+
+def write_document(path: Path, document: BaseModel, *, indent: int | None = None) -> Path:
+    """Write a document as JSON, whole or not at all."""
+    return write_text(path, document.model_dump_json(indent=indent) + "\n")
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file, whole or not at all."""
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> Path:
+    """Write a file, whole or not at all.
+
+    Raises:
+        StorageFailed: naming the file, where the disk does not take it.
+    """
+    try:
+        return _write_bytes(path, data)
+    except OSError as error:
+        raise StorageFailed(error.errno, error.strerror, str(path)) from None
+
+
+def _write_bytes(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path

@@ -1,0 +1,104 @@
+"""A run folder's copy at any address that fsspec knows (gs://, s3://, memory://): a VM may go, its rounds stay.
+
+Measuring writes to a local disk, which is whole or absent file by file; the copy is brought up after each round, one
+object at a time, and a run that goes on elsewhere begins by taking in what is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path, PurePosixPath
+
+from scorematrix.results.files import write_bytes
+
+FIXED = ("run.json", "workload.json")
+"""What never changes once a run has begun; rounds never do either."""
+LEFT_OUT = ("drafts", "notebooks", "servers")
+
+
+def is_address(run: str) -> bool:
+    """Whether a run is named by an address instead of a folder or an id."""
+    return "://" in run
+
+
+class Mirror:
+    """The copy of one run folder.
+
+    Raises:
+        ValueError: for an address whose kind fsspec does not know, or whose package is not installed.
+    """
+
+    def __init__(self, address: str) -> None:
+        import fsspec
+
+        try:
+            self._fs, root = fsspec.core.url_to_fs(address)
+        except (ImportError, ValueError) as error:
+            raise ValueError(f"mirror={address!r} cannot be opened: {error}") from None
+        self._root = PurePosixPath(root)
+        self.address = address
+        self._known: dict[str, str] = {}
+
+    def pull(self, folder: Path) -> int:
+        """Take in what the folder lacks; how many files came.
+
+        Raises:
+            ValueError: where a file that never changes is different here and there.
+        """
+        came = 0
+        for name, data in self._remote().items():
+            here = folder / name
+            if not here.exists():
+                write_bytes(here, data)
+                came += 1
+            elif _is_fixed(name) and here.read_bytes() != data:
+                raise ValueError(
+                    f"{folder.name}/{name} differs from the one at {self.address}; they are of two runs: "
+                    "choose another --run-id or another mirror"
+                )
+            self._known[name] = _digest(data)
+        return came
+
+    def push(self, folder: Path) -> int:
+        """Bring up what is new or has changed since the last time; how many files went."""
+        went = 0
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder).as_posix()
+            if not path.is_file() or _is_left_out(name):
+                continue
+            data = path.read_bytes()
+            if self._known.get(name) == (digest := _digest(data)):
+                continue
+            target = str(self._root / name)
+            self._fs.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
+            with self._fs.transaction, self._fs.open(target, "wb") as file:
+                file.write(data)
+            self._known[name] = digest
+            went += 1
+        # A partial report that a complete one took the place of, or the other way round.
+        for name in [name for name in self._known if name.startswith("report") and not (folder / name).exists()]:
+            self._fs.rm(str(self._root / name))
+            del self._known[name]
+        return went
+
+    def _remote(self) -> dict[str, bytes]:
+        self._fs.invalidate_cache()
+        if not self._fs.exists(str(self._root)):
+            return {}
+        names = {
+            path: PurePosixPath(path).relative_to(self._root).as_posix() for path in self._fs.find(str(self._root))
+        }
+        return {name: self._fs.cat_file(path) for path, name in names.items() if not _is_left_out(name)}
+
+
+def _is_fixed(name: str) -> bool:
+    return name in FIXED or name.startswith("rounds/")
+
+
+def _is_left_out(name: str) -> bool:
+    parts = name.split("/")
+    return parts[0] in LEFT_OUT or any(part.startswith(".") for part in parts)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,90 @@
+"""A run's copy in an object store: complete, never mixed up, and enough to go on from."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import uuid
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from scorematrix.results import Mirror, RunStore
+from tests.conftest import FIXTURES, report_of, run_cli
+from tests.factory import changed, write_run
+
+
+@pytest.fixture
+def address() -> str:
+    """An object store in memory, a place of its own for each test."""
+    return f"memory://bucket-{uuid.uuid4().hex}/runs/r"
+
+
+def names(address: str) -> set[str]:
+    fs, root = fsspec.core.url_to_fs(address)
+    return {path.removeprefix(root).lstrip("/") for path in fs.find(root)}
+
+
+def test_what_is_pushed_is_pulled(tmp_path: Path, address: str) -> None:
+    store = write_run(tmp_path / "here")
+    (store.folder / "notebooks").mkdir()
+    (store.folder / "notebooks" / "x.ipynb").write_text("{}")
+    (store.folder / ".lock").touch()
+    store.write_draft(store.rounds()[0])
+    mirror = Mirror(address)
+    went = mirror.push(store.folder)
+    assert went == len(names(address)) == len(store.rounds()) + 3 and not [n for n in names(address) if "draft" in n]
+    assert mirror.push(store.folder) == 0, "nothing changed"
+    assert Mirror(address).pull(tmp_path / "there") == went
+    there = RunStore(tmp_path / "there")
+    assert [r.sha256 for r in there.rounds()] == [r.sha256 for r in store.rounds()]
+    assert Mirror(address).pull(tmp_path / "there") == 0
+
+
+def test_only_what_is_new_goes_up(tmp_path: Path, address: str) -> None:
+    store = write_run(tmp_path / "here", keep=lambda p: p.index < 2)
+    mirror = Mirror(address)
+    mirror.push(store.folder)
+    store.write_round(changed(store.rounds()[-1], index=9))
+    store.write_readiness(store.readiness().model_copy(update={"machine": "another", "sha256": ""}))
+    again = Mirror(address)
+    again.pull(store.folder)
+    assert again.push(store.folder) == 2
+
+
+def test_two_runs_are_not_mixed(tmp_path: Path, address: str) -> None:
+    one, other = write_run(tmp_path / "one"), write_run(tmp_path / "other", seconds=lambda b, i, c: 3.0)
+    Mirror(address).push(one.folder)
+    with pytest.raises(ValueError, match=r"other/rounds/.* differs from the one at memory://"):
+        Mirror(address).pull(other.folder)
+
+
+@pytest.mark.parametrize(("address", "package"), [("nosuch://bucket/run", None), ("gs://bucket/run", "gcsfs")])
+def test_an_address_that_cannot_be_opened_is_told(tmp_path: Path, address: str, package: str | None) -> None:
+    if package and importlib.util.find_spec(package):
+        pytest.skip(f"{package} is installed here: the address can be opened")
+    done = run_cli("run", str(FIXTURES / "tiny.yaml"), "--mirror", address, cwd=tmp_path)
+    assert done.returncode == 2 and f"mirror='{address}' cannot be opened" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_elsewhere(tmp_path: Path) -> None:
+    """The first machine is gone with its disk; the second takes in its rounds and measures the rest."""
+    bucket = f"file://{tmp_path}/bucket/r"
+    run = ("run", str(FIXTURES / "tiny.yaml"), "--run-id", "r", "--mirror", bucket, "--set", "chunk_sizes=[8]",
+           "--set", "controls=false")  # fmt: skip
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    for folder in (first, second, third):
+        folder.mkdir()
+    done = run_cli(*run, "--only", "jax", cwd=first)
+    assert done.returncode == 0, done.stdout + done.stderr
+    measured = {r.name: r.sha256 for r in RunStore(first / "outputs" / "runs" / "r").rounds()}
+    shutil.rmtree(first)
+    done = run_cli(*run, cwd=second)
+    assert done.returncode == 0 and "took in" in done.stdout, done.stdout + done.stderr
+    rounds = {r.name: r.sha256 for r in RunStore(second / "outputs" / "runs" / "r").rounds()}
+    assert measured.items() <= rounds.items() and len(rounds) == 7
+    done = run_cli("report", bucket, cwd=third)
+    assert done.returncode == 0 and report_of(third / "outputs" / "runs" / "r"), done.stderr

@@ -1,0 +1,103 @@
+"""Nothing that is kept of a run names somebody or opens a door."""
+
+from __future__ import annotations
+
+import getpass
+import platform
+from pathlib import Path
+
+import pytest
+
+from scorematrix import privacy
+from scorematrix.privacy import REDACTED, redacted
+from tests.conftest import ROOT, report_of, run_cli
+
+SECRETS = {
+    "Hugging Face": "hf_AbCdEfGhIjKlMnOpQrStUvWxYz",
+    "GitHub": "ghp_0123456789abcdefghijABCDEFGHIJ012345",
+    "Amazon": "AKIAIOSFODNN7EXAMPLE",
+    "Google": "ya29.a0AfH6SMBxxxxxxxxxxxx",
+    "web token": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcDEF123",
+    "e-mail": "jane.doe+x@example.co.uk",
+    "password": "PASSWORD=hunter2hunter2",
+    "address": "alice:s3cretpass",
+    "project": "my-secret-project-42",
+}
+TEXTS = {
+    "Hugging Face": "401 for token {}",
+    "GitHub": "git clone failed: {}",
+    "Amazon": "key {} is wrong",
+    "Google": "Authorization: {}",
+    "web token": "got {}",
+    "e-mail": "account {} may not",
+    "password": "env {}",
+    "address": "https://{}@host/path",
+    "project": "Quota in projects/{}/regions/x",
+}
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_secrets_go(kind: str) -> None:
+    text = redacted(TEXTS[kind].format(SECRETS[kind]))
+    assert SECRETS[kind] not in text and REDACTED in text
+    assert redacted(text) == text, "once is enough"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Quota 'GPUS_ALL_REGIONS' exceeded. Limit: 0.0 globally.",
+        "--xla_cpu_x=1 --xla_force_host_platform_device_count=8",
+        "a call of 64 items took longer than call_timeout_seconds=60",
+        "RESOURCE_EXHAUSTED: Out of memory allocating 123456 bytes",
+        "id 49152 in items_ids[3] is beyond the vocabulary of 49152 token ids",
+        "n_tokens: 12, apply_softmax=True, task-0123456789abcdef0123",
+        "sha256 9e107d9d372bb6826bd81d3542a419d6, jax 0.10.2, commit 949edcc",
+    ],
+)
+def test_plain_errors_stay(text: str) -> None:
+    assert redacted(text) == text
+
+
+def test_names_of_this_machine_and_account_become_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "node", lambda: "gpu-box-7.corp.example.com")
+    monkeypatch.setattr(getpass, "getuser", lambda: "jdoe42")
+    monkeypatch.setattr(privacy.Path, "home", lambda: Path("/data/people/jdoe42"))
+    text = redacted("no such file: /data/people/jdoe42/x on gpu-box-7.corp.example.com (gpu-box-7) by jdoe42")
+    assert "jdoe42" not in text and "gpu-box-7" not in text and "~/x" in text
+    assert text.count("host-") == 2 and text.count("account-") == 1
+    assert redacted("/home/jane/run and /Users/joe/run") == f"/home/{REDACTED}/run and /Users/{REDACTED}/run"
+
+
+@pytest.mark.parametrize("name", ["pytorch", "root", "tpu"])
+def test_names_that_are_words_are_left(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "node", lambda: name)
+    monkeypatch.setattr(getpass, "getuser", lambda: name)
+    assert redacted(f"{name} runs") == f"{name} runs"
+
+
+@pytest.mark.slow
+def test_nothing_private_is_in_any_file_of_a_real_run(tmp_path: Path) -> None:
+    """A run in which much goes wrong, with secrets in the environment and in the errors."""
+    home = tmp_path / "home-of-jane"
+    (home / ".cache").mkdir(parents=True)
+    # XLA refuses unknown flags and quotes them; PyTorch's rounds go well.
+    flags = f"--xla_nonsense={SECRETS['Hugging Face']} --xla_dump_to={home}/dump"
+    secrets = {
+        "HF_TOKEN": SECRETS["Hugging Face"],
+        "AWS_SECRET_ACCESS_KEY": "abcdefghijklmnop",
+        "OMP_PLACES": SECRETS["e-mail"],
+    }
+    done = run_cli(
+        "run", str(ROOT / "tests" / "fixtures" / "tiny.yaml"), "--run-id", "r", "--report",
+        "--set", "controls=false", "--set", "chunk_sizes=[8]", cwd=home,
+        HOME=str(home), XLA_FLAGS=flags, JAX_TEST=SECRETS["GitHub"], **secrets,
+    )  # fmt: skip
+    assert report_of(home / "outputs" / "runs" / "r"), done.stdout + done.stderr
+    files = [path for path in (home / "outputs").rglob("*") if path.is_file()]
+    assert len(files) > 20
+    private = [*SECRETS.values(), "abcdefghijklmnop", str(home), platform.node()]
+    for path in files:
+        text = path.read_text("utf-8")
+        for word in private:
+            assert word not in text or len(word) < 4, f"{path.relative_to(home)} holds {word!r}"
