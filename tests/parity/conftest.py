@@ -10,7 +10,9 @@ from scorematrix import load_backend
 from scorematrix.models import Model
 from scorematrix.scoring import BACKENDS, Backend
 
-ENGINES = [(name, view) for name, entry in BACKENDS.items() if not entry.environment for view in entry.views]
+ENGINES = [
+    (name, view) for name, entry in BACKENDS.items() if not (entry.environment or entry.is_live) for view in entry.views
+]
 
 
 @pytest.fixture(params=ENGINES, ids="-".join)

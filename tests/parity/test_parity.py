@@ -51,19 +51,20 @@ def test_long_positions_use_rope_scaling(engine: Engine, load, tiny_llama: Model
     assert np.abs(unscaled.score(request) - expected).max() > 10 * CAP
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tiny_llama() -> Model:
     from scorematrix.models import load_model
 
     return load_model("random:tiny-llama", seed=11)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def hf_net(smollm2: Model):
+    """Of the session: one process asks engine after engine and comes back to this module each time."""
     return hf_smollm2()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shipped(smollm2: Model, hf_net) -> list[tuple[ScoreRequest, np.ndarray]]:
     """The first items of every shipped query, with the reference from transformers' own reading of the file."""
     workload = text_workload("yes_no", smollm2.tokenizer, items_per_query=4)

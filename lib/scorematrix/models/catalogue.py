@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,11 @@ class Model(ModelDescription):
     """A model ready for a backend."""
 
     weights: DecoderWeights
+
+    @property
+    def key(self) -> str:
+        """Names the content in a cache. The weights' hash knows no constants, rotary base say: the config's does."""
+        return f"{self.weights.sha256[:16]}.{hashlib.sha256(repr(self.config).encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

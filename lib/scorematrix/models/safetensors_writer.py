@@ -15,12 +15,15 @@ from scorematrix.models.safetensors_reader import ARCHITECTURES, HF_LEAVES
 from scorematrix.models.weights import DecoderWeights
 
 
-def write_hf_folder(folder: Path, config: DecoderConfig, weights: DecoderWeights, dtype: str) -> None:
-    """Write config.json and model.safetensors; no tokenizer: the model is scored by token ids.
+def write_hf_folder(
+    folder: Path, config: DecoderConfig, weights: DecoderWeights, dtype: str, tokenizer: str | None = None
+) -> None:
+    """Write config.json and model.safetensors.
 
     Args:
         folder: not there yet, or empty; its parent is there.
         dtype: float32 or bfloat16.
+        tokenizer: tokenizer.json's content, for servers that do not start without one; the model is scored by ids.
     """
     from safetensors.numpy import save_file
 
@@ -34,6 +37,10 @@ def write_hf_folder(folder: Path, config: DecoderConfig, weights: DecoderWeights
     with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as making:
         save_file(tensors, Path(making) / "model.safetensors")
         (Path(making) / "config.json").write_text(json.dumps(names | hf_config_fields(config), indent=1), "utf-8")
+        if tokenizer is not None:
+            (Path(making) / "tokenizer.json").write_text(tokenizer, "utf-8")
+            settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
+            (Path(making) / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
         os.replace(making, folder)
 
 

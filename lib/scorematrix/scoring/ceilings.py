@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import statistics
 import time
@@ -28,6 +29,11 @@ class Ceilings:
     matmul_size: int
     matmul_flops_per_second: float
     copy_bytes_per_second: float
+
+    def times(self, n_devices: int) -> Ceilings:
+        """Of so many devices like this one."""
+        matmul, copy = self.matmul_flops_per_second * n_devices, self.copy_bytes_per_second * n_devices
+        return dataclasses.replace(self, matmul_flops_per_second=matmul, copy_bytes_per_second=copy)
 
 
 class Probe(Protocol):

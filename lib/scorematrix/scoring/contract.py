@@ -64,6 +64,7 @@ class Backend(Protocol):
 
     `prepare` makes every program that the requests need; a `score` after it compiles nothing.
     `compile_events` grows whenever a program is made, so that a caller can see a compile where none belongs.
+    One that pads may have `computed_tokens(request) -> int`: the tokens that a call computes, padding included.
     """
 
     info: BackendInfo

@@ -43,8 +43,7 @@ def bucket_size(n: int) -> int:
 
 def packed_shape(request: ScoreRequest) -> tuple[int, int]:
     """Padded (t, s) of a request: what a compiled program is keyed by."""
-    n_tokens = len(request.query_ids) + sum(map(len, request.items_ids))
-    return bucket_size(n_tokens), bucket_size(len(request.items_ids))
+    return bucket_size(request.n_tokens), bucket_size(len(request.items_ids))
 
 
 def pack(request: ScoreRequest) -> PackedChunk:

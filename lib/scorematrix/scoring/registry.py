@@ -6,11 +6,12 @@ import difflib
 import importlib
 import importlib.util
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from scorematrix.scoring.contract import Backend, DType
+from scorematrix.scoring.mesh import Mesh
 
 if TYPE_CHECKING:
     from scorematrix.models.catalogue import Model
@@ -25,6 +26,8 @@ class BackendEntry:
 
     Attributes:
         environment: the environment of its own that it runs in, built by `make peers`; None: it runs in ours.
+        is_live: a server, which has to be somewhere or be started: `scoring.server` asks it.
+        sharded: a loader per view that can be spread over several devices.
     """
 
     framework: Framework
@@ -32,6 +35,12 @@ class BackendEntry:
     device_kinds: tuple[DeviceKind, ...]
     views: dict[str, str]
     environment: str | None = None
+    sharded: dict[str, str] = field(default_factory=dict)
+    is_live: bool = False
+
+
+def _live(framework: Framework) -> BackendEntry:
+    return BackendEntry(framework, (), ("cpu", "gpu", "tpu"), {"server": ""}, is_live=True)
 
 
 BACKENDS: dict[str, BackendEntry] = {
@@ -43,6 +52,7 @@ BACKENDS: dict[str, BackendEntry] = {
             "portable": "scorematrix.scoring.jax.portable:PortableBackend",
             "best_native": "scorematrix.scoring.jax.best_native:BestNativeBackend",
         },
+        sharded={"best_native": "scorematrix.scoring.jax.sharded:ShardedBackend"},
     ),
     "pytorch": BackendEntry(
         framework="pytorch",
@@ -52,6 +62,7 @@ BACKENDS: dict[str, BackendEntry] = {
             "portable": "scorematrix.scoring.pytorch.portable:PortableBackend",
             "best_native": "scorematrix.scoring.pytorch.best_native:BestNativeBackend",
         },
+        sharded={"best_native": "scorematrix.scoring.pytorch.sharded:ShardedBackend"},
     ),
     "transformers": BackendEntry(
         framework="pytorch",
@@ -77,9 +88,14 @@ BACKENDS: dict[str, BackendEntry] = {
         views={"prefix_cache": "scorematrix.scoring.peers.vllm:VllmBackend"},
         environment="vllm",
     ),
+    "sglang": _live("pytorch"),
+    "sglang-jax": _live("jax"),
+    "vllm": _live("pytorch"),
 }
 
 
+PEERS = Path(sys.prefix) / "peers"
+"""Environments of other scorers: `make peers` builds some of them there."""
 REFERENCE = ("transformers", "per_item")
 """Backend and view whose float32 scores, one sequence an item, decide what is exact."""
 
@@ -104,8 +120,8 @@ def missing_packages(backend: str) -> list[str]:
 
 
 def peer_python(environment: str) -> Path:
-    """The Python of an environment of its own, there or not: `make peers` builds them beside our packages."""
-    return Path(sys.prefix) / "peers" / environment / "bin" / "python"
+    """The Python of an environment of its own, there or not."""
+    return PEERS / environment / "bin" / "python"
 
 
 def missing_environment(backend: str) -> str | None:
@@ -122,6 +138,7 @@ def load_backend(
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto",
     dtype: Literal["auto"] | DType = "auto",
     reuse_prefix: int = 0,
+    mesh: str | Mesh | None = None,
 ) -> Backend:
     """Load a model into a backend, ready to score.
 
@@ -130,12 +147,17 @@ def load_backend(
         device: "auto" takes the framework's accelerator where there is one, else the CPU.
         dtype: "auto" is the fastest that keeps the numerics gate on the device; `info.settings` says which and why.
         reuse_prefix: so many queries' keys and values are kept between calls; `best_native` only.
+        mesh: spread over so many devices, "data=2,model=4" say (see `scoring.sharding`); `best_native` only.
 
     Raises:
-        ValueError: for an unknown backend, view, model, dtype, or a device the backend cannot use.
+        ValueError: for an unknown backend, view, model, dtype, or a device or mesh the backend cannot use.
         ModuleNotFoundError: naming the package that is not installed and how to install it.
     """
     entry = backend_entry(backend, view)
+    if entry.is_live:
+        raise ValueError(
+            f"backend={backend!r} is a live server; ask it by its address, scoring.server.ScoreClient(url)"
+        )
     if dtype not in ("auto", "float32", "bfloat16"):
         raise ValueError(f"dtype={dtype!r} is unknown; choose auto, float32 or bfloat16")
     if device != "auto" and device not in entry.device_kinds:
@@ -144,6 +166,9 @@ def load_backend(
     if reuse_prefix and view != "best_native":
         raise ValueError(f"reuse_prefix={reuse_prefix} is not served by view {view!r}; use view 'best_native' or 0")
     options = {"reuse_prefix": reuse_prefix} if reuse_prefix else {}
+    loaders = entry.views
+    if mesh is not None:
+        loaders, options = sharded_loaders(backend, view, mesh), {**options, "mesh": Mesh.parse(mesh)}
     if missing := missing_packages(backend):
         raise ModuleNotFoundError(
             f"backend {backend!r} needs the package {missing[0]!r}, which is not installed; "
@@ -157,8 +182,22 @@ def load_backend(
         from scorematrix.models.catalogue import load_model
 
         model = load_model(model)
-    module, factory = entry.views[view].split(":")
+    module, factory = loaders[view].split(":")
     return getattr(importlib.import_module(module), factory)(model, device=device, dtype=dtype, **options)
+
+
+def sharded_loaders(backend: str, view: str, mesh: str | Mesh) -> dict[str, str]:
+    """What loads a backend's views over a mesh.
+
+    Raises:
+        ValueError: for a view that runs on one device only.
+    """
+    if view not in (loaders := backend_entry(backend).sharded):
+        raise ValueError(
+            f"mesh={str(mesh)!r} is not served by view {view!r} of backend {backend!r}, which runs on one device; "
+            "use view 'best_native' of jax or pytorch, or leave mesh out"
+        )
+    return loaders
 
 
 def _nearest(value: str, known: dict) -> str:

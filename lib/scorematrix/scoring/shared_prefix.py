@@ -9,6 +9,7 @@ Letters: q query token, t item token of a block, s scored position of a block (o
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -144,23 +145,59 @@ def lay_out_steps(request: ScoreRequest, step_tokens: int, *, query_known: bool,
     return [lay_out(request, run, with_query=i == 0 and not query_known, buckets=buckets) for i, run in enumerate(runs)]
 
 
+def lay_out_replica_steps(
+    request: ScoreRequest, step_tokens: int, n_replicas: int, *, query_known: bool
+) -> list[list[Step]]:
+    """The same for replicas that compute side by side, each at most so many item tokens: a list of theirs a step."""
+    runs = split_items(request, step_tokens * n_replicas)
+    return [
+        lay_out_replicas(request, run, n_replicas, with_query=i == 0 and not query_known) for i, run in enumerate(runs)
+    ]
+
+
 def lay_out(request: ScoreRequest, items: Sequence[int], *, with_query: bool, buckets: bool = True) -> Step:
     """Lay some items of a request out, behind the query or alone.
 
     Args:
         buckets: pad to one of few sizes, for programs that are compiled per shape; else to whole tiles only.
     """
+    return lay_out_replicas(request, items, 1, with_query=with_query, buckets=buckets)[0]
+
+
+def lay_out_replicas(
+    request: ScoreRequest, items: Sequence[int], n_replicas: int, *, with_query: bool, buckets: bool = True
+) -> list[Step]:
+    """Steps of one shape, each with the whole query and its share of the items: what replicas of a model compute.
+
+    A share is even in every length class; where there are fewer items than replicas, a replica's block is all padding.
+    """
     n_query = len(request.query_ids)
     grouped: dict[int, list[int]] = {}
     for index in items:
         window = next(w for w in WINDOWS if w >= len(request.items_ids[index]))
         grouped.setdefault(window, []).append(index)
-    blocks = tuple(_block(request, window, grouped[window], buckets) for window in sorted(grouped))
+    dealt = [_blocks(request, window, grouped[window], n_replicas, buckets) for window in sorted(grouped)]
     query_q = np.zeros(padded_size(n_query) if buckets else n_query, np.int32)
     query_q[:n_query] = request.query_ids
-    shape = StepShape(len(query_q), tuple(block.shape for block in blocks), with_query)
-    n_tokens = sum(len(request.items_ids[i]) for i in items) + (n_query if with_query else 0)
-    return Step(shape, query_q, n_query, blocks, n_tokens)
+    steps = []
+    for blocks in zip(*dealt):
+        shape = StepShape(len(query_q), tuple(block.shape for block in blocks), with_query)
+        n_tokens = sum(len(request.items_ids[i]) for block in blocks for i in block.request_index)
+        steps.append(Step(shape, query_q, n_query, blocks, n_tokens + (n_query if with_query else 0)))
+    return steps
+
+
+def deal_items(request: ScoreRequest, items: Sequence[int], n_replicas: int) -> list[list[int]]:
+    """Items to replicas, the longest first and each to whoever has fewest tokens; a replica's stay in order."""
+    if n_replicas == 1:
+        return [list(items)]
+    hands: list[list[int]] = [[] for _ in range(n_replicas)]
+    held = [(0, replica) for replica in range(n_replicas)]
+    for index in sorted(items, key=lambda i: -len(request.items_ids[i])):
+        tokens, replica = heapq.heappop(held)
+        hands[replica].append(index)
+        heapq.heappush(held, (tokens + len(request.items_ids[index]), replica))
+    return [sorted(hand) for hand in hands]
 
 
 def tokens_a_step(config: DecoderConfig, budget_bytes: int) -> int:
@@ -181,20 +218,27 @@ def read_out(request: ScoreRequest, found: Sequence[tuple[Step, Float[np.ndarray
     return scores
 
 
-def _block(request: ScoreRequest, window: int, items: list[int], buckets: bool) -> Block:
-    lengths = np.array([len(request.items_ids[i]) for i in items], np.int32)
-    ends = np.cumsum(lengths, dtype=np.int32)
-    n = int(ends[-1])
+def _blocks(request: ScoreRequest, window: int, items: list[int], n_replicas: int, buckets: bool) -> tuple[Block, ...]:
+    """A length class's block of every replica, all of one shape."""
+    hands = deal_items(request, items, n_replicas)
+    lengths = [np.array([len(request.items_ids[i]) for i in hand], np.int32) for hand in hands]
+    n, n_items = max(int(each.sum()) for each in lengths), max(map(len, hands))
     # Without buckets, whole tiles and at least two of each: compiled graphs take a length of 1 for a special case.
     t = padded_size(n) if buckets else max(2, -(-n // tile_rows(window))) * tile_rows(window)
-    s = padded_size(len(items)) if buckets else max(2, len(items))
+    s = padded_size(n_items) if buckets else max(2, n_items)
     shape = BlockShape(t, s, window)
+    return tuple(_block(request, shape, hand, each) for hand, each in zip(hands, lengths))
+
+
+def _block(request: ScoreRequest, shape: BlockShape, items: list[int], lengths: Int[np.ndarray, " n_items"]) -> Block:
+    ends = np.cumsum(lengths, dtype=np.int32)
+    n = int(ends[-1]) if items else 0
     token_t = np.zeros(shape.t, np.int32)
     token_t[:n] = [token for i in items for token in request.items_ids[i]]
     item_t = np.full(shape.t, PADDING, np.int32)
     item_t[:n] = np.repeat(np.arange(len(items), dtype=np.int32), lengths)
     position_t = np.zeros(shape.t, np.int32)
     position_t[:n] = len(request.query_ids) + np.arange(n) - np.repeat(ends - lengths, lengths)
-    scored_s = np.full(shape.s, ends[0] - 1, np.int32)
+    scored_s = np.full(shape.s, ends[0] - 1 if items else 0, np.int32)
     scored_s[: len(items)] = ends - 1
-    return Block(shape, token_t, position_t, item_t, scored_s, np.array(items))
+    return Block(shape, token_t, position_t, item_t, scored_s, np.array(items, np.int64))

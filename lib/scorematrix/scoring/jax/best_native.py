@@ -6,8 +6,7 @@ Laid out like scoring/pytorch/best_native.py.
 from __future__ import annotations
 
 import functools
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -33,7 +32,6 @@ from scorematrix.scoring.jax.attention import (
     tiled_rows,
     tiled_windows,
 )
-from scorematrix.scoring.jax.cache import persistent_cache_hits
 from scorematrix.scoring.jax.model import (
     einsum,
     feed_forward,
@@ -133,22 +131,27 @@ class BestNativeBackend:
                 self._kept.put(request.query_ids, made)
         return read_out(request, [(step, np.asarray(probabilities_sc)) for step, probabilities_sc in found])
 
+    def computed_tokens(self, request: ScoreRequest) -> int:
+        """Tokens that a call computes, padding included."""
+        return sum(step.shape.n_tokens for step, _ in self._steps(request, query_known=False))
+
     def _steps(self, request: ScoreRequest, query_known: bool) -> list[tuple[Step, ProgramKey]]:
-        steps = lay_out_steps(request, self._step_tokens, query_known=query_known)
-        wanted = len(steps) > 1 or self._kept.limit > 0
-        return [
-            (
-                step,
-                ProgramKey(step.shape, len(request.label_ids), request.apply_softmax, step.shape.with_query and wanted),
-            )
-            for step in steps
-        ]
+        return keyed_steps(request, self._step_tokens, query_known=query_known, keeps_query=self._kept.limit > 0)
 
     def _program(self, key: ProgramKey) -> jax.stages.Compiled:
         if key not in self._programs:
             self._programs[key], event = compile_program(self._config, self._weights, key, self._form, self._device)
             self.compile_events.append(event)
         return self._programs[key]
+
+
+def keyed_steps(
+    request: ScoreRequest, step_tokens: int, *, query_known: bool = False, keeps_query: bool = False
+) -> list[tuple[Step, ProgramKey]]:
+    """The steps of a request, each with what its program is keyed by; later steps need the first one's prefix."""
+    steps = lay_out_steps(request, step_tokens, query_known=query_known)
+    wanted, n_labels = len(steps) > 1 or keeps_query, len(request.label_ids)
+    return [(s, ProgramKey(s.shape, n_labels, request.apply_softmax, s.shape.with_query and wanted)) for s in steps]
 
 
 def program_inputs(step: Step) -> tuple[np.ndarray, np.int32, tuple[BlockInputs, ...]]:
@@ -163,15 +166,13 @@ def compile_program(
     """Trace and compile ahead of time for one padded shape; `weights` may be shapes only."""
     inputs = program_shapes(config, key, weights.layers.k_ldkh.dtype, device)
     function = jax.jit(functools.partial(score_step, config, key, form))
-    hits = persistent_cache_hits()
-    start = time.perf_counter()
-    lowered = function.trace(weights, *inputs).lower(lowering_platforms=(device.platform,))
-    middle = time.perf_counter()
-    compiled = lowered.compile(compiler_options=devices.compiler_options(device))
-    end = time.perf_counter()
+    return devices.compile_ahead(function, (weights, *inputs), device, program_name(key))
+
+
+def program_name(key: ProgramKey) -> str:
+    """What a program is called in the record of compiles."""
     blocks = " ".join(f"t={b.t} s={b.s} w={b.window}" for b in key.shape.blocks)
-    name = f"best_native q={key.shape.q} {blocks} c={key.n_labels} softmax={key.apply_softmax}"
-    return compiled, CompileEvent(name, middle - start, end - middle, persistent_cache_hits() > hits)
+    return f"best_native q={key.shape.q} {blocks} c={key.n_labels} softmax={key.apply_softmax}"
 
 
 def program_shapes(config: DecoderConfig, key: ProgramKey, dtype: jnp.dtype, device: jax.Device) -> tuple:
@@ -197,8 +198,13 @@ def score_step(
     blocks: tuple[BlockInputs, ...],
     given: KeptPrefix | None,
     label_c: Int[Array, " c"],
+    total: Callable[[Array], Array] = lambda part: part,
 ) -> tuple[Float[Array, "s c"], KeptPrefix | None]:
-    """The whole forward pass of a step: the probabilities, and the query's keys and values if wanted."""
+    """The whole forward pass of a step: the probabilities, and the query's keys and values if wanted.
+
+    Args:
+        total: from this device's part of a contribution to the residual stream to the sum of all devices'.
+    """
     query_tokens, query_positions = [query_q], [jnp.arange(key.shape.q)]
     if not key.shape.with_query:
         query_tokens, query_positions = [], []
@@ -218,9 +224,9 @@ def score_step(
         q_tnh, k_tkh, v_tkh = project(config, layer, x_td, rotary)
         prefix = keys_and_values(l, k_tkh, v_tkh)
         attended_tnh = joint_attention(q_tnh, k_tkh, v_tkh, prefix, biases, key.shape, form)
-        x_td = x_td + einsum("tnh,nhd->td", attended_tnh, layer.o_lnhd, layer.o_lnhd.dtype)
+        x_td = x_td + total(einsum("tnh,nhd->td", attended_tnh, layer.o_lnhd, layer.o_lnhd.dtype))
         rows = ROWS if form == "tiles" else x_td.shape[0]
-        x_td = in_tiles(lambda x_rd: x_rd + feed_forward(config, layer, x_rd), x_td, rows)
+        x_td = in_tiles(lambda x_rd: x_rd + total(feed_forward(config, layer, x_rd)), x_td, rows)
         return x_td, KeptPrefix(prefix.keys_qkh, prefix.values_qkh) if key.keeps_prefix else None
 
     def last_layer(x_td: Array) -> tuple[Array, KeptPrefix | None]:
@@ -230,8 +236,8 @@ def score_step(
         q_snh, _, _ = project(config, layer, x_sd, tuple(table[scored_s] for table in rotary))
         prefix = keys_and_values(config.n_layers - 1, k_tkh, v_tkh)
         attended_snh = scored_attention(q_snh, k_tkh, v_tkh, prefix, blocks, key.shape, form)
-        x_sd = x_sd + einsum("tnh,nhd->td", attended_snh, layer.o_lnhd, layer.o_lnhd.dtype)
-        x_sd = x_sd + feed_forward(config, layer, x_sd)
+        x_sd = x_sd + total(einsum("tnh,nhd->td", attended_snh, layer.o_lnhd, layer.o_lnhd.dtype))
+        x_sd = x_sd + total(feed_forward(config, layer, x_sd))
         return x_sd, KeptPrefix(prefix.keys_qkh[None], prefix.values_qkh[None]) if key.keeps_prefix else None
 
     x_td, kept = jax.lax.scan(

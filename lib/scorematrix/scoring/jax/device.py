@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +15,15 @@ import numpy as np
 from scorematrix.models.catalogue import Model
 from scorematrix.models.config import DecoderConfig
 from scorematrix.models.weights import DecoderWeights, LayerWeights, expected_shapes
-from scorematrix.scoring.contract import BackendInfo
+from scorematrix.scoring.contract import BackendInfo, CompileEvent
+from scorematrix.scoring.jax.cache import persistent_cache_hits
 from scorematrix.scoring.precision import auto_dtype
 
 for _tree in (DecoderWeights, LayerWeights):
     jax.tree_util.register_dataclass(_tree, [f.name for f in dataclasses.fields(_tree)], [])
+
+Placement = Callable[[str], jax.sharding.Sharding]
+"""Where a leaf of the weights goes, by its name."""
 
 
 def choose_device(device: str) -> jax.Device:
@@ -39,10 +46,10 @@ def choose_dtype(dtype: str, device: jax.Device) -> tuple[str, str]:
     return auto_dtype(device.platform) if dtype == "auto" else (dtype, "asked for")
 
 
-def place_weights(weights: DecoderWeights, dtype: str, device: jax.Device) -> DecoderWeights:
-    """The tree on the device in one number format; a tied head stays one array."""
-    target = np.dtype(np.float32 if dtype == "float32" else ml_dtypes.bfloat16)
-    placed = {id(a): jax.device_put(a.astype(target, copy=False), device) for _, a in weights.named_leaves()}
+def place_weights(weights: DecoderWeights, dtype: str, where: jax.Device | Placement) -> DecoderWeights:
+    """The tree on the device, or the devices, in one number format; a tied head stays one array."""
+    target, place = np.dtype(np.float32 if dtype == "float32" else ml_dtypes.bfloat16), _placement(where)
+    placed = {id(a): jax.device_put(a.astype(target, copy=False), place(name)) for name, a in weights.named_leaves()}
     layers = {f.name: getattr(weights.layers, f.name) for f in dataclasses.fields(LayerWeights)}
     return DecoderWeights(
         embed_vd=placed[id(weights.embed_vd)],
@@ -59,16 +66,41 @@ def step_budget_bytes(device: jax.Device) -> int:
     return int((device.memory_stats() or {}).get("bytes_limit", 16 << 30) // 10)
 
 
-def weight_shapes(config: DecoderConfig, dtype: str, device: jax.Device) -> DecoderWeights:
+def weight_shapes(config: DecoderConfig, dtype: str, where: jax.Device | Placement) -> DecoderWeights:
     """The tree as `place_weights` would give it, shapes only: enough to compile for a device that is not here."""
-    sharding = jax.sharding.SingleDeviceSharding(device)
+    place = _placement(where)
     leaves = {
-        name.removeprefix("layers."): jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=sharding)
+        name.removeprefix("layers."): jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=place(name))
         for name, shape in expected_shapes(config).items()
     }
     layers = LayerWeights(**{f.name: leaves.get(f.name) for f in dataclasses.fields(LayerWeights)})
     embed_vd = leaves["embed_vd"]
     return DecoderWeights(embed_vd, layers, leaves["final_norm_d"], leaves.get("head_vd", embed_vd))
+
+
+def _placement(where: jax.Device | Placement) -> Placement:
+    if callable(where):
+        return where
+    sharding = jax.sharding.SingleDeviceSharding(where)
+    return lambda name: sharding
+
+
+def compile_ahead(
+    function: Callable, arguments: tuple[Any, ...], device: jax.Device, name: str
+) -> tuple[jax.stages.Compiled, CompileEvent]:
+    """Trace and compile a jitted function for arguments that may be shapes only.
+
+    Args:
+        device: that it is compiled for, or one of them.
+    """
+    hits = persistent_cache_hits()
+    start = time.perf_counter()
+    platform = {"gpu": "cuda"}.get(device.platform, device.platform)  # "gpu" is known only where there is one
+    lowered = function.trace(*arguments).lower(lowering_platforms=(platform,))
+    middle = time.perf_counter()
+    compiled = lowered.compile(compiler_options=compiler_options(device))
+    end = time.perf_counter()
+    return compiled, CompileEvent(name, middle - start, end - middle, persistent_cache_hits() > hits)
 
 
 def compiler_options(device: jax.Device) -> dict[str, int]:

@@ -59,6 +59,10 @@ class PortableBackend:
         probabilities_sc = program(self._weights, *program_inputs(chunk, request.label_ids))
         return np.asarray(probabilities_sc)[: chunk.n_items]
 
+    def computed_tokens(self, request: ScoreRequest) -> int:
+        """Tokens that a call computes, padding included."""
+        return packed_shape(request)[0]
+
     def _program(self, key: ProgramKey) -> jax.stages.Compiled:
         if key not in self._programs:
             self._programs[key], event = compile_program(self._config, self._weights, key, self._device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -31,9 +30,7 @@ class PeerBackend(ABC):
         self.model = model
         self.dtype = auto_dtype("cpu")[0] if dtype == "auto" else dtype
         self.threads = len(os.sched_getaffinity(0))
-        # The tree's hash knows no constants, rotary base say: the config's stands beside it.
-        key = f"{model.weights.sha256[:16]}.{hashlib.sha256(repr(model.config).encode()).hexdigest()[:8]}.{self.dtype}"
-        self.weights_path = cache_folder() / "peers" / self.backend / key
+        self.weights_path = cache_folder() / "peers" / self.backend / f"{model.key}.{self.dtype}"
         if not self.weights_path.exists():
             self.weights_path.parent.mkdir(parents=True, exist_ok=True)
             self.write_weights(self.weights_path)

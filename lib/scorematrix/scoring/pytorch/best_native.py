@@ -6,7 +6,7 @@ Laid out like scoring/jax/best_native.py. What lies between attention kernels is
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -61,6 +61,10 @@ class BlockInputs(NamedTuple):
     scored_s: Int[Tensor, " s"]
 
 
+Finish = Callable[[DecoderConfig, LayerWeights, Tensor, Tensor], Tensor]
+"""`finish_layer`, or what stands for it where other devices hold a part of the layer."""
+
+
 class BestNativeBackend:
     """Backend `pytorch`, view `best_native`.
 
@@ -81,13 +85,12 @@ class BestNativeBackend:
         self._device = devices.choose_device(device)
         dtype, why = devices.choose_dtype(dtype, self._device)
         self.compile_events: list[CompileEvent] = []
-        self._config = model.config
-        self._weights = devices.place_weights(model.weights, dtype, self._device)
-        self._layers = devices.layer_slices(self._weights.layers, model.config.n_layers)
+        self._config, self._weights, self._layers = self._placed(model, dtype)
+        self._finish: Finish = finish_layer
         self._kept: PrefixCache[list[Prefix]] = PrefixCache(reuse_prefix)
         self._inverse_frequency = torch.from_numpy(inverse_frequencies(model.config)).to(self._device)
         budget = devices.step_budget_bytes(self._device)
-        self._step_tokens = step_tokens or tokens_a_step(model.config, budget)
+        self._step_tokens = step_tokens or tokens_a_step(self._config, budget)
         self.info = devices.describe(
             model,
             "best_native",
@@ -114,6 +117,16 @@ class BestNativeBackend:
     def score(self, request: ScoreRequest) -> Scores:
         return self._score(request, self._kept)
 
+    def computed_tokens(self, request: ScoreRequest) -> int:
+        """Tokens that a call computes, padding included."""
+        steps = lay_out_steps(request, self._step_tokens, query_known=False, buckets=False)
+        return sum(step.shape.n_tokens for step in steps)
+
+    def _placed(self, model: Model, dtype: str) -> tuple[DecoderConfig, DecoderWeights, list[LayerWeights]]:
+        """What is computed here, and the weights of it."""
+        weights = devices.place_weights(model.weights, dtype, self._device)
+        return model.config, weights, devices.layer_slices(weights.layers, model.config.n_layers)
+
     @torch.inference_mode()
     def _score(self, request: ScoreRequest, known: PrefixCache[list[Prefix]]) -> Scores:
         request.check_vocabulary(self._config.vocab_size)
@@ -134,6 +147,7 @@ class BestNativeBackend:
                 *program_inputs(step, self._device),
                 None if step.shape.with_query else prefix,
                 label_c,
+                self._finish,
             )
             found.append((step, probabilities_sc))
             if keeps_prefix:
@@ -177,6 +191,7 @@ def score_step(
     blocks: tuple[BlockInputs, ...],
     given: list[Prefix] | None,
     label_c: Int[Tensor, " c"],
+    finish: Finish,
 ) -> tuple[Float[Tensor, "s c"], list[Prefix] | None]:
     """The whole forward pass of a step: the probabilities, and the query's keys and values if wanted."""
     query_tokens, query_positions = [query_q], [torch.arange(shape.q, device=query_q.device)]
@@ -202,7 +217,7 @@ def score_step(
         q_tnh, k_tkh, v_tkh = project(config, layer, any_length(x_td), *map(any_length, rotary))
         prefix = keys_and_values(l, k_tkh, v_tkh)
         attended_tnh = joint_attention(q_tnh, k_tkh, v_tkh, prefix, biases, shape)
-        x_td = finish_layer(config, layer, any_length(x_td), any_length(attended_tnh))
+        x_td = finish(config, layer, any_length(x_td), any_length(attended_tnh))
 
     # In the last layer only the scored positions are needed, beside every token's keys and values.
     _, k_tkh, v_tkh = project(config, layers[-1], any_length(x_td), *map(any_length, rotary))
@@ -210,7 +225,7 @@ def score_step(
     q_snh, _, _ = project(config, layers[-1], any_length(x_sd), *(any_length(table[scored_s]) for table in rotary))
     prefix = keys_and_values(len(layers) - 1, k_tkh, v_tkh)
     attended_snh = scored_attention(q_snh, k_tkh, v_tkh, prefix, blocks, shape)
-    x_sd = finish_layer(config, layers[-1], any_length(x_sd), any_length(attended_snh))
+    x_sd = finish(config, layers[-1], any_length(x_sd), any_length(attended_snh))
     hidden_sd = rms_norm(x_sd, weights.final_norm_d, config.rms_norm_eps)
     scores_sc = label_probabilities_tiled(hidden_sd, weights.head_vd, label_c, apply_softmax)
     return scores_sc, kept if keeps_prefix else None

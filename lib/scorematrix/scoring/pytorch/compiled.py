@@ -9,6 +9,8 @@ from typing import NamedTuple, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from scorematrix.scoring.pytorch.compiles import compiles_so_far
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -50,6 +52,6 @@ def compile_counts() -> CompileCounts:
     # A graph found whole in one cache is not looked up in the other.
     counters = torch._dynamo.utils.counters
     return CompileCounts(
-        counters["stats"]["unique_graphs"],
+        compiles_so_far(),
         max(counters["inductor"]["fxgraph_cache_hit"], counters["aot_autograd"]["autograd_cache_hit"]),
     )

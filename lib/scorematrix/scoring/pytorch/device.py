@@ -15,18 +15,18 @@ from scorematrix.scoring.precision import auto_dtype
 
 
 def choose_device(device: str) -> torch.device:
-    """The first device of a kind; "auto" is CUDA where PyTorch sees one, else the CPU.
+    """The process's device of a kind; "auto" is CUDA where PyTorch sees one, else the CPU.
 
     Raises:
         ValueError: naming the kind and why PyTorch cannot use it.
     """
     if device == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        device = "gpu" if torch.cuda.is_available() else "cpu"
     if device == "gpu" and not torch.cuda.is_available():
         raise ValueError(f"device='gpu': PyTorch {torch.__version__} sees no CUDA device; use device='cpu'")
     if device not in ("cpu", "gpu"):
         raise ValueError(f"device={device!r} cannot be used by PyTorch here; choose auto, cpu or gpu")
-    return torch.device("cuda:0" if device == "gpu" else "cpu")
+    return torch.device("cuda", torch.cuda.current_device()) if device == "gpu" else torch.device("cpu")
 
 
 def choose_dtype(dtype: str, device: torch.device) -> tuple[str, str]:

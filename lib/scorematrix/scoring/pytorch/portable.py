@@ -16,7 +16,7 @@ from scorematrix.models.catalogue import Model
 from scorematrix.models.config import DecoderConfig
 from scorematrix.models.weights import DecoderWeights, LayerWeights
 from scorematrix.scoring.contract import CompileEvent, Scores
-from scorematrix.scoring.packing import QUERY_SEGMENT, PackedChunk, pack
+from scorematrix.scoring.packing import QUERY_SEGMENT, PackedChunk, pack, packed_shape
 from scorematrix.scoring.pytorch import device as devices
 from scorematrix.scoring.pytorch.model import (
     einsum,
@@ -56,6 +56,10 @@ class PortableBackend:
             self._config, request.apply_softmax, self._weights, self._layers, self._inverse_frequency, *inputs
         )
         return probabilities_sc.cpu().numpy()[: chunk.n_items]
+
+    def computed_tokens(self, request: ScoreRequest) -> int:
+        """Tokens that a call computes, padding included."""
+        return packed_shape(request)[0]
 
 
 def program_inputs(chunk: PackedChunk, label_ids: Sequence[int], device: torch.device) -> list[Tensor]:

@@ -1,0 +1,106 @@
+"""Compiling a view's programs for a TPU or a GPU that is not here: the real compiler, no device, no weights.
+
+Run as a process of its own, because whoever loads libtpu owns the TPU until it ends, and a compiler may abort:
+`python -m scorematrix.scoring.jax.compile_only` reads one cell as JSON a line and answers with one line a cell.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from typing import Any
+
+from jax.experimental import topologies
+
+from scorematrix.models.catalogue import read_description
+from scorematrix.models.config import DecoderConfig
+from scorematrix.scoring.jax import best_native, cuda_chips, portable, sharded
+from scorematrix.scoring.jax.attention import Form
+from scorematrix.scoring.jax.device import weight_shapes
+from scorematrix.scoring.mesh import Mesh
+from scorematrix.scoring.sharding import repeated_kv
+from scorematrix.workload.request import ScoreRequest
+
+FORMS: dict[str, Form] = {"tpu": "splash", "gpu": "cudnn"}
+BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def main() -> None:
+    for line in sys.stdin:
+        print(json.dumps(compile_cell(json.loads(line))), flush=True)
+
+
+def compile_cell(cell: dict[str, Any]) -> dict[str, Any]:
+    """Compile the programs of one cell's largest call.
+
+    Args:
+        cell: model, view, dtype, platform, topology, memory_bytes, query_tokens, item_tokens, n_labels, apply_softmax,
+            step_tokens, mesh (None: one device).
+    """
+    start = time.perf_counter()
+    try:
+        found = _memory(cell)
+    except Exception as error:
+        text = str(error)
+        over = _exceeded(text)
+        status = "too_large" if over is not None or "RESOURCE_EXHAUSTED" in text else "failed"
+        return {"status": status, "error": text[:4000], "over_bytes": over, "seconds": time.perf_counter() - start}
+    total = found["arguments_bytes"] + found["temporaries_bytes"] + found["outputs_bytes"] + found["code_bytes"]
+    over = total - cell["memory_bytes"]
+    fits = {"status": "compiled"} if over <= 0 else {"status": "too_large", "over_bytes": over}
+    return {**found, **fits, "seconds": time.perf_counter() - start}
+
+
+def _memory(cell: dict[str, Any]) -> dict[str, int]:
+    """The largest of the call's programs, by what each lays out on a chip."""
+    request = ScoreRequest(
+        [1] * cell["query_tokens"],
+        [[1] * n for n in cell["item_tokens"]],
+        list(range(cell["n_labels"])),
+        cell["apply_softmax"],
+    )
+    config = read_description(cell["model"]).config
+    analyses = [program.memory_analysis() for program in _programs(cell, config, request)]
+    return {
+        "arguments_bytes": max(a.argument_size_in_bytes for a in analyses),
+        "temporaries_bytes": max(a.temp_size_in_bytes for a in analyses),
+        "outputs_bytes": max(a.output_size_in_bytes for a in analyses),
+        "code_bytes": max(a.generated_code_size_in_bytes for a in analyses),
+    }
+
+
+def _chips(platform: str, topology: str) -> list[Any]:
+    if platform == "gpu":
+        return [cuda_chips.compile_only_device(topology)]
+    # One host has all chips, "v6e:2x4" eight: machines of several hosts would need a process on each.
+    sides = [int(side) for side in topology.partition(":")[2].split("x")]
+    bounds = [*sides, *[1] * (3 - len(sides))]
+    return topologies.get_topology_desc(platform="tpu", topology_name=topology, chips_per_host_bounds=bounds).devices
+
+
+def _programs(cell: dict[str, Any], config: DecoderConfig, request: ScoreRequest) -> list[Any]:
+    chips, dtype, form = _chips(cell["platform"], cell["topology"]), cell["dtype"], FORMS[cell["platform"]]
+    if (text := cell["mesh"]) is not None:
+        mesh = Mesh.parse(text)
+        over = sharded.mesh_of(mesh, chips[: mesh.size])
+        steps = sharded.keyed_steps(request, cell["step_tokens"], mesh.data)
+        weights = weight_shapes(repeated_kv(config, mesh), dtype, sharded.placement(over))
+        keys = dict.fromkeys(key for _, key in steps)
+        return [sharded.compile_program(config, weights, key, form, over)[0] for key in keys]
+    weights = weight_shapes(config, dtype, chips[0])
+    if cell["view"] == "portable":
+        return [portable.compile_program(config, weights, portable.program_key(request), chips[0])[0]]
+    keys = dict.fromkeys(key for _, key in best_native.keyed_steps(request, cell["step_tokens"]))
+    return [best_native.compile_program(config, weights, key, form, chips[0])[0] for key in keys]
+
+
+def _exceeded(text: str) -> int | None:
+    """By how many bytes a program is too large, from the compiler's words."""
+    match = re.search(r"[Ee]xceeded \w+ capacity by ([\d.]+)([KMGT]?)", text)
+    return int(float(match[1]) * BYTES[match[2]]) if match else None
+
+
+if __name__ == "__main__":
+    main()

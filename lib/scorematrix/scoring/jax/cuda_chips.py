@@ -1,0 +1,95 @@
+"""NVIDIA GPUs as XLA's CUDA compiler has to be told of them where there is none: what a driver would say.
+
+Sizes by compute capability are those of the CUDA C++ Programming Guide (its table of technical specifications), the
+others those of each chip. Written against JAX 0.10's way of describing a GPU; nobody has compiled by them on a machine
+without a GPU yet. A compiler that wants more, or cuDNN's attention that looks for a GPU, says so in the cell's error.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from jax.experimental import topologies
+
+
+class Chip(NamedTuple):
+    """What differs from one GPU to the next; bytes and bytes a second."""
+
+    name: str
+    capability: tuple[int, int]
+    cores: int
+    clock_ghz: float
+    l2_bytes: int
+    memory_bytes: int
+    bandwidth: int
+
+
+class Core(NamedTuple):
+    """What a streaming multiprocessor of a compute capability has."""
+
+    threads: int
+    shared_bytes: int
+    shared_bytes_a_block: int
+
+
+CHIPS = {
+    "l4": Chip("NVIDIA L4", (8, 9), 58, 2.04, 48 << 20, 24 * 10**9, 300 * 10**9),
+    "h100": Chip("NVIDIA H100 80GB HBM3", (9, 0), 132, 1.98, 50 << 20, 80 * 10**9, 3350 * 10**9),
+    "h200": Chip("NVIDIA H200", (9, 0), 132, 1.98, 50 << 20, 141 * 10**9, 4800 * 10**9),
+    "b200": Chip("NVIDIA B200", (10, 0), 148, 1.965, 126 << 20, 192 * 10**9, 8000 * 10**9),
+    "rtx-pro-6000": Chip(
+        "NVIDIA RTX PRO 6000 Blackwell Server Edition", (12, 0), 188, 2.6, 128 << 20, 96 * 10**9, 1597 * 10**9
+    ),
+}
+CORES = {
+    (8, 9): Core(1536, 100 << 10, 99 << 10),
+    (9, 0): Core(2048, 228 << 10, 227 << 10),
+    (10, 0): Core(2048, 228 << 10, 227 << 10),
+    (12, 0): Core(1536, 100 << 10, 99 << 10),
+}
+CUDNN = (9, 10, 0)
+"""The version of cuDNN that programs are made for."""
+
+
+def compile_only_device(name: str) -> Any:
+    """A device to compile for that is not here.
+
+    Raises:
+        NotImplementedError: where JAX's CUDA plugin is not installed.
+    """
+    return topologies.get_topology_desc(
+        platform="cuda", target_config=target_config(CHIPS[name]), topology="1x1x1"
+    ).devices[0]
+
+
+def target_config(chip: Chip) -> str:
+    """A `stream_executor.GpuTargetConfigProto` in its text form."""
+    core, (major, minor), (dnn, dnn_minor, patch) = CORES[chip.capability], chip.capability, CUDNN
+    return f"""
+gpu_device_info {{
+  threads_per_block_limit: 1024
+  threads_per_warp: 32
+  shared_memory_per_block: {48 << 10}
+  shared_memory_per_core: {core.shared_bytes}
+  shared_memory_per_block_optin: {core.shared_bytes_a_block}
+  threads_per_core_limit: {core.threads}
+  core_count: {chip.cores}
+  fpus_per_core: 128
+  block_dim_limit_x: {2**31 - 1}
+  block_dim_limit_y: {2**16 - 1}
+  block_dim_limit_z: {2**16 - 1}
+  thread_dim_limit_x: 1024
+  thread_dim_limit_y: 1024
+  thread_dim_limit_z: 64
+  registers_per_core_limit: {64 << 10}
+  registers_per_block_limit: {64 << 10}
+  memory_bandwidth: {chip.bandwidth}
+  device_memory_size: {chip.memory_bytes}
+  l2_cache_size: {chip.l2_bytes}
+  clock_rate_ghz: {chip.clock_ghz}
+  cuda_compute_capability {{ major: {major} minor: {minor} }}
+}}
+platform_name: "CUDA"
+dnn_version_info {{ major: {dnn} minor: {dnn_minor} patch: {patch} }}
+device_description_str: "{chip.name}"
+"""

@@ -1,0 +1,208 @@
+"""One rank of the sharded best-native view in PyTorch: its share of the weights, its items, its part of each call.
+
+`python -m scorematrix.scoring.pytorch.rank` is every process but the first. It reads the first one's orders from its
+standard input, where waiting has no end, and ends when that is closed, however the first process ended; collectives
+have a time-out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import pickle
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+
+from scorematrix.models.catalogue import Model, ModelDescription
+from scorematrix.models.config import DecoderConfig
+from scorematrix.models.weights import DecoderWeights, LayerWeights, expected_shapes
+from scorematrix.scoring.contract import Scores
+from scorematrix.scoring.mesh import Mesh
+from scorematrix.scoring.pytorch import device as devices
+from scorematrix.scoring.pytorch.best_native import BestNativeBackend
+from scorematrix.scoring.pytorch.compiled import any_length, compiled
+from scorematrix.scoring.pytorch.model import feed_forward, linear
+from scorematrix.scoring.sharding import device_share, repeat_kv_heads, repeated_kv, split_axis
+from scorematrix.scoring.shared_prefix import deal_items
+from scorematrix.workload.request import ScoreRequest
+
+READY = b"ready\n"
+
+
+@dataclass(frozen=True)
+class Station:
+    """What a rank is told at its start.
+
+    Attributes:
+        meeting: a file that all ranks know and none has written yet.
+        threads: of this process, where it computes on the CPU.
+        stall_seconds: that it waits for the others in a collective.
+    """
+
+    rank: int
+    mesh: Mesh
+    meeting: str
+    device: str
+    dtype: str
+    step_tokens: int | None
+    reuse_prefix: int
+    threads: int
+    stall_seconds: float
+
+
+class Rank(BestNativeBackend):
+    """The engine of one rank: `score` is its replica's own, `answer` is the whole mesh's.
+
+    Args:
+        model: with its weights on rank 0, from which the others get theirs.
+    """
+
+    def __init__(self, model: Model | ModelDescription, station: Station) -> None:
+        if station.device == "gpu":
+            torch.cuda.set_device(station.rank)
+        else:
+            torch.set_num_threads(station.threads)
+        self._n_replicas = station.mesh.data
+        self._replica, self._place_in_model = divmod(station.rank, station.mesh.model)
+        self._mesh, self._ranks = station.mesh, join(station)
+        super().__init__(
+            model,
+            device=station.device,
+            dtype=station.dtype,
+            step_tokens=station.step_tokens,
+            reuse_prefix=station.reuse_prefix,
+        )
+        if station.mesh.model > 1:
+            self._finish = functools.partial(finish_share, self._ranks.get_group("model"))
+
+    def make_ready(self, requests: Sequence[ScoreRequest]) -> int:
+        """Compile what this replica's share of the requests needs; the answer counts what all ranks compiled."""
+        before = len(self.compile_events)
+        self.prepare([own for request in requests if (own := self.share_of(request)[1]) is not None])
+        return int(self._summed(torch.zeros(0), before)[-1])
+
+    def answer(self, request: ScoreRequest) -> tuple[Scores, int]:
+        """The scores of all items, on every rank, and how many programs all ranks made for them."""
+        before = len(self.compile_events)
+        hand, own = self.share_of(request)
+        scores = torch.zeros(len(request.items_ids), len(request.label_ids))
+        if own is not None:
+            found = torch.from_numpy(self.score(own))
+            if self._place_in_model == 0:  # the others of the replica have the same
+                scores[hand] = found
+        summed = self._summed(scores.flatten(), before)
+        return summed[:-1].reshape(scores.shape).numpy(), int(summed[-1])
+
+    def share_of(self, request: ScoreRequest, replica: int | None = None) -> tuple[list[int], ScoreRequest | None]:
+        """Which items of a request are a replica's, and the request for them; None where there are too few for it."""
+        hands = deal_items(request, range(len(request.items_ids)), self._n_replicas)
+        hand = hands[self._replica if replica is None else replica]
+        items = tuple(request.items_ids[i] for i in hand)
+        return hand, dataclasses.replace(request, items_ids=items) if items else None
+
+    def _summed(self, values: Tensor, events_before: int) -> Tensor:
+        """Every rank's values, and the number of programs that it made, added up: the end of a call for all."""
+        n_made = torch.tensor([float(len(self.compile_events) - events_before)])
+        table = torch.cat([values, n_made]).to(self._device)
+        dist.all_reduce(table)
+        return table.cpu()
+
+    def _placed(
+        self, model: Model | ModelDescription, dtype: str
+    ) -> tuple[DecoderConfig, DecoderWeights, list[LayerWeights]]:
+        """Leaf after leaf and layer after layer, so that no device ever holds more than one matrix whole."""
+        whole = repeated_kv(model.config, self._mesh)
+        given = {}
+        if isinstance(model, Model):
+            given = dict(repeat_kv_heads(model.config, model.weights, self._mesh).named_leaves())
+
+        def share(name: str, shape: Sequence[int], array: np.ndarray | None, split: int | None) -> Tensor:
+            if array is None:
+                tensor = torch.empty(shape, dtype=devices.compute_dtype(dtype), device=self._device)
+            else:
+                tensor = devices.to_tensor(array).to(self._device, devices.compute_dtype(dtype))
+            over_model = Replicate() if split is None else Shard(split)
+            return distribute_tensor(tensor, self._ranks, [Replicate(), over_model]).to_local()
+
+        leaves: dict[str, Tensor] = {}
+        layers: list[dict[str, Tensor]] = [{} for _ in range(whole.n_layers)]
+        for name, shape in expected_shapes(whole).items():
+            array, split = given.get(name), split_axis(name)
+            if not name.startswith("layers."):
+                leaves[name] = share(name, shape, array, split)
+                continue
+            for l, layer in enumerate(layers):
+                one = None if array is None else array[l]
+                layer[name.removeprefix("layers.")] = share(name, shape[1:], one, None if split is None else split - 1)
+        embed_vd = leaves["embed_vd"]
+        sliced = [LayerWeights(**layer) for layer in layers]
+        # The stacked tree is for engines that scan; this one goes by the layers.
+        weights = DecoderWeights(embed_vd, sliced[0], leaves["final_norm_d"], leaves.get("head_vd", embed_vd))
+        return device_share(model.config, self._mesh), weights, sliced
+
+
+def join(station: Station) -> DeviceMesh:
+    """Meet the other ranks; returns when all are there."""
+    kind, backend = {"cpu": ("cpu", "gloo"), "gpu": ("cuda", "nccl")}[station.device]
+    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")  # at a time-out, end the call and not the process
+    timeout = timedelta(seconds=station.stall_seconds)
+    store = dist.FileStore(station.meeting, station.mesh.size)
+    dist.init_process_group(backend, store=store, rank=station.rank, world_size=station.mesh.size, timeout=timeout)
+    ranks = np.arange(station.mesh.size).reshape(station.mesh.data, station.mesh.model)
+    over_data, _ = dist.new_subgroups_by_enumeration(ranks.T.tolist(), timeout=timeout)
+    over_model, _ = dist.new_subgroups_by_enumeration(ranks.tolist(), timeout=timeout)
+    return DeviceMesh.from_group([over_data, over_model], kind, mesh=ranks.tolist(), mesh_dim_names=("data", "model"))
+
+
+def finish_share(
+    group: dist.ProcessGroup, config: DecoderConfig, layer: LayerWeights, x_td: Tensor, attended_tnh: Tensor
+) -> Tensor:
+    """As `finish_layer`, where each device holds a part of the layer: two products, each summed over all parts."""
+    part_td = attention_part(layer, attended_tnh)
+    dist.all_reduce(part_td, group=group)
+    x_td = any_length(x_td + part_td)
+    part_td = feed_forward_part(config, layer, x_td)
+    dist.all_reduce(part_td, group=group)
+    return x_td + part_td
+
+
+@compiled
+def attention_part(layer: LayerWeights, attended_tnh: Tensor) -> Tensor:
+    """What these heads add to the residual stream."""
+    return linear(attended_tnh.flatten(1), layer.o_lnhd.flatten(0, 1))
+
+
+@compiled
+def feed_forward_part(config: DecoderConfig, layer: LayerWeights, x_td: Tensor) -> Tensor:
+    """What these feed-forward columns add to it."""
+    return feed_forward(config, layer, x_td)
+
+
+def main() -> None:
+    orders, said = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # libraries print whenever they like, and nobody reads on
+    model, station = pickle.load(orders)
+    with said:
+        said.write(READY)
+    rank = Rank(model, station)
+    while True:
+        try:
+            order, argument = pickle.load(orders)
+        except EOFError:
+            break
+        getattr(rank, order)(argument)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

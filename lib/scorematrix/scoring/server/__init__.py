@@ -1,0 +1,23 @@
+"""Live scoring servers as backends: asked over HTTP, every answer checked, every failure classed."""
+
+from scorematrix.scoring.server.answers import FaultKind, RequestRejected, ServerBusy, ServerFault, read_answer
+from scorematrix.scoring.server.client import ScoreClient
+from scorematrix.scoring.server.dialects import DIALECTS, Dialect, body_of, checked_address, dialect_of
+from scorematrix.scoring.server.launched import ServerNotStarted
+from scorematrix.scoring.server.live import LiveBackend
+
+__all__ = [
+    "DIALECTS",
+    "Dialect",
+    "FaultKind",
+    "LiveBackend",
+    "RequestRejected",
+    "ScoreClient",
+    "ServerBusy",
+    "ServerFault",
+    "ServerNotStarted",
+    "body_of",
+    "checked_address",
+    "dialect_of",
+    "read_answer",
+]

@@ -1,0 +1,90 @@
+"""What a server says of itself: version, model and flags, asked at the paths that the known kinds have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+PATHS = ("/health", "/version", "/server_info", "/get_server_info", "/v1/models")
+"""Ours; vLLM's; SGLang's and sglang-jax's, new and old; everybody's."""
+FLAGS = (
+    "attention_backend",
+    "chunked_prefill_size",
+    "context_length",
+    "device",
+    "disable_cuda_graph",
+    "disable_overlap_schedule",
+    "disable_radix_cache",
+    "dp_size",
+    "dtype",
+    "enable_scoring_cache",
+    "max_prefill_tokens",
+    "max_running_requests",
+    "mem_fraction_static",
+    "model_path",
+    "multi_item_scoring_chunk_size",
+    "multi_item_scoring_delimiter",
+    "page_size",
+    "quantization",
+    "tp_size",
+)
+"""Of a server's arguments those that change speed or scores; others could name accounts or keys."""
+
+
+@dataclass(frozen=True)
+class About:
+    """A server's own words; None and empty where it says nothing.
+
+    Attributes:
+        model: the name that it serves its model under.
+        dtype, weights_sha256: only some tell.
+        reuse_prefix: queries whose keys and values it says it keeps between requests.
+    """
+
+    version: str | None = None
+    model: str | None = None
+    dtype: str | None = None
+    weights_sha256: str | None = None
+    precision: str | None = None
+    reuse_prefix: int = 0
+    device: str | None = None
+    flags: dict[str, str | int | float | bool] = field(default_factory=dict)
+
+
+def ask_about(http: httpx.Client) -> About:
+    """Ask a server about itself; whatever it does not answer is left out."""
+    told = {path: _json(http, path) for path in PATHS}
+    health, arguments = told["/health"], told["/server_info"] or told["/get_server_info"]
+    arguments = arguments | _part(arguments, "server_args")
+    models = told["/v1/models"].get("data")
+    first = models[0] if isinstance(models, list) and models and isinstance(models[0], dict) else {}
+    return About(
+        version=_text(told["/version"].get("version") or arguments.get("version") or health.get("version")),
+        model=_text(health.get("model") or first.get("id")),
+        dtype=_text(health.get("dtype") or arguments.get("dtype")),
+        weights_sha256=_text(health.get("weights_sha256")),
+        precision=_text(health.get("precision")),
+        reuse_prefix=kept if isinstance(kept := health.get("reuse_prefix"), int) else 0,
+        device=_text(health.get("device")),
+        flags={name: arguments[name] for name in FLAGS if isinstance(arguments.get(name), str | int | float | bool)},
+    )
+
+
+def _json(http: httpx.Client, path: str) -> dict[str, Any]:
+    try:
+        answer = http.get(path, timeout=10.0)
+        content = answer.json() if answer.status_code == 200 else {}
+    except (httpx.HTTPError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _part(content: dict[str, Any], name: str) -> dict[str, Any]:
+    part = content.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value[:120] if isinstance(value, str) and value else None

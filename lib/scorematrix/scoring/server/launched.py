@@ -1,0 +1,113 @@
+"""A server that we start: in a process group of its own, polled until it answers, logged, stopped by its own id."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+
+GUARD = Path(__file__).with_name("guard.py")
+POLL_SECONDS = 0.25
+LAST_WORDS = 600
+
+
+class ServerNotStarted(RuntimeError):
+    """It ended, or did not answer in time; the text has its last words."""
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class LaunchedServer:
+    """One server process, from its start to its end.
+
+    Args:
+        command: with the port already in it.
+        variables: for its environment, beside this process's own.
+        log: what it prints; a restart goes on in the same file.
+        start_seconds: how long it may take until `/health` answers 200.
+    """
+
+    def __init__(
+        self, command: list[str], port: int, *, variables: Mapping[str, str], log: Path, start_seconds: float
+    ) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.log, self._command, self._start_seconds = log, command, start_seconds
+        self._variables = dict(variables)
+        self._guard: subprocess.Popen | None = None
+        atexit.register(self.stop)
+
+    def start(self) -> float:
+        """Start it and wait until it answers.
+
+        Returns:
+            Seconds that it took.
+
+        Raises:
+            ServerNotStarted: it ended, or the time is over.
+        """
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
+        self._guard = subprocess.Popen(
+            [sys.executable, "-I", str(GUARD), str(self.log), *self._command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            env=os.environ | self._variables,
+        )
+        while not self._answers():
+            if not self.is_alive():
+                raise ServerNotStarted(f"the server ended with code {self._guard.returncode}: {self.last_words()}")
+            if time.monotonic() - began > self._start_seconds:
+                self.stop()
+                raise ServerNotStarted(
+                    f"the server did not answer within start_seconds={self._start_seconds:g}: {self.last_words()}"
+                )
+            time.sleep(POLL_SECONDS)
+        return time.monotonic() - began
+
+    def is_alive(self) -> bool:
+        """Whether the process runs still."""
+        return self._guard is not None and self._guard.poll() is None
+
+    def has_died(self, within_seconds: float) -> bool:
+        """Whether the process ends within so many seconds."""
+        deadline = time.monotonic() + within_seconds
+        while self.is_alive():
+            if time.monotonic() > deadline or self._answers():
+                return False
+            time.sleep(POLL_SECONDS / 5)
+        return True
+
+    def stop(self) -> None:
+        """End it and all that it started; nothing where it has ended already."""
+        if self._guard is None:
+            return
+        assert self._guard.stdin
+        self._guard.stdin.close()
+        self._guard.wait()
+        self._guard = None
+
+    def last_words(self) -> str:
+        """The end of its log, on one line."""
+        try:
+            text = self.log.read_bytes()[-4 * LAST_WORDS :].decode(errors="replace")
+        except OSError:
+            return "it left no log"
+        return " ".join(text.split())[-LAST_WORDS:] or "it printed nothing"
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health", timeout=5.0).status_code == 200
+        except httpx.TransportError:
+            return False

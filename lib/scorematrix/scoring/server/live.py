@@ -1,0 +1,175 @@
+"""A live server as params name it: found at an address or started here, asked about itself, restarted when it dies."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+
+from scorematrix.models.cache import cache_folder
+from scorematrix.models.catalogue import Model
+from scorematrix.scoring.contract import BackendInfo, CompileEvent, DType, Scores
+from scorematrix.scoring.place import PLACEHOLDERS, ServerPlace
+from scorematrix.scoring.registry import PEERS
+from scorematrix.scoring.server.about import About, ask_about
+from scorematrix.scoring.server.answers import ServerFault
+from scorematrix.scoring.server.client import ScoreClient
+from scorematrix.scoring.server.launched import LaunchedServer, ServerNotStarted, free_port
+from scorematrix.workload.request import ScoreRequest
+
+DYING_SECONDS = 3.0
+"""After a call that failed a process may take a moment to be gone."""
+
+
+class LiveBackend:
+    """One server behind the Backend protocol. What happens to it stands in `events`, in words.
+
+    Args:
+        server: its kind, a key of `DIALECTS`.
+        dtype: the number format that it is to compute in.
+        device: the kind of device that it is to run on.
+        log: where a launched one's output goes.
+
+    Raises:
+        ServerNotStarted: a launched one did not come up.
+        ServerFault: nothing answers at the address.
+        ValueError: it serves other weights or another number format than it is compared for.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        place: ServerPlace,
+        *,
+        model: Model,
+        dtype: DType,
+        device: str,
+        log: Path,
+        timeout_seconds: float = 120.0,
+    ) -> None:
+        self.events: list[str] = []
+        self.compile_events: list[CompileEvent] = []
+        self.model = model
+        self._client: ScoreClient | None = None
+        self._place, self._restarts_left = place, place.restarts
+        self._process = self._launched(place, model, dtype, device, log) if place.launch else None
+        settings: dict[str, str | int | float | bool] = {}
+        try:
+            if self._process is not None:
+                settings["start_seconds"] = round(self._process.start(), 3)
+            self.url = self._process.url if self._process else str(place.url)
+            about = self._ask(server)
+            _check(about, place, model, dtype, server)
+            self.served_model = place.served_model or about.model or "default"
+            self._client = ScoreClient(
+                self.url,
+                server=server,
+                model=self.served_model,
+                dtype=dtype,
+                device=device,
+                timeout_seconds=timeout_seconds,
+            )
+        except BaseException:
+            self.close()
+            raise
+        self.info = self._info(about, settings | ({"reuse_prefix": 1} if place.keeps_prefix else {}))
+
+    def prepare(self, requests: Sequence[ScoreRequest]) -> None:
+        """Nothing: see `ScoreClient.prepare`."""
+
+    def score(self, request: ScoreRequest) -> Scores:
+        """As `ScoreClient.score`; a server of ours that died meanwhile is started again, for the calls to come."""
+        try:
+            return self._client.score(request)
+        except ServerFault as fault:
+            self.events.append(f"{len(request.items_ids)} items: {fault}")
+            if self._process is not None and self._restarts_left >= 0 and self._process.has_died(DYING_SECONDS):
+                self._restart()
+            raise
+
+    def close(self) -> None:
+        """Give connections back, and end the server where we started it."""
+        if self._client is not None:
+            self._client.close()
+        if self._process is not None:
+            self._process.stop()
+
+    def _restart(self) -> None:
+        assert self._process
+        words = f"the server died: {self._process.last_words()}"
+        self._restarts_left -= 1
+        if self._restarts_left < 0:
+            self.events.append(f"{words}; not started again, restarts={self._place.restarts} are used up")
+            return
+        try:
+            seconds = self._process.start()
+        except ServerNotStarted as error:
+            self.events.append(f"{words}; {error}")
+        else:
+            n = self._place.restarts - self._restarts_left
+            self.events.append(f"{words}; started again in {seconds:.1f} s ({n} of {self._place.restarts} times)")
+
+    def _launched(self, place: ServerPlace, model: Model, dtype: str, device: str, log: Path) -> LaunchedServer:
+        port = free_port()
+        values = dict.fromkeys(PLACEHOLDERS, "") | dict(
+            python=sys.executable, peers=str(PEERS), port=str(port), model=model.name, dtype=dtype, device=device
+        )
+        if "{weights}" in str(place.launch):
+            values["weights"] = str(hf_folder(model, dtype))
+        command = place.command(values)
+        return LaunchedServer(command, port, variables=place.variables, log=log, start_seconds=place.start_seconds)
+
+    def _ask(self, server: str) -> About:
+        with httpx.Client(base_url=self.url) as http:
+            try:
+                http.get("/health", timeout=10.0)
+            except httpx.TransportError as error:
+                raise ServerFault(
+                    "connection", f"{server} at {self.url}: {str(error) or type(error).__name__}"
+                ) from None
+            return ask_about(http)
+
+    def _info(self, about: About, settings: dict[str, str | int | float | bool]) -> BackendInfo:
+        told = {"server_version": about.version, "served_model": about.model, "server_device": about.device}
+        place = {"started_by": self._place.launch} if self._place.launch else {"started_by": "somebody else"}
+        return replace(
+            self._client.info,
+            precision=about.precision or self._client.info.precision,
+            settings=self._client.info.settings
+            | place
+            | {name: value for name, value in told.items() if value is not None}
+            | {f"flag_{name}": value for name, value in about.flags.items()}
+            | settings,
+        )
+
+
+def hf_folder(model: Model, dtype: str) -> Path:
+    """The model as a Hugging Face folder, with its tokenizer where it has one; written once and kept."""
+    from scorematrix.models.safetensors_writer import write_hf_folder
+
+    folder = cache_folder() / "served" / f"{model.key}.{dtype}"
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        tokenizer = model.tokenizer.to_json() if model.tokenizer else None
+        write_hf_folder(folder, model.config, model.weights, dtype, tokenizer)
+    return folder
+
+
+def _check(about: About, place: ServerPlace, model: Model, dtype: str, server: str) -> None:
+    if about.reuse_prefix and not place.keeps_prefix:
+        raise ValueError(
+            f"{server} tells reuse_prefix={about.reuse_prefix}, it keeps queries between requests, and the params say "
+            "keeps_prefix=False; set it, or start the server without"
+        )
+    if about.weights_sha256 and about.weights_sha256 != model.weights.sha256:
+        raise ValueError(
+            f"{server} serves weights_sha256={about.weights_sha256[:12]}..., the run's model {model.name} has "
+            f"{model.weights.sha256[:12]}...; serve the same model"
+        )
+    if about.dtype in ("float32", "bfloat16", "float16") and about.dtype != dtype:
+        raise ValueError(
+            f"{server} computes in dtype={about.dtype}, the run is of {dtype}; start it with that, or name it"
+        )
