@@ -22,9 +22,10 @@ class FakeBackend:
     """Takes a known time and answers with a known array."""
 
     def __init__(self, seconds: float = 0.0, answer=None) -> None:
-        self.seconds, self.answer = seconds, answer
+        self.seconds, self.answer, self.n_calls = seconds, answer, 0
 
     def score(self, request: ScoreRequest):
+        self.n_calls += 1
         time.sleep(self.seconds)
         return np.full((len(request.items_ids), 2), 0.5, np.float32) if self.answer is None else self.answer
 
@@ -40,6 +41,15 @@ def test_times_every_call() -> None:
     assert [len(times) for times in sample.call_ns] == [3, 1]
     assert all(10_000_000 <= ns < 1_000_000_000 for times in sample.call_ns for ns in times)
     assert [scores.shape for scores in sample.scores] == [(6, 2), (1, 2)]
+
+
+def test_short_calls_are_timed_together() -> None:
+    watchdog = Watchdog(60, never)
+    backend = FakeBackend(0.004)
+    sample = time_pass(backend, REQUESTS, watchdog, repeats=5)
+    watchdog.close()
+    assert all(4_000_000 <= ns < 400_000_000 for times in sample.call_ns for ns in times), "the share of one call"
+    assert backend.n_calls == 4 * 5 and [scores.shape for scores in sample.scores] == [(6, 2), (1, 2)]
 
 
 @pytest.mark.parametrize(

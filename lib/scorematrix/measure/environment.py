@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from scorematrix.privacy import redacted
 from scorematrix.results.schema import Environment
 
 PACKAGES = (
@@ -28,19 +29,9 @@ PACKAGES = (
     "safetensors",
     "papermill",
 )
-VARIABLES = (
-    "XLA_FLAGS",
-    "LIBTPU_INIT_ARGS",
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "CUDA_VISIBLE_DEVICES",
-    "JAX_PLATFORMS",
-    "JAX_DEFAULT_MATMUL_PRECISION",
-    "JAX_ENABLE_X64",
-    "TORCH_CUDNN_V8_API_DISABLED",
-    "NVIDIA_TF32_OVERRIDE",
-    "CUDA_LAUNCH_BLOCKING",
-)
+VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "TF32_OVERRIDE")
+PREFIXES = ("JAX_", "TORCH", "CUDA_", "OMP_", "MKL_", "XLA_")
+"""Variables that may change speed or scores; their values are written without what gives somebody away."""
 
 
 def describe_environment() -> Environment:
@@ -56,7 +47,11 @@ def describe_environment() -> Environment:
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         packages={name: version for name in PACKAGES if (version := package_version(name))},
-        variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
+        variables={
+            name: redacted(f"{name}={value}").removeprefix(f"{name}=")
+            for name, value in sorted(os.environ.items())
+            if name in VARIABLES or name.startswith(PREFIXES)
+        },
         git_commit=commit,
         git_dirty=dirty,
     )

@@ -7,7 +7,7 @@ import ctypes
 import gc
 from pathlib import Path
 
-import psutil
+from scorematrix.measure.process import own_processes
 
 PROC = Path("/proc")
 
@@ -32,7 +32,7 @@ class HostMemory:
         now = self._sum("VmRSS")
         if self._loaded is not None and now is not None:
             self._loaded = min(self._loaded, now)
-        for pid in self._pids():
+        for pid in (process.pid for process in own_processes()):
             try:
                 (PROC / str(pid) / "clear_refs").write_text("5")
             except OSError:
@@ -45,18 +45,13 @@ class HostMemory:
 
     def _sum(self, field: str) -> int | None:
         total = 0
-        for pid in self._pids():
+        for pid in (process.pid for process in own_processes()):
             try:
                 lines = (PROC / str(pid) / "status").read_text().splitlines()
             except OSError:
                 return None
             total += next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), 0)
         return total
-
-    @staticmethod
-    def _pids() -> list[int]:
-        me = psutil.Process()
-        return [me.pid, *(child.pid for child in me.children(recursive=True))]
 
     @staticmethod
     def _trim() -> None:

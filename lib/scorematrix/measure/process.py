@@ -6,6 +6,14 @@ import os
 from pathlib import Path
 from typing import Literal
 
+import psutil
+
+
+def own_processes() -> list[psutil.Process]:
+    """This process and the workers that it started."""
+    me = psutil.Process()
+    return [me, *me.children(recursive=True)]
+
 
 def set_up_process(device: Literal["cpu", "gpu", "tpu"], threads: int | Literal["auto"], compile_cache: Path) -> None:
     """Pin this process to so many cores and tell the frameworks by the variables that they read on import.

@@ -1,0 +1,84 @@
+"""What NVIDIA GPUs say of themselves through NVML: clocks, heat, energy, who else is there."""
+
+from __future__ import annotations
+
+import os
+from types import ModuleType
+from typing import Any, Self
+
+from scorematrix.results.schema import GpuNoise
+
+SLOWDOWNS = {
+    0x08: "hardware slowdown",
+    0x20: "software thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "hardware power brake",
+}
+"""NVML's bits for clocks that were cut by hardware or for heat; a power cap or an idle clock is none of these."""
+
+
+class GpuWatch:
+    """The GPUs of this machine before and after something."""
+
+    def __init__(self, nvml: ModuleType | Any) -> None:
+        self._nvml = nvml
+        nvml.nvmlInit()
+        self._handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+        self._before = [self._state(handle) for handle in self._handles]
+
+    @classmethod
+    def open(cls) -> Self | None:
+        """None where NVML, or its Python binding, is not there."""
+        try:
+            import pynvml
+
+            return cls(pynvml)
+        except Exception:  # NVML's errors are classes made at run time
+            return None
+
+    def read(self) -> list[GpuNoise]:
+        """What each GPU said then and says now."""
+        found = []
+        for handle, before in zip(self._handles, self._before):
+            after = self._state(handle)
+            reasons = (before["reasons"] or 0) | (after["reasons"] or 0)
+            energy = (before["energy"], after["energy"])
+            found.append(
+                GpuNoise(
+                    name=self._text(self._nvml.nvmlDeviceGetName(handle)),
+                    driver=self._text(self._nvml.nvmlSystemGetDriverVersion()),
+                    power_limit_watts=self._scaled("nvmlDeviceGetEnforcedPowerLimit", handle, 1e-3),
+                    clock_mhz=[s["clock"] for s in (before, after) if s["clock"] is not None],
+                    temperature_celsius=[s["temperature"] for s in (before, after) if s["temperature"] is not None],
+                    slowdowns=[words for bit, words in SLOWDOWNS.items() if reasons & bit],
+                    other_processes=after["others"],
+                    energy_joules=None if None in energy else (energy[1] - energy[0]) / 1e3,
+                )
+            )
+        return found
+
+    def _state(self, handle: Any) -> dict[str, Any]:
+        nvml = self._nvml
+        processes = self._ask("nvmlDeviceGetComputeRunningProcesses", handle)
+        return {
+            "clock": self._scaled("nvmlDeviceGetClockInfo", handle, 1.0, nvml.NVML_CLOCK_SM),
+            "temperature": self._scaled("nvmlDeviceGetTemperature", handle, 1.0, nvml.NVML_TEMPERATURE_GPU),
+            "reasons": self._ask("nvmlDeviceGetCurrentClocksThrottleReasons", handle),
+            "energy": self._ask("nvmlDeviceGetTotalEnergyConsumption", handle),  # millijoules
+            "others": None if processes is None else sum(p.pid != os.getpid() for p in processes),
+        }
+
+    def _ask(self, name: str, *arguments: Any) -> Any:
+        """A question that not every GPU answers."""
+        try:
+            return getattr(self._nvml, name)(*arguments)
+        except Exception:
+            return None
+
+    def _scaled(self, name: str, handle: Any, scale: float, *arguments: Any) -> float | None:
+        found = self._ask(name, handle, *arguments)
+        return None if found is None else found * scale
+
+    @staticmethod
+    def _text(value: str | bytes) -> str:
+        return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,124 @@
+"""What is recorded of the machine while it measures: heat, others, GPUs by way of a fake NVML."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from scorematrix.measure.gpu import GpuWatch
+from scorematrix.measure.noise import NoiseWatch, throttle_events
+
+
+def _burn(seconds: float, core: int) -> None:
+    os.sched_setaffinity(0, {core})
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def test_work_of_others_is_told_from_our_own() -> None:
+    """A process that is not ours takes a core; a child of ours counts as ours."""
+    core = min(os.sched_getaffinity(0))
+    before, own = os.sched_getaffinity(0), {core}
+    os.sched_setaffinity(0, own)
+    try:
+        watch = NoiseWatch(gpu=False)
+        _burn(0.6, core)
+        ours = watch.read()
+        child = multiprocessing.get_context("fork").Process(target=_orphan, args=(1.2, core))
+        child.start()
+        child.join()  # its own child goes on, and is nobody's
+        watch = NoiseWatch(gpu=False)
+        time.sleep(0.8)
+        theirs = watch.read()
+    finally:
+        os.sched_setaffinity(0, before)
+    assert ours.seconds >= 0.6 and ours.load_average >= 0 and ours.gpus == []
+    assert theirs.others_share > 0.3 and theirs.others_share > ours.others_share
+
+
+def _orphan(seconds: float, core: int) -> None:
+    if os.fork() == 0:
+        _burn(seconds, core)
+        os._exit(0)
+
+
+def test_throttle_counters_are_summed(tmp_path: Path) -> None:
+    assert throttle_events(tmp_path) is None
+    for core, counts in enumerate([(1, 2), (3, 4)]):
+        folder = tmp_path / f"cpu{core}" / "thermal_throttle"
+        folder.mkdir(parents=True)
+        for name, count in zip(("core", "package"), counts):
+            (folder / f"{name}_throttle_count").write_text(f"{count}\n")
+    assert throttle_events(tmp_path) == 10
+    (tmp_path / "cpu0" / "thermal_throttle" / "core_throttle_count").write_text("not a number")
+    assert throttle_events(tmp_path) is None
+
+
+class FakeNvml:
+    """One GPU that warms up, spends energy, and is cut by heat; it has no clock to tell."""
+
+    NVML_CLOCK_SM, NVML_TEMPERATURE_GPU = 1, 0
+
+    def __init__(self, reasons: int = 0, pids: tuple[int, ...] = ()) -> None:
+        self._reasons, self._pids, self._asked = reasons, pids, 0
+
+    def __getattr__(self, name: str):
+        raise RuntimeError(f"{name}: Not Supported")
+
+    def nvmlInit(self) -> None: ...
+
+    def nvmlDeviceGetCount(self) -> int:
+        return 1
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        return index
+
+    def nvmlDeviceGetName(self, handle: int) -> bytes:
+        return b"Fake GPU"
+
+    def nvmlSystemGetDriverVersion(self) -> str:
+        return "999.1"
+
+    def nvmlDeviceGetEnforcedPowerLimit(self, handle: int) -> int:
+        return 600_000
+
+    def nvmlDeviceGetTemperature(self, handle: int, kind: int) -> int:
+        self._asked += 1
+        return 40 + 10 * self._asked
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:
+        return 5_000_000 * self._asked
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: int) -> int:
+        return self._reasons
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list:
+        return [SimpleNamespace(pid=pid) for pid in (os.getpid(), *self._pids)]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "words"),
+    [
+        (0, []),
+        (0x04 | 0x01, []),  # a power cap, an idle clock
+        (0x40, ["hardware thermal slowdown"]),
+        (0x08 | 0x20, ["hardware slowdown", "software thermal slowdown"]),
+    ],
+)
+def test_gpu_states_are_read(reasons: int, words: list[str]) -> None:
+    (gpu,) = GpuWatch(FakeNvml(reasons, (1, 2))).read()
+    assert (gpu.name, gpu.driver, gpu.power_limit_watts) == ("Fake GPU", "999.1", 600.0)
+    assert gpu.temperature_celsius == [50, 60] and gpu.clock_mhz == []
+    assert gpu.energy_joules == 5000.0  # joules, of a counter in millijoules
+    assert gpu.other_processes == 2 and gpu.slowdowns == words
+
+
+def test_without_nvml_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", None)
+    assert GpuWatch.open() is None
