@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from scorematrix.readiness import Machine, check_readiness, probe_machine, target
 from scorematrix.readiness.devices import FrameworkDevices
+from scorematrix.scoring.place import ServerPlace
 from tests.factory import CPU_ONLY
 
 G4 = "NVIDIA RTX PRO 6000 Blackwell Server Edition"
@@ -19,6 +23,9 @@ WITH_TPU = dataclasses.replace(
     CPU_ONLY, has_tpu=True, tpu_evidence="device nodes /dev/vfio/0",
     frameworks=CPU_ONLY.frameworks | {"jax": FrameworkDevices((("tpu", "TPU v6 lite"),))},
 )  # fmt: skip
+WITH_4_TPUS = dataclasses.replace(
+    WITH_TPU, frameworks=CPU_ONLY.frameworks | {"jax": FrameworkDevices((("tpu", "TPU v6 lite"),) * 4)}
+)
 BROKEN = dataclasses.replace(
     WITH_G4, frameworks=CPU_ONLY.frameworks | {"pytorch": FrameworkDevices((), "pytorch failed to start: no driver")}
 )
@@ -36,6 +43,9 @@ BROKEN = dataclasses.replace(
         (WITH_G4, "gpu-g4", "jax", "not_installed", "jax sees cpu"),
         (BROKEN, "gpu-g4", "pytorch", "not_installed", "no driver"),
         (WITH_TPU, "tpu-v6e-1", "jax", None, "TPU v6 lite"),
+        (WITH_TPU, "tpu-v6e-4", "jax", "no_device", "1 of the 4 chips that tpu-v6e-4 has"),
+        (WITH_4_TPUS, "tpu-v6e-4", "jax", None, "TPU v6 lite, TPU v6 lite"),
+        (WITH_4_TPUS, "tpu-v6e-1", "jax", None, "TPU v6 lite"),
     ],
 )  # fmt: skip
 def test_states(machine: Machine, where: str, backend: str, reason: str | None, words: str) -> None:
@@ -49,6 +59,41 @@ def test_only_skips_the_others_by_user() -> None:
     needed = [("cpu", "jax", ["portable"]), ("cpu", "pytorch", ["portable"])]
     jax, pytorch = check_readiness(needed, CPU_ONLY, "m", only=["jax"]).states
     assert jax.state == "ready" and pytorch.reason == "by_user"
+
+
+def test_live_servers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        nobody = f"http://127.0.0.1:{silent.getsockname()[1]}"
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as here:
+        threading.Thread(target=here.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{here.server_port}"
+        started, absent = ServerPlace(launch="{python} {port}"), ServerPlace(launch="{peers}/no/python {port}")
+        table = [
+            # where it is, on which target, reason, words of evidence and next step
+            (ServerPlace(url=url), "cpu", None, f"a server answers at {url}", None),
+            (ServerPlace(url=url), "gpu-g4", None, "a server answers", None),  # wherever that is
+            (ServerPlace(url=nobody), "cpu", "no_answer", f"no server answers at {nobody}", "server.launch"),
+            (started, "cpu", None, "this machine's CPU, and the server's program", None),
+            (
+                ServerPlace(launch="{python} {port}"),
+                "gpu-g4",
+                "no_device",
+                "nvidia-smi is not on PATH",
+                "create a G4 VM",
+            ),
+            (
+                absent,
+                "cpu",
+                "not_installed",
+                "peers/no/python",
+                "install sglang",
+            ),
+        ]
+        for place, where, reason, evidence, step in table:
+            (state,) = check_readiness([(where, "sglang", ["server"])], CPU_ONLY, "m", servers={"sglang": place}).states
+            assert state.reason == reason and evidence in state.evidence, state
+            assert (step or "") in (state.next_step or "") and bool(step) == bool(state.next_step)
+        here.shutdown()
 
 
 def test_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,24 @@
 """What each target can do now, and if nothing, why and what next."""
 
 from scorematrix.readiness.devices import Machine, probe_machine
+from scorematrix.readiness.provision import ProvisionPlan, dry_run, load_plan, provision
 from scorematrix.readiness.record import check_readiness
+from scorematrix.readiness.refusals import Refusal, classify
 from scorematrix.readiness.targets import TARGETS, Target, target
+from scorematrix.readiness.tried import load_written
 
-__all__ = ["TARGETS", "Machine", "Target", "check_readiness", "probe_machine", "target"]
+__all__ = [
+    "TARGETS",
+    "Machine",
+    "ProvisionPlan",
+    "Refusal",
+    "Target",
+    "check_readiness",
+    "classify",
+    "dry_run",
+    "load_plan",
+    "load_written",
+    "probe_machine",
+    "provision",
+    "target",
+]

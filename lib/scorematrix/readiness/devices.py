@@ -8,9 +8,10 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from scorematrix.readiness.holders import taken, tpu_taken
 from scorematrix.scoring.registry import Framework
 
 _PROBES: dict[Framework, str] = {
@@ -31,13 +32,18 @@ class FrameworkDevices:
 
 @dataclass(frozen=True)
 class Machine:
-    """The devices of a machine, from its drivers and from the frameworks."""
+    """The devices of a machine, from its drivers and from the frameworks.
+
+    Attributes:
+        taken: who has the device, in words, where a framework was told that another process does; by kind of device.
+    """
 
     nvidia: tuple[str, ...]
     nvidia_evidence: str
     tpu_evidence: str
     has_tpu: bool
     frameworks: dict[Framework, FrameworkDevices]
+    taken: dict[str, str] = field(default_factory=dict)
 
 
 def probe_machine(timeout_seconds: float = 120.0) -> Machine:
@@ -47,13 +53,24 @@ def probe_machine(timeout_seconds: float = 120.0) -> Machine:
     """
     nvidia, nvidia_evidence = _nvidia_gpus()
     tpu_nodes = sorted(str(p) for pattern in ("accel*", "vfio/[0-9]*") for p in Path("/dev").glob(pattern))
+    frameworks = _framework_devices(timeout_seconds)
     return Machine(
         nvidia=nvidia,
         nvidia_evidence=nvidia_evidence,
         has_tpu=bool(tpu_nodes),
         tpu_evidence=f"device nodes {', '.join(tpu_nodes)}" if tpu_nodes else "no /dev/accel* or /dev/vfio device node",
-        frameworks=_framework_devices(timeout_seconds),
+        frameworks=frameworks,
+        taken=_taken(frameworks, bool(tpu_nodes)),
     )
+
+
+def _taken(frameworks: dict[Framework, FrameworkDevices], has_tpu: bool) -> dict[str, str]:
+    errors = " ".join(seen.error for seen in frameworks.values() if seen.error)
+    found = {kind: taken(errors, kind) for kind in ("tpu", "gpu")}
+    jax = frameworks.get("jax")
+    if has_tpu and found["tpu"] is None and jax and all(platform != "tpu" for platform, _ in jax.devices):
+        found["tpu"] = tpu_taken()  # JAX goes on with the CPU, and says nothing
+    return {kind: who for kind, who in found.items() if who is not None}
 
 
 def _nvidia_gpus() -> tuple[tuple[str, ...], str]:

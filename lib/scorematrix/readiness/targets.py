@@ -6,6 +6,8 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal
 
+from scorematrix.results.targets import Datasheet
+
 DeviceKind = Literal["cpu", "gpu", "tpu"]
 
 
@@ -17,6 +19,10 @@ class Target:
         label: what reports call it.
         device_names: parts of the names under which drivers or frameworks report it; any match will do.
         get_it: what to do where this machine has none.
+        quota_family: what Compute Engine calls the GPU in the quota `GPUS_PER_GPU_FAMILY`.
+        topology: what its compiler calls it (for a GPU: its row in `scoring.jax.cuda_chips`), where it compiles without
+            the device.
+        n_chips: that it has; what can be spread over several devices is spread over all.
     """
 
     name: str
@@ -24,19 +30,100 @@ class Target:
     label: str
     device_names: tuple[str, ...]
     get_it: str
+    quota_family: str | None = None
+    topology: str | None = None
+    chip: Datasheet | None = None
+    n_chips: int = 1
+
+    @property
+    def mesh(self) -> str | None:
+        """What a view is spread over unless params say otherwise: items over all chips, each with the whole model."""
+        return f"data={self.n_chips}" if self.n_chips > 1 else None
+
+    @property
+    def datasheet(self) -> Datasheet | None:
+        """Of all chips together."""
+        if self.chip is None or self.n_chips == 1:
+            return self.chip
+        rates = ("memory_bytes", "bfloat16_flops_per_second", "memory_bytes_per_second")
+        together = {name: self.n_chips * getattr(self.chip, name) for name in rates}
+        return self.chip.model_copy(update={**together, "source": f"{self.n_chips} times {self.chip.source}"})
 
 
-_GPU_VM = "rent a VM with one, clone the repository there, `make setup EXTRAS=cuda`, "
+READ = "2026-11-24"
+"""When the sources below were read; those of the GPUs repeat NVIDIA's figures at second hand."""
+_V6E = Datasheet(
+    memory_bytes=32 << 30,
+    bfloat16_flops_per_second=918e12,
+    memory_bytes_per_second=1640e9,
+    source="cloud.google.com/tpu/docs/v6e",
+    date=READ,
+)
+_V5E = Datasheet(
+    memory_bytes=16 << 30,
+    bfloat16_flops_per_second=197e12,
+    memory_bytes_per_second=819e9,
+    source="cloud.google.com/tpu/docs/v6e, its column v5e",
+    date=READ,
+)
+_L4 = Datasheet(
+    memory_bytes=24 * 10**9,
+    bfloat16_flops_per_second=121e12,
+    memory_bytes_per_second=300e9,
+    source="grokipedia.com/page/NVIDIA_L4_vs_L40S: half of its figure with sparsity",
+    date=READ,
+)
+_H100 = Datasheet(
+    memory_bytes=80 * 10**9,
+    bfloat16_flops_per_second=989e12,
+    memory_bytes_per_second=3.35e12,
+    source="glennklockwood.com/garden/processors/h100, SXM5",
+    date=READ,
+)
+_H200 = Datasheet(
+    memory_bytes=141 * 10**9,
+    bfloat16_flops_per_second=989e12,
+    memory_bytes_per_second=4.8e12,
+    source="itkb.uw.cz/2026/06, H200 against B300, SXM",
+    date=READ,
+)
+_RTX_PRO_6000 = Datasheet(
+    memory_bytes=96 * 10**9,
+    bfloat16_flops_per_second=500e12,
+    memory_bytes_per_second=1597e9,
+    source="nvidia.com, rtx-pro-6000-blackwell-server-edition, as quoted by others: half of its rounded 1 PFLOP, taken "
+    "to count sparsity",
+    date=READ,
+)
+_B200 = Datasheet(
+    memory_bytes=192 * 10**9,
+    bfloat16_flops_per_second=2250e12,
+    memory_bytes_per_second=8e12,
+    source="glennklockwood.com/garden/processors/B200, HGX at 1000 W",
+    date=READ,
+)
+_GPU_VM = "rent a VM with one, clone the repository there, `make setup EXTRAS=cuda`, run the same params there"
+
+
+def _v6e(n_chips: int, topology: str) -> Target:
+    return Target(
+        f"tpu-v6e-{n_chips}",
+        "tpu",
+        f"TPU v6e, {n_chips} chip{'s' if n_chips > 1 else ''}",
+        ("v6e", "v6 lite", "TPU v6"),
+        f"create a TPU VM (ct6e-standard-{n_chips}t, v2-alpha-tpuv6e), clone the repository there, "
+        "`make setup EXTRAS=tpu`, run the same params there",
+        topology=f"v6e:{topology}",
+        chip=_V6E,
+        n_chips=n_chips,
+    )
+
+
 _TARGETS = (
     Target("cpu", "cpu", "CPU", (), "every machine has one"),
-    Target(
-        "tpu-v6e-1",
-        "tpu",
-        "TPU v6e, 1 chip",
-        ("v6e", "v6 lite", "TPU v6"),
-        "create a TPU VM (ct6e-standard-1t, v2-alpha-tpuv6e), clone the repository there, `make setup EXTRAS=tpu`, "
-        "run the same params there",
-    ),
+    _v6e(1, "1x1"),
+    _v6e(4, "2x2"),
+    _v6e(8, "2x4"),
     Target(
         "tpu-v5e-1",
         "tpu",
@@ -44,6 +131,8 @@ _TARGETS = (
         ("v5e", "v5 lite", "TPU v5 lite"),
         "create a TPU VM (ct5lp-hightpu-1t, v2-alpha-tpuv5-lite), clone the repository there, "
         "`make setup EXTRAS=tpu`, run the same params there",
+        topology="v5e:1x1",
+        chip=_V5E,
     ),
     Target(
         "gpu-g4",
@@ -52,11 +141,14 @@ _TARGETS = (
         ("RTX PRO 6000",),
         "create a G4 VM (g4-standard-48), clone the repository there, `make setup EXTRAS=cuda`, run the same "
         "params there",
+        quota_family="NVIDIA_RTX_PRO_6000",
+        topology="rtx-pro-6000",
+        chip=_RTX_PRO_6000,
     ),
-    Target("gpu-l4", "gpu", "GPU L4", ("NVIDIA L4",), _GPU_VM + "run the same params there"),
-    Target("gpu-h100", "gpu", "GPU H100", ("H100",), _GPU_VM + "run the same params there"),
-    Target("gpu-h200", "gpu", "GPU H200", ("H200",), _GPU_VM + "run the same params there"),
-    Target("gpu-b200", "gpu", "GPU B200", ("B200",), _GPU_VM + "run the same params there"),
+    Target("gpu-l4", "gpu", "GPU L4", ("NVIDIA L4",), _GPU_VM, topology="l4", chip=_L4),
+    Target("gpu-h100", "gpu", "GPU H100", ("H100",), _GPU_VM, topology="h100", chip=_H100),
+    Target("gpu-h200", "gpu", "GPU H200", ("H200",), _GPU_VM, topology="h200", chip=_H200),
+    Target("gpu-b200", "gpu", "GPU B200", ("B200",), _GPU_VM, topology="b200", chip=_B200),
 )
 TARGETS: dict[str, Target] = {target.name: target for target in _TARGETS}
 
@@ -68,9 +160,9 @@ def target(name: str) -> Target:
         ValueError: naming the unknown name and the nearest known one.
     """
     if name not in TARGETS:
-        near = difflib.get_close_matches(name, TARGETS, n=1)
+        near = sorted(difflib.get_close_matches(name, TARGETS))  # of several sizes of one chip none is nearer
         raise ValueError(
             f"target={name!r} is unknown"
-            + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(TARGETS)}")
+            + (f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; known: {', '.join(TARGETS)}")
         )
     return TARGETS[name]
