@@ -9,7 +9,7 @@ import pytest
 
 from scorematrix.compare import Comparison, compare_run
 from scorematrix.results import Round
-from tests.factory import ENVIRONMENT, changed, make_params, make_run, make_scores
+from tests.factory import ENVIRONMENT, changed, make_params, make_probes, make_run, make_scores
 
 CPU_ONLY_COMPARISON = {"comparisons": [{"jax": "cpu", "pytorch": "cpu"}]}
 
@@ -51,11 +51,23 @@ def with_nan(scores):
     return [[[math.nan, 0.5], *rows[1:]] for rows in scores]
 
 
+def elsewhere(round_, **changes) -> dict:
+    """The environment of the same round on another machine, of the same kind unless said otherwise."""
+    return round_.environment.model_dump() | {"machine_sha256": "n" * 64} | changes
+
+
 FAULTS = {
     "other workload": (on_jax(workload_sha256="x" * 64), "inputs"),
     "other weights": (on_jax(weights_sha256="x" * 64), "inputs"),
     "other protocol": (on_jax(protocol="0"), "inputs"),
     "other machine": (on_jax(environment=ENVIRONMENT.model_copy(update={"machine_sha256": "n" * 64})), "device"),
+    "one half of one round on another machine": (
+        lambda r: changed(r, environment=elsewhere(r)) if (r.backend, r.index) == ("jax", 3) else r, "device"),
+    "a pair on a machine of another kind": (
+        lambda r: changed(r, environment=elsewhere(r, cpu="Other CPU")) if r.index == 3 else r, "device"),
+    "other cores on the same machine": (
+        lambda r: changed(r, environment=elsewhere(r, machine_sha256="m" * 64, affinity=[2, 3]))
+        if r.index == 3 else r, "device"),
     "other cores": (on_jax(environment=ENVIRONMENT.model_copy(update={"affinity": [0]})), "device"),
     "NaN": (cells_of_jax(lambda c: {"scores": with_nan(c.scores)}), "finite"),
     "NaN in an earlier pass": (cells_of_jax(lambda c: {"pass_deviation": math.nan}), "finite"),
@@ -67,6 +79,9 @@ FAULTS = {
     "off by 0.03": (cells_of_jax(lambda c: {"scores": moved(c.scores, 0.03)}), "between sides"),
     "depends on the chunk": (
         cells_of_jax(lambda c: {"scores": moved(c.scores, 0.01 * (c.chunk_size == 4))}), "isolation jax"),
+    "moved by neighbours": (
+        lambda r: changed(r, probes=make_probes(1.0, 8, neighbours_moved=0.01).model_dump())
+        if (r.backend, r.role) == ("jax", "tuning") else r, "isolation jax"),
     "items collapse": (cells_of_jax(lambda c: {"scores": collapsed(c.scores)}), "isolation jax"),
     "compiles while timed": (cells_of_jax(lambda c: {"compiles_in_window": 1}), "calls"),
     "returns before the device is done": (
@@ -91,7 +106,14 @@ def test_fault_is_caught_and_named(fault: str) -> None:
 def test_sound_runs_pass_every_gate() -> None:
     (contrast,) = judged(lambda r: r).contrasts
     assert {gate.status for gate in contrast.gates} == {"passed"}
-    assert len(contrast.gates) == 13
+    assert len(contrast.gates) == 20
+
+
+def test_whole_pairs_may_lie_on_machines_alike() -> None:
+    """On a cluster: every second index on another node, both halves together."""
+    (contrast,) = judged(lambda r: changed(r, environment=elsewhere(r)) if r.index % 2 else r).contrasts
+    assert {gate.status for gate in contrast.gates} == {"passed"}
+    assert next(g for g in contrast.gates if g.name == "device").detail.startswith("2 machines alike")
 
 
 def test_without_a_ceiling_nobody_wins() -> None:
@@ -100,7 +122,7 @@ def test_without_a_ceiling_nobody_wins() -> None:
     run = make_run(params, seconds=lambda b, i, c: 1.0 if b == "jax" else 2.0,
                    edit=lambda r: changed(r, ceilings=None))  # fmt: skip
     (contrast,) = compare_run(*run).contrasts
-    assert contrast.verdict == "not_enough_evidence" and "gate physics jax has not run" in contrast.reason
+    assert contrast.verdict == "not_enough_evidence" and "gate physics jax has not passed" in contrast.reason
 
 
 @pytest.mark.parametrize(("views", "n_physics"), [(["portable"], 2), (["best_native"], 0)])
@@ -122,6 +144,21 @@ def test_other_dtype_is_refused() -> None:
 
     (contrast,) = judged(edit).contrasts
     assert "dtype differs: " in contrast.reason and "bfloat16" in contrast.reason and "float32" in contrast.reason
+
+
+@pytest.mark.parametrize(("apart", "verdict"), [(1.5e-5, "tie"), (1e-3, "invalid")])
+def test_items_may_be_alike_within_rounding_only(apart: float, verdict: str) -> None:
+    """Of 500 items some pair comes out alike by chance, in one chunk size or another."""
+
+    def edit(r: Round) -> Round:
+        gap = apart if r.role == "reference" else 0.0
+        scores = [[[rows[0][0] + gap, rows[0][1]] if i == 1 else row for i, row in enumerate(rows)]
+                  for rows in make_scores()]  # fmt: skip
+        return changed(r, cells=[cell.model_dump() | {"scores": scores} for cell in r.cells])
+
+    (contrast,) = judged(edit).contrasts
+    assert contrast.verdict == verdict
+    assert verdict == "tie" or "isolation jax: jax.portable.cpu.r00 chunk" in contrast.reason
 
 
 def test_small_noise_is_no_fault() -> None:

@@ -47,4 +47,4 @@ def test_code_and_test_are_there(row: list[str]) -> None:
 
 
 def test_made_up_names_are_not_found() -> None:
-    assert not exists("gates.no_such_gate") and not exists("no/such.py") and exists("gates.physics_gate")
+    assert not exists("gates.no_such_gate") and not exists("no/such.py") and exists("timing.physics_gate")

@@ -1,6 +1,6 @@
 """From recorded rounds to gates, intervals and verdicts. Loads no framework."""
 
 from scorematrix.compare.build import compare_run
-from scorematrix.compare.schema import AuditReport, Comparison, Contrast, Gate, Notice, Side
+from scorematrix.compare.schema import Comparison, Contrast, Gate, Notice, Side
 
-__all__ = ["AuditReport", "Comparison", "Contrast", "Gate", "Notice", "Side", "compare_run"]
+__all__ = ["Comparison", "Contrast", "Gate", "Notice", "Side", "compare_run"]

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import median
 
 import numpy as np
 
-from scorematrix.compare.numerics import Caps, RequestArrays, caps_for
+from scorematrix.compare.numerics import Caps, Distance, Ranking, RequestArrays, caps_for, distance, ranking
 from scorematrix.compare.statistics import geometric_interval, percentile
+from scorematrix.results.figures import pass_seconds, request_seconds
 from scorematrix.results.schema import Cell, Round
 
+MEASURED = ("tuning", "confirm")
+SHORTEST_WINDOW_NS = 1_000_000
+"""Below a millisecond a clock's own cost shows (rule 10)."""
 GUARDRAIL_P95 = 1.25
 """A chunk size whose p95 latency is more than this times the lowest is not chosen (rule 25)."""
-
-
-def pass_seconds(cell: Cell) -> list[float]:
-    """Seconds of each timed pass: all calls of all requests."""
-    return [sum(sum(calls) for calls in one_pass) / 1e9 for one_pass in cell.call_ns]
-
-
-def request_seconds(cell: Cell) -> list[float]:
-    """Seconds of each timed request: all its items, one call after the other."""
-    return [sum(calls) / 1e9 for one_pass in cell.call_ns for calls in one_pass]
 
 
 def score_arrays(cell: Cell) -> RequestArrays:
@@ -32,13 +27,28 @@ def score_arrays(cell: Cell) -> RequestArrays:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """A cell's scores beside the reference's."""
+
+    round: Round
+    cell: Cell
+    distance: Distance
+    ranking: Ranking
+
+
+@dataclass(frozen=True)
 class SideEvidence:
-    """The recorded rounds of one (backend, view, target), in order of their index."""
+    """The recorded rounds of one (backend, view, target), in order of their index.
+
+    Attributes:
+        reference: the float32 one-sequence-per-item scores, or why there are none.
+    """
 
     backend: str
     view: str
     target: str
     rounds: tuple[Round, ...]
+    reference: RequestArrays | str
 
     @property
     def tuning(self) -> list[Round]:
@@ -53,10 +63,14 @@ class SideEvidence:
         return sorted({cell.chunk_size for r in self.rounds for cell in r.cells})
 
     @property
+    def dtype(self) -> str:
+        """The number format that it computed in."""
+        return next((r.record.dtype for r in self.rounds if r.record), "float32")
+
+    @property
     def caps(self) -> Caps:
         """The accuracy caps of this side's number format and device."""
-        dtype = next((r.record.dtype for r in self.rounds if r.record), "float32")
-        return caps_for(dtype, on_cpu=self.target == "cpu")
+        return caps_for(self.dtype, on_cpu=self.target == "cpu")
 
     @property
     def reuses_prefix(self) -> bool:
@@ -67,15 +81,40 @@ class SideEvidence:
         """Every cell that has scores, with its round."""
         return [(r, cell) for r in self.rounds for cell in r.cells if cell.status == "ok"]
 
+    @cached_property
+    def compared(self) -> list[Compared]:
+        """Every sound cell beside the reference; empty while there is none."""
+        if isinstance(self.reference, str):
+            return []
+        found, known = [], {}
+        for round_, cell in self.sound_cells():
+            scores = score_arrays(cell)
+            # Rounds of one program score alike to the last bit, mostly: what was compared once holds for all.
+            bits = tuple((a.shape, a.tobytes()) for a in scores)
+            if bits not in known:
+                known[bits] = (
+                    distance(scores, self.reference),
+                    ranking(scores, self.reference, 2 * self.caps.max),
+                )
+            found.append(Compared(round_, cell, *known[bits]))
+        return found
+
     def faults(self, chunk_size: int) -> list[str]:
-        """Why a chunk size is not eligible: each failed cell, each compile while the clock ran."""
+        """Why a chunk size is not eligible: each failed cell, compile while the clock ran, call too short to time."""
         found = []
         for round_ in self.rounds:
             cell = round_.cell(chunk_size)
-            if cell is not None and cell.status != "ok":
+            if cell is None:
+                continue
+            windows = [ns * cell.repeats for one_pass in cell.call_ns for calls in one_pass for ns in calls]
+            if cell.status != "ok":
                 found.append(f"{round_.name} chunk {chunk_size} {cell.status}: {cell.error}")
-            elif cell is not None and cell.compiles_in_window:
+            elif cell.compiles_in_window:
                 found.append(f"{round_.name} chunk {chunk_size}: {cell.compiles_in_window} compiles while timed")
+            elif windows and median(windows) < SHORTEST_WINDOW_NS:
+                found.append(
+                    f"{round_.name} chunk {chunk_size}: timed windows of {median(windows) / 1e6:.2f} ms, 1 ms is due"
+                )
         return found
 
     @cached_property
@@ -90,29 +129,96 @@ class SideEvidence:
             cells = [cell for r in self.tuning if (cell := r.cell(chunk_size)) is not None]
             if not cells or self.faults(chunk_size):
                 continue
-            seconds[chunk_size] = geometric_interval([float(np.median(pass_seconds(c))) for c in cells]).center
-            tail = percentile([s for c in cells for s in request_seconds(c)], 95, len(cells))
+            seconds[chunk_size] = geometric_interval([median(pass_seconds(c.call_ns)) for c in cells]).center
+            tail = percentile([s for c in cells for s in request_seconds(c.call_ns)], 95, len(cells))
             if tail.value is not None:
                 p95[chunk_size] = tail.value
         eligible = [c for c in seconds if c not in p95 or p95[c] <= GUARDRAIL_P95 * min(p95.values())]
         return min(eligible, key=lambda c: (seconds[c], c), default=None)
 
+    @cached_property
+    def _seconds(self) -> dict[int, dict[int, float]]:
+        return {chunk_size: round_seconds(self.confirm, chunk_size) for chunk_size in self.chunk_sizes}
+
     def seconds_by_round(self, chunk_size: int) -> dict[int, float]:
         """Median seconds of a pass, by index of the confirmation round; rounds without a sound cell are absent."""
-        found = {}
-        for round_ in self.confirm:
-            cell = round_.cell(chunk_size)
-            if cell is not None and cell.status == "ok" and not cell.compiles_in_window:
-                found[round_.index] = float(np.median(pass_seconds(cell)))
-        return found
+        return self._seconds.get(chunk_size, {})
+
+    def clock_by_round(self) -> dict[int, float]:
+        """Mean clock of the GPUs (MHz), by index of the confirmation round; rounds that were not told it are absent."""
+        clocks = {r.index: [c for gpu in r.noise.gpus for c in gpu.clock_mhz] for r in self.confirm if r.noise}
+        return {index: float(np.mean(found)) for index, found in clocks.items() if found}
+
+    def calls_a_pass(self, chunk_size: int) -> int:
+        """Calls that a pass over the workload takes at a chunk size; 0 where none was timed."""
+        cells = [cell for _, cell in self.sound_cells() if cell.chunk_size == chunk_size and cell.call_ns]
+        return sum(map(len, cells[0].call_ns[0])) if cells else 0
+
+    @property
+    def neighbours_moved(self) -> float | None:
+        """Largest change of a score among other neighbours, as tuning rounds asked; infinite where one is no number."""
+        asked = [r.probes.neighbours_moved for r in self.tuning if r.probes and r.probes.neighbours_moved is not None]
+        return max((m if np.isfinite(m) else np.inf for m in asked), default=None)
+
+    @property
+    def matmul_flops_per_second(self) -> float | None:
+        """The side's own ceiling, the median of its rounds; None where it was not measured."""
+        found = [r.ceilings.matmul_flops_per_second for r in self.rounds if r.ceilings]
+        return median(found) if found else None
+
+    @property
+    def cold_prepare_seconds(self) -> float | None:
+        """The longest that any round took to compile: the first start is what a deployment waits for."""
+        return max((r.setup.prepare_seconds for r in self.rounds if r.setup), default=None)
+
+    @property
+    def seconds_an_item(self) -> float | None:
+        """At the chosen chunk size, over the confirmation rounds; None without one."""
+        seconds = self.seconds_by_round(self.best_chunk) if self.best_chunk is not None else {}
+        if not seconds:
+            return None
+        n_items = next(sum(map(len, cell.scores)) for _, cell in self.sound_cells())
+        return geometric_interval(list(seconds.values())).center / n_items
+
+    @property
+    def tuning_configurations(self) -> int:
+        """Chunk sizes tried in tuning rounds, those that failed among them."""
+        return sum(len(r.cells) for r in self.tuning)
+
+    @property
+    def tuning_seconds(self) -> float:
+        """How long the tuning rounds took."""
+        return sum(r.taken_seconds for r in self.tuning)
 
 
-def paired_ratios(over: dict[int, float], under: dict[int, float]) -> list[float]:
+def round_seconds(rounds: Iterable[Round], chunk_size: int, slowdown: float = 1.0) -> dict[int, float]:
+    """Median seconds of a pass, by index of the round; void rounds and those without a sound cell are absent."""
+    found = {}
+    for round_ in rounds:
+        cell = round_.cell(chunk_size, slowdown)
+        if cell is not None and cell.status == "ok" and not cell.compiles_in_window and not slowdown_of(round_):
+            found[round_.index] = median(pass_seconds(cell.call_ns))
+    return found
+
+
+def slowdown_of(round_: Round) -> str | None:
+    """For what the hardware cut its clock while a round measured: such a round is void (rule 19). None: it did not."""
+    if round_.noise is None:
+        return None
+    reasons = [reason for gpu in round_.noise.gpus for reason in gpu.slowdowns]
+    if round_.noise.throttle_events:
+        reasons.append(f"a core was slowed for heat {round_.noise.throttle_events} times")
+    return ", ".join(reasons) or None
+
+
+def paired_ratios(over: Mapping[int, float], under: Mapping[int, float]) -> dict[int, float]:
     """The first's seconds over the second's, of every round index that both have."""
-    return [over[index] / under[index] for index in sorted(over.keys() & under.keys())]
+    return {index: over[index] / under[index] for index in sorted(over.keys() & under.keys())}
 
 
-def gather(rounds: Sequence[Round], backend: str, view: str, target: str) -> SideEvidence:
+def gather(
+    rounds: Sequence[Round], backend: str, view: str, target: str, reference: RequestArrays | str
+) -> SideEvidence:
     """The side's rounds out of all rounds of a run."""
-    own = [r for r in rounds if (r.backend, r.view, r.target) == (backend, view, target) and r.role != "reference"]
-    return SideEvidence(backend, view, target, tuple(sorted(own, key=lambda r: r.index)))
+    own = [r for r in rounds if (r.backend, r.view, r.target) == (backend, view, target) and r.role in MEASURED]
+    return SideEvidence(backend, view, target, tuple(sorted(own, key=lambda r: r.index)), reference)

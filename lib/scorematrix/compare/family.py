@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from scorematrix.compare.schema import Contrast, Effect
+from scorematrix.compare.schema import Contrast
 from scorematrix.compare.statistics import CONFIDENCE, Interval, holm, p_beyond
 from scorematrix.compare.verdict import Verdict, sentence
 
@@ -13,14 +13,15 @@ ANSWERED = ("jax", "pytorch", "tie", "not_enough_evidence")
 """Verdicts of contrasts that were asked of measured times; a deferred or invalid one asks nothing of chance."""
 
 
-def correct_family(contrasts: Sequence[Contrast], margin: float) -> list[Contrast]:
+def correct_family(contrasts: Sequence[Contrast], n_looks: int) -> list[Contrast]:
     """Holm's correction over all contrasts of a run that have times: a win that does not survive it is no win.
 
     Args:
-        margin: as a fraction; what a winner's effect must lie beyond.
+        n_looks: at how many counts of rounds the run may be looked at; each look has its share of the level.
     """
-    intervals = {i: _interval(c.effect) for i, c in enumerate(contrasts) if c.effect and c.verdict in ANSWERED}
-    adjusted = holm([p_beyond(interval, math.log1p(margin)) for interval in intervals.values()])
+    intervals = {i: c.effect.interval for i, c in enumerate(contrasts) if c.effect and c.verdict in ANSWERED}
+    p_values = [p_beyond(interval, math.log1p(contrasts[i].margin)) for i, interval in intervals.items()]
+    adjusted = holm([min(1.0, n_looks * p) for p in p_values])
     found = list(contrasts)
     for (i, interval), p in zip(intervals.items(), adjusted):
         found[i] = _corrected(contrasts[i], interval, p, len(intervals))
@@ -31,17 +32,14 @@ def _corrected(contrast: Contrast, interval: Interval, p: float, n_family: int) 
     if contrast.verdict not in ("jax", "pytorch") or p <= 1 - CONFIDENCE:
         return contrast.model_copy(update={"p_adjusted": p})
     reason = f"the interval lies beyond the margin, but not once {n_family} contrasts are counted (Holm, p={p:.3f})"
-    verdict = Verdict("not_enough_evidence", reason, "more rounds narrow the interval")
+    verdict = Verdict("not_enough_evidence", reason, "more rounds narrow the interval", wants_rounds=True)
     return contrast.model_copy(
         update={
             "p_adjusted": p,
             "verdict": verdict.state,
             "reason": verdict.reason,
             "next_step": verdict.next_step,
+            "wants_rounds": verdict.wants_rounds,
             "sentence": sentence(contrast.name, contrast.kind, contrast.view, verdict, interval),
         }
     )
-
-
-def _interval(effect: Effect) -> Interval:
-    return Interval(effect.ratio, effect.low, effect.high, effect.n_rounds, effect.sd_log)

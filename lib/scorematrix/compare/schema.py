@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field
 
-from scorematrix.results.schema import CellStatus, SkipReason
+from scorematrix.compare.statistics import Interval
+from scorematrix.results.audits import Gate
+from scorematrix.results.schema import CellStatus
+from scorematrix.results.targets import Attempt, CompiledRecord, Datasheet, SkipReason
 
 VerdictState = Literal["jax", "pytorch", "tie", "not_enough_evidence", "deferred", "invalid"]
-GateStatus = Literal["passed", "failed", "not_run"]
 
 
 class _Part(BaseModel):
@@ -27,16 +29,7 @@ class Notice(_Part):
     evidence: str
     next_step: str
     text: str
-
-
-class Gate(_Part):
-    """One condition of a verdict: what was found, beside what is allowed."""
-
-    name: str
-    status: GateStatus
-    detail: str
-    found: dict[str, float] = {}
-    allowed: dict[str, float] = {}
+    attempts: list[Attempt] = []
 
 
 class Effect(_Part):
@@ -47,6 +40,25 @@ class Effect(_Part):
     high: float
     n_rounds: int
     sd_log: float
+
+    @classmethod
+    def of(cls, interval: Interval | None) -> Effect | None:
+        """An interval as an effect; None below two rounds, where there is no interval yet."""
+        if interval is None or interval.n < 2:
+            return None
+        return cls(
+            ratio=interval.center, low=interval.low, high=interval.high, n_rounds=interval.n, sd_log=interval.sd_log
+        )
+
+    @property
+    def interval(self) -> Interval:
+        """The interval that it was made of."""
+        return Interval(self.ratio, self.low, self.high, self.n_rounds, self.sd_log)
+
+    @property
+    def inverse(self) -> Effect:
+        """The same with numerator and denominator exchanged: a speed instead of a time."""
+        return self.model_copy(update={"ratio": 1 / self.ratio, "low": 1 / self.high, "high": 1 / self.low})
 
 
 class PercentileValue(_Part):
@@ -71,8 +83,41 @@ class ChunkResult(_Part):
     items_per_second_low: float | None = None
     items_per_second_high: float | None = None
     floor_fraction: float | None = Field(None, description="fewest seconds that the ceiling allows, over those taken")
+    mfu: float | None = Field(None, description="operations of the real tokens a pass computes, over time and ceiling")
+    flops_per_second: float | None = Field(None, description="operations of the real tokens a pass computes, over time")
+    flops_per_weight_byte: float | None = Field(
+        None, description="operations of a call's tokens for each byte of weights that it must read once"
+    )
+    padding_share: float | None = Field(None, description="of the tokens that a pass computes")
     latency: list[PercentileValue] = []
     peak_host_bytes: int | None = Field(None, description="most that any round took beyond the loaded model")
+
+
+class Control(_Part):
+    """A backend against itself, and against itself slowed by a known share, in fresh processes of one target."""
+
+    backend: str
+    view: str
+    target: str
+    chunk_size: int | None
+    slowdown: float | None = Field(None, description="how many times its own time the slowed one takes")
+    itself: Effect | None
+    itself_verdict: Literal["tie", "difference", "undecided", "not_run"]
+    slowed: Effect | None
+    slowed_verdict: Literal["found", "missed", "undecided", "not_run"]
+    margin: float = Field(description="the params' margin, or twice the half-width against itself where that is more")
+
+
+class Start(_Part):
+    """What is paid before the first request (seconds), by how much there was to compile."""
+
+    kind: Literal["compiled", "from_cache", "nothing_to_compile"]
+    n_rounds: int
+    load_seconds: float = Field(description="model and backend")
+    trace_seconds: float
+    compile_seconds: float
+    other_seconds: float = Field(description="the rest of making ready: first runs, and reading caches")
+    n_programs: int
 
 
 class Side(_Part):
@@ -93,12 +138,28 @@ class Side(_Part):
     chunks: list[ChunkResult] = []
     matmul_flops_per_second: float | None = Field(None, description="the side's own ceiling, median of its rounds")
     copy_bytes_per_second: float | None = None
-    compile_seconds: float | None = None
-    n_programs: int = 0
-    from_cache: int = 0
+    datasheet: Datasheet | None = None
+    starts: list[Start] = []
     max_difference: float | None = None
     mean_difference: float | None = None
     auc: float | None = None
+    tau_b: float | None = Field(None, description="Kendall's tau-b with the reference, the lowest of any chunk size")
+    top_overlap: dict[int, float] = Field({}, description="share of the reference's top 1, 3, 10 found again, at worst")
+    label_flips: int | None = Field(None, description="items whose likeliest label differs, the most at any chunk size")
+    neighbours_moved: float | None = Field(None, description="largest change of a score among other neighbours")
+    chunks_moved: float | None = Field(None, description="largest change of a score between chunk sizes")
+    tuning_configurations: int = 0
+    tuning_seconds: float = 0.0
+    steadiness: dict[str, int] = Field({}, description="confirmation rounds by class; empty: too few passes to tell")
+    usd_per_million_items: float | None = Field(None, description="only where the params give a price")
+    watts: float | None = Field(None, description="mean power of the GPUs while cells were measured")
+
+    @property
+    def ridge_flops_per_byte(self) -> float | None:
+        """From so many operations a byte on, the matmul ceiling is below what a copy's bandwidth allows."""
+        if not self.matmul_flops_per_second or not self.copy_bytes_per_second:
+            return None
+        return self.matmul_flops_per_second / self.copy_bytes_per_second
 
 
 class Matched(_Part):
@@ -115,6 +176,8 @@ class Contrast(_Part):
     name: str
     kind: Literal["framework", "system"]
     view: str
+    jax_backend: str = "jax"
+    pytorch_backend: str = "pytorch"
     jax_target: str
     pytorch_target: str
     jax_chunk: int | None
@@ -125,10 +188,23 @@ class Contrast(_Part):
     next_step: str | None
     effect: Effect | None
     more_rounds: int | None = None
-    p_adjusted: float | None = Field(None, description="of an effect within the margin, after Holm over the contrasts")
+    wants_rounds: bool = Field(False, description="whether rounds beyond the planned count could change the verdict")
+    margin: float = Field(0.03, description="as a fraction; the params', or more where the controls scatter")
+    n_rounds: int = Field(0, description="the look that this is of: confirmation rounds a side")
+    break_even_items: float | None = Field(
+        None, description="items after which the side that is slower to start has caught up; None: it never does"
+    )
+    p_adjusted: float | None = Field(
+        None, description="of an effect within the margin, after looks (Bonferroni) and contrasts (Holm)"
+    )
     matched: list[Matched] = []
     matched_ratio: float | None = None
     gates: list[Gate] = []
+
+    @property
+    def pair(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Backend and target of both sides, JAX's first."""
+        return (self.jax_backend, self.jax_target), (self.pytorch_backend, self.pytorch_target)
 
 
 class Speedup(_Part):
@@ -141,23 +217,6 @@ class Speedup(_Part):
     baseline_view: str
     effect: Effect | None = Field(None, description="the baseline's time over the side's: above 1, the side is faster")
     reason: str | None = None
-
-
-class AuditReport(_Part):
-    """What was found of one backend on its own. The gates that could be asked, in the order of asking."""
-
-    backend: str
-    view: str
-    device: str
-    dtype: str
-    model: str
-    gates: list[Gate]
-
-    @computed_field(description="sound: every gate passed. unsound: one failed. not_proved: one could not run")
-    @property
-    def verdict(self) -> Literal["sound", "unsound", "not_proved"]:
-        found = {gate.status for gate in self.gates}
-        return "unsound" if "failed" in found else "not_proved" if "not_run" in found else "sound"
 
 
 class WorkloadSummary(_Part):
@@ -177,7 +236,7 @@ class WorkloadSummary(_Part):
 class Comparison(_Part):
     """A run, judged. `partial` is true while any notice stands or any planned round is missing."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     run_id: str
     created_utc: str
     compared_utc: str
@@ -193,4 +252,12 @@ class Comparison(_Part):
     contrasts: list[Contrast]
     sides: list[Side]
     speedups: list[Speedup] = []
+    controls: list[Control] = []
+    compiled: list[CompiledRecord] = Field([], description="cells that were compiled without a device, not measured")
+    looks: list[int] = Field([], description="counts of confirmation rounds at which a verdict may fall")
     warnings: list[str] = []
+
+    @property
+    def settled(self) -> bool:
+        """Whether no rounds beyond those recorded could change a verdict."""
+        return not any(contrast.wants_rounds for contrast in self.contrasts)

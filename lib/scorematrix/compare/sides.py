@@ -2,36 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from statistics import median
 
 import numpy as np
 from scipy import stats
 
-from scorematrix.compare.evidence import SideEvidence, request_seconds, score_arrays
-from scorematrix.compare.numerics import RequestArrays, distance
-from scorematrix.compare.schema import ChunkResult, PercentileValue, Side
+from scorematrix.compare.evidence import MEASURED, SideEvidence, score_arrays
+from scorematrix.compare.gates import moved_by_chunks
+from scorematrix.compare.schema import ChunkResult, PercentileValue, Side, Start
 from scorematrix.compare.statistics import PERCENTILE_SAMPLES, geometric_interval, percentile
-from scorematrix.results.schema import Cell, Manifest, TargetState
+from scorematrix.compare.steady import steadiness
+from scorematrix.results.figures import request_seconds
+from scorematrix.results.schema import Cell, Manifest, Setup
+from scorematrix.results.targets import Readiness, TargetState
 from scorematrix.workload.workload import Workload
+
+WEIGHT_BYTES = {"float32": 4, "bfloat16": 2}
+"""A weight is read once a call, and multiplied and added once a token."""
+LEAST_ENERGY_SECONDS = 10
+"""A GPU's energy counter is read over so long at least (rule 39)."""
 
 
 def summarise_side(
     side: SideEvidence,
-    skip: TargetState | None,
+    readiness: Readiness,
     manifest: Manifest,
-    reference: RequestArrays | str,
     workload: Workload,
+    needed: Collection[str],
 ) -> Side:
-    """Everything a table or figure shows of a side; figures come from confirmation rounds only."""
-    own = [p for p in manifest.plan if (p.backend, p.view, p.target) == (side.backend, side.view, side.target)]
+    """Everything a table or figure shows of a side; figures come from confirmation rounds only.
+
+    Args:
+        needed: names of the rounds that the run needs for the look that it has reached.
+    """
+    key = (side.backend, side.view, side.target)
+    state = readiness.state(side.target, side.backend)
+    skip = readiness.skip(side.target, side.backend)
+    own = [p for p in manifest.plan if (p.backend, p.view, p.target) == key and p.role in MEASURED]
+    own = [p for p in own if skip is not None or p.name in needed]
     record = next((r.record for r in side.rounds if r.record), None)
-    setups = [r.setup for r in side.rounds if r.setup]
-    # Cold, where a round compiled cold: the first start is what a deployment waits for.
-    slowest = max(setups, key=lambda s: s.prepare_seconds, default=None)
     cells = [cell for r in side.confirm for cell in r.cells if cell.status == "ok"]
-    ceiling = _median(r.ceilings.matmul_flops_per_second for r in side.rounds if r.ceilings)
+    ceiling = side.matmul_flops_per_second
     floor = manifest.floor_flops / ceiling if manifest.floor_flops and ceiling else None
-    away = [] if isinstance(reference, str) else [distance(score_arrays(cell), reference) for cell in cells]
+    price = (manifest.params.get("prices") or {}).get(side.target)
+    steady = steadiness(side)
+    confirmed = [c for c in side.compared if c.round.role == "confirm"]
+    order = [c.ranking for c in confirmed]
     return Side(
         backend=side.backend,
         framework=record.framework if record else side.backend,
@@ -45,16 +62,55 @@ def summarise_side(
         n_rounds=len(side.rounds),
         n_rounds_planned=len(own),
         best_chunk=side.best_chunk,
-        chunks=[_chunk(side, chunk, workload, floor) for chunk in side.chunk_sizes],
+        chunks=[_chunk(side, chunk, workload, manifest, floor) for chunk in side.chunk_sizes],
         matmul_flops_per_second=ceiling,
         copy_bytes_per_second=_median(r.ceilings.copy_bytes_per_second for r in side.rounds if r.ceilings),
-        compile_seconds=slowest.prepare_seconds if slowest else None,
-        n_programs=len(slowest.compiles) if slowest else 0,
-        from_cache=sum(c.from_cache for c in slowest.compiles) if slowest else 0,
-        max_difference=max((d.max for d in away), default=None),
-        mean_difference=max((d.mean for d in away), default=None),
+        datasheet=state.datasheet if state else None,
+        starts=starts([r.setup for r in side.rounds if r.setup]),
+        max_difference=max((c.distance.max for c in confirmed), default=None),
+        mean_difference=max((c.distance.mean for c in confirmed), default=None),
         auc=_auc(cells[-1], workload) if cells else None,
+        tau_b=min((r.tau_b for r in order), default=None),
+        top_overlap={k: min(r.top_overlap[k] for r in order) for k in order[0].top_overlap} if order else {},
+        label_flips=max((r.label_flips for r in order), default=None),
+        neighbours_moved=side.neighbours_moved,
+        chunks_moved=moved_by_chunks(side) if len(side.chunk_sizes) > 1 and side.sound_cells() else None,
+        tuning_configurations=side.tuning_configurations,
+        tuning_seconds=side.tuning_seconds,
+        steadiness={str(name): n for name, n in steady.classes.items()} if steady else {},
+        usd_per_million_items=_cost(side, price["usd_per_hour"]) if price else None,
+        watts=_watts(side),
     )
+
+
+def starts(setups: Iterable[Setup]) -> list[Start]:
+    """What making ready took: of each kind the median round, of those that compiled the slowest (rule 11).
+
+    The kind is told by what happened in the round, never by what the cache should have held.
+    """
+    kinds: dict[str, list[Setup]] = {"compiled": [], "from_cache": [], "nothing_to_compile": []}
+    for setup in setups:
+        anew = any(not c.from_cache for c in setup.compiles)
+        kinds["compiled" if anew else "from_cache" if setup.compiles else "nothing_to_compile"].append(setup)
+    found = []
+    for kind, own in kinds.items():
+        if not own:
+            continue
+        ordered = sorted(own, key=lambda s: s.prepare_seconds)
+        shown = ordered[-1] if kind == "compiled" else ordered[len(ordered) // 2]
+        traced, compiled = (sum(getattr(c, f"{name}_seconds") for c in shown.compiles) for name in ("trace", "compile"))
+        found.append(
+            Start(
+                kind=kind,
+                n_rounds=len(own),
+                load_seconds=shown.load_model_seconds + shown.load_backend_seconds,
+                trace_seconds=traced,
+                compile_seconds=compiled,
+                other_seconds=max(shown.prepare_seconds - traced - compiled, 0.0),
+                n_programs=len(shown.compiles),
+            )
+        )
+    return found
 
 
 def _state(side: SideEvidence, skip: TargetState | None, n_planned: int) -> str:
@@ -64,15 +120,33 @@ def _state(side: SideEvidence, skip: TargetState | None, n_planned: int) -> str:
         return "not_started"
     if not side.sound_cells():
         return "failed"
-    return "measured" if len(side.rounds) == n_planned else "partial"
+    return "measured" if len(side.rounds) >= n_planned else "partial"
 
 
 def _median(values: Iterable[float]) -> float | None:
     found = list(values)
-    return float(np.median(found)) if found else None
+    return median(found) if found else None
 
 
-def _chunk(side: SideEvidence, chunk: int, workload: Workload, floor_seconds: float | None) -> ChunkResult:
+def _cost(side: SideEvidence, usd_per_hour: float) -> float | None:
+    """Dollars for a million items at the chosen chunk size (rule 39)."""
+    seconds = side.seconds_an_item
+    return None if seconds is None else usd_per_hour / 3600 * seconds * 1e6
+
+
+def _watts(side: SideEvidence) -> float | None:
+    """Mean power of the GPUs while cells were measured, over windows that are long enough for their counter."""
+    found = [
+        sum(gpu.energy_joules or 0.0 for gpu in r.noise.gpus) / r.noise.seconds
+        for r in side.confirm
+        if r.noise and r.noise.seconds >= LEAST_ENERGY_SECONDS and any(gpu.energy_joules for gpu in r.noise.gpus)
+    ]
+    return _median(found)
+
+
+def _chunk(
+    side: SideEvidence, chunk: int, workload: Workload, manifest: Manifest, floor_seconds: float | None
+) -> ChunkResult:
     if faults := side.faults(chunk):
         statuses = [c.status for r in side.rounds if (c := r.cell(chunk)) and c.status != "ok"]
         return ChunkResult(chunk_size=chunk, status=statuses[0] if statuses else "failed", error=faults[0])
@@ -81,8 +155,12 @@ def _chunk(side: SideEvidence, chunk: int, workload: Workload, floor_seconds: fl
         return ChunkResult(chunk_size=chunk, status="not_run", error="no confirmation round is recorded yet")
     rate = geometric_interval([workload.n_items / s for s in seconds])
     cells: list[Cell] = [cell for r in side.confirm if (cell := r.cell(chunk)) is not None]
-    samples = [s for cell in cells for s in request_seconds(cell)]
+    samples = [s for cell in cells for s in request_seconds(cell.call_ns)]
     known = len(seconds) > 1
+    flops, ceiling = manifest.call_flops.get(chunk), side.matmul_flops_per_second
+    computed, real = cells[-1].computed_tokens, manifest.call_tokens.get(chunk)
+    speed = flops * rate.center / workload.n_items if flops and not side.reuses_prefix else None
+    n_calls, itemsize = side.calls_a_pass(chunk), WEIGHT_BYTES.get(side.dtype)
     return ChunkResult(
         chunk_size=chunk,
         status="ok",
@@ -91,6 +169,10 @@ def _chunk(side: SideEvidence, chunk: int, workload: Workload, floor_seconds: fl
         items_per_second_low=rate.low if known else None,
         items_per_second_high=rate.high if known else None,
         floor_fraction=floor_seconds * rate.center / workload.n_items if floor_seconds else None,
+        mfu=speed / ceiling if speed and ceiling else None,
+        flops_per_second=speed,
+        flops_per_weight_byte=2 * real / n_calls / itemsize if real and n_calls and itemsize else None,
+        padding_share=1 - real / computed if computed and real else None,
         latency=[_percentile(samples, percent, len(seconds)) for percent in PERCENTILE_SAMPLES],
         peak_host_bytes=max((c.peak_host_bytes for c in cells if c.peak_host_bytes is not None), default=None),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
+POWER = 0.9
+"""With this chance the number of rounds that is asked for decides."""
 MIN_ROUNDS = 5
 """Fewer rounds never decide (rule 16)."""
 
@@ -32,7 +35,7 @@ class Interval:
     sd_log: float
 
 
-def geometric_interval(values: Sequence[float]) -> Interval:
+def geometric_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
     """exp of mean and t interval of the logarithms: for ratios (paired t, rule 22) and for rates alike.
 
     Raises:
@@ -45,7 +48,7 @@ def geometric_interval(values: Sequence[float]) -> Interval:
     if n == 1:
         return Interval(math.exp(mean), 0.0, math.inf, 1, math.nan)
     sd = float(np.std(logs, ddof=1))
-    half = half_width(sd, n)
+    half = half_width(sd, n, confidence)
     return Interval(math.exp(mean), math.exp(mean - half), math.exp(mean + half), n, sd)
 
 
@@ -76,23 +79,34 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def half_width(sd_log: float, n: int) -> float:
+def half_width(sd_log: float, n: int, confidence: float = CONFIDENCE) -> float:
     """Half the t interval of a mean of n logarithms."""
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd_log / math.sqrt(n)
+    return float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sd_log / math.sqrt(n)
 
 
-def rounds_to_decide(interval: Interval, margin: float, most: int = 1000) -> int | None:
-    """How many rounds in all would decide, if centre and scatter stayed as they are; None if more than `most`.
+def rounds_to_decide(
+    interval: Interval, margin: float, confidence: float = CONFIDENCE, power: float = POWER, most: int = 1000
+) -> int | None:
+    """How many rounds in all would decide with a chance of `power`, if centre and scatter are what they seem.
 
-    A centre right at the margin needs ever more rounds: neither win nor tie comes into reach.
+    The chance that a t interval of n rounds lies wholly on one side of the margin is that of a noncentral t. A centre
+    right at the margin needs ever more rounds, neither win nor tie comes into reach: None if more than `most`.
     """
-    distance = abs(abs(math.log(interval.center)) - math.log1p(margin))
     if interval.n < 2:
         return None
-    for n in range(max(interval.n + 1, MIN_ROUNDS), most + 1):
-        if half_width(interval.sd_log, n) < distance:
-            return n
-    return None
+    distance = abs(abs(math.log(interval.center)) - math.log1p(margin))
+    fewest = max(interval.n + 1, MIN_ROUNDS)
+    if interval.sd_log == 0:
+        return fewest if distance else None
+
+    def decides(n: int) -> bool:
+        needed = stats.t.ppf((1 + confidence) / 2, n - 1)
+        chance = stats.nct.sf(needed, n - 1, distance * math.sqrt(n) / interval.sd_log)
+        return bool(chance >= power)  # one that is no number is not enough
+
+    # The chance grows with the rounds.
+    found = bisect.bisect_left(range(fewest, most + 1), True, key=decides)
+    return fewest + found if fewest + found <= most else None
 
 
 @dataclass(frozen=True)

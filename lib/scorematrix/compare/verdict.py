@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scorematrix.compare.schema import Gate, VerdictState
-from scorematrix.compare.statistics import MIN_ROUNDS, Interval, rounds_to_decide
+from scorematrix.compare.statistics import CONFIDENCE, MIN_ROUNDS, Interval, rounds_to_decide
 
+OPEN = ("not_run", "undecided")
+"""States of a gate that has neither passed nor failed."""
+USELESS_MARGIN = 0.25
+"""Where controls scatter so much, the reason says that nothing can be told, not by how much the margin widened."""
 FRAMEWORK_NAMES = {"jax": "JAX", "pytorch": "PyTorch"}
 
 
@@ -21,54 +25,97 @@ class Verdict:
     reason: str
     next_step: str | None = None
     more_rounds: int | None = None
+    wants_rounds: bool = False
+    """Whether rounds beyond the planned ones could change it."""
 
 
 def judge(
     *,
     missing_sides: Sequence[tuple[str, str]],
     gates: Sequence[Gate],
+    tie_gates: Sequence[Gate] = (),
     interval: Interval | None,
-    rounds_planned: int,
+    missing_rounds: int,
     margin: float,
+    tie_margin: float | None = None,
+    confidence: float = CONFIDENCE,
 ) -> Verdict:
-    """Decide one contrast.
+    """Decide one contrast at one look.
 
     Args:
         missing_sides: (why, next step) of every side that could not run.
+        tie_gates: what a tie needs beside the gates: proof that a difference would have been found.
         interval: JAX time over PyTorch time by paired rounds; None while there is no pair.
-        margin: the smallest difference that counts, as a fraction.
+        missing_rounds: planned rounds of this look that are not recorded yet.
+        margin: what a winner's effect must lie beyond, as a fraction.
+        tie_margin: what a tie's must lie within, where that is less: scatter may forbid a win, it never makes a tie.
+        confidence: of the interval.
     """
     if missing_sides:
         return Verdict("deferred", "; ".join(why for why, _ in missing_sides), "; ".join(n for _, n in missing_sides))
-    if failed := [gate for gate in gates if gate.status == "failed"]:
+    if failed := [gate for gate in [*gates, *tie_gates] if gate.status == "failed"]:
         reason = "; ".join(f"gate {gate.name}: {gate.detail}" for gate in failed)
         return Verdict("invalid", reason, "find the cause, then measure again in a new run")
     n = interval.n if interval else 0
-    if interval is None or n < MIN_ROUNDS:
-        lacking = max(MIN_ROUNDS, rounds_planned) - n
+    if missing_rounds:
         return Verdict(
             "not_enough_evidence",
-            f"{n} of at least {MIN_ROUNDS} paired rounds are recorded",
-            "repeat the command to go on" if n < rounds_planned else "raise rounds in the params",
-            lacking,
+            f"{n} paired rounds are recorded and more are planned; a verdict falls only at the planned count",
+            "repeat the command to go on",
+            missing_rounds,
+            wants_rounds=True,
         )
-    if waiting := [gate for gate in gates if gate.status == "not_run"]:
-        reason = "; ".join(f"gate {gate.name} has not run: {gate.detail}" for gate in waiting)
-        return Verdict("not_enough_evidence", reason, "run the reference, see the reason")
+    if interval is None or n < MIN_ROUNDS:
+        reason = f"{n} of at least {MIN_ROUNDS} paired rounds are recorded"
+        return Verdict("not_enough_evidence", reason, "raise rounds in the params", MIN_ROUNDS - n, wants_rounds=True)
+    if waiting := [gate for gate in gates if gate.status in OPEN]:
+        reason = "; ".join(f"gate {gate.name} has not passed: {gate.detail}" for gate in waiting)
+        return Verdict("not_enough_evidence", reason, "see the reason", wants_rounds=_only_rounds(waiting))
     low, high, bound = math.log(interval.low), math.log(interval.high), math.log1p(margin)
-    percent = f"{margin:.0%}"
+    tie_margin = margin if tie_margin is None else tie_margin
+    tie_bound, words = math.log1p(tie_margin), margin_words(margin, tie_margin)
     if high < -bound:
-        return Verdict("jax", f"the whole interval lies beyond the {percent} margin")
+        return Verdict("jax", f"the whole interval lies beyond the {words}")
     if low > bound:
-        return Verdict("pytorch", f"the whole interval lies beyond the {percent} margin")
-    if -bound < low and high < bound:
-        return Verdict("tie", f"the whole interval lies inside the {percent} margin")
-    needed = rounds_to_decide(interval, margin)
+        return Verdict("pytorch", f"the whole interval lies beyond the {words}")
+    if -tie_bound < low and high < tie_bound:
+        if waiting := [gate for gate in tie_gates if gate.status in OPEN]:
+            reason = "; ".join(f"gate {gate.name} has not passed: {gate.detail}" for gate in waiting)
+            return Verdict("not_enough_evidence", reason, "more rounds narrow the controls", wants_rounds=True)
+        return Verdict("tie", f"the whole interval lies inside the {percent(tie_margin)} margin")
+    if margin > tie_margin:
+        reason = f"the interval lies neither beyond the {words} nor inside the {percent(tie_margin)} margin"
+        if margin > USELESS_MARGIN:
+            reason = (
+                f"a backend is within a factor of {math.sqrt(1 + margin):.2f} of itself only, so no difference of less "
+                f"than {1 + margin:.1f} times could be told"
+            )
+        step = "a backend scatters so much against itself: measure on a quieter machine, or with more rounds"
+        return Verdict("not_enough_evidence", reason, step, wants_rounds=True)
+    needed = rounds_to_decide(interval, margin, confidence)
     more = needed - n if needed else None
     step = (
-        f"about {more} more rounds would decide" if more else "more than 1,000 rounds would be needed: treat as close"
+        f"about {more} more rounds would decide: a new run with rounds={needed}, or with --until-decided"
+        if more
+        else "more than 1,000 rounds would be needed: treat as close"
     )
-    return Verdict("not_enough_evidence", f"the interval crosses the {percent} margin", step, more)
+    return Verdict("not_enough_evidence", f"the interval crosses the {words}", step, more, wants_rounds=True)
+
+
+def margin_words(margin: float, params_margin: float) -> str:
+    """A margin in words; one that the controls widened says so."""
+    widened = f" (not {percent(params_margin)}: twice what a control scatters)" if margin > params_margin else ""
+    return f"{percent(margin)} margin{widened}"
+
+
+def percent(fraction: float) -> str:
+    """A margin in words."""
+    return f"{fraction:.0%}" if fraction >= 0.1 else f"{fraction * 100:.2g}%"
+
+
+def _only_rounds(waiting: Sequence[Gate]) -> bool:
+    """Whether more rounds may close all these gates."""
+    return all("control" in gate.name for gate in waiting)
 
 
 def sentence(

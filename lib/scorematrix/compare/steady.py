@@ -1,0 +1,67 @@
+"""Whether a process had settled when it was timed: its passes, in order, quarter against quarter (rule 14)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+import numpy as np
+
+from scorematrix.compare.evidence import SideEvidence
+from scorematrix.compare.statistics import Interval, geometric_interval
+from scorematrix.results.figures import pass_seconds
+
+SteadyClass = Literal["steady", "warming", "slowing", "unsteady"]
+LEAST_PASSES = 4
+TOLERANCE = {"cpu": 0.03}
+OTHER_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """Of one side at its chosen chunk size, over its confirmation rounds.
+
+    Attributes:
+        drift: last quarter over second quarter, over the rounds.
+        classes: how many rounds are of which class.
+        tolerance: what drift is allowed, as a fraction.
+    """
+
+    drift: Interval
+    classes: dict[SteadyClass, int]
+    tolerance: float
+
+
+def steadiness(side: SideEvidence) -> Steadiness | None:
+    """The steadiness of a side; None where its rounds have fewer than four timed passes."""
+    if side.best_chunk is None:
+        return None
+    cells = [cell for r in side.confirm if (cell := r.cell(side.best_chunk)) and cell.status == "ok"]
+    series = [pass_seconds(cell.call_ns) for cell in cells]
+    series = [seconds for seconds in series if len(seconds) >= LEAST_PASSES]
+    if not series:
+        return None
+    tolerance = TOLERANCE.get(side.target, OTHER_TOLERANCE)
+    quarters = [quarter_medians(seconds) for seconds in series]
+    drift = geometric_interval([last / second for _, second, _, last in quarters])
+    return Steadiness(drift, dict(Counter(classify(q, tolerance) for q in quarters)), tolerance)
+
+
+def quarter_medians(seconds: Sequence[float]) -> tuple[float, float, float, float]:
+    """The median of each quarter of a series of four values at least."""
+    first, second, third, last = (median(part.tolist()) for part in np.array_split(np.asarray(seconds), 4))
+    return first, second, third, last
+
+
+def classify(quarters: tuple[float, float, float, float], tolerance: float) -> SteadyClass:
+    """One round's class, by its quarters; the first is still warm-up."""
+    _, second, third, last = quarters
+    drift = last / second - 1
+    if drift < -tolerance:
+        return "warming"
+    if drift > tolerance:
+        return "slowing"
+    return "unsteady" if abs(third / second - 1) > 2 * tolerance else "steady"

@@ -1,0 +1,172 @@
+"""The conditions on the times themselves: possible, growing with the work, steady, of no cache, of equal effort."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from scorematrix.compare.evidence import SideEvidence, paired_ratios
+from scorematrix.compare.gates import gate_status
+from scorematrix.compare.schema import Gate
+from scorematrix.compare.statistics import geometric_interval
+from scorematrix.compare.steady import steadiness
+from scorematrix.results.figures import pass_seconds
+from scorematrix.results.schema import SIDES, Manifest
+
+CEILING_SHARE = 1.05
+"""A rate above this share of the measured ceiling is no rate: the clock stopped before the work was done (rule 8)."""
+GROWTH_SHARE = 0.25
+"""A call with more work takes at least this share of the growth in work longer (rule 8) ..."""
+GROWTH_WORK = 1.25
+"""... asked only where the largest call has so many times the work of the smallest ..."""
+OVERHEAD_SHARE = 0.1
+"""... and where it computes at this share of the ceiling at least: below it, what a call costs is not its work."""
+CACHE_SHARE = 1.1
+"""A query that was asked before may be this many times as fast as one that was not (rule 36)."""
+
+
+def timing_gates(sides: Sequence[SideEvidence], measured: Sequence[SideEvidence], manifest: Manifest) -> list[Gate]:
+    """All gates on the times of both sides, in the order in which a reader should ask.
+
+    Args:
+        measured: all sides of the run, see `physics_gate`.
+    """
+    return [*(gate for side in sides for gate in side_timing_gates(side, measured, manifest)), effort_gate(sides)]
+
+
+def side_timing_gates(side: SideEvidence, sides: Sequence[SideEvidence], manifest: Manifest) -> list[Gate]:
+    """The gates on the times of one side.
+
+    Args:
+        sides: all that were measured, see `physics_gate`.
+    """
+    gates: list[Gate | None] = []
+    # Work that was left out on request would look like work that was not waited for.
+    if not side.reuses_prefix:
+        gates += [physics_gate(side, sides, manifest.floor_flops), growth_gate(side, manifest)]
+        gates += [cache_gate(side)] if side.backend in SIDES else []  # baselines are not asked
+    return [gate for gate in [*gates, steady_gate(side)] if gate is not None]
+
+
+def physics_gate(side: SideEvidence, sides: Sequence[SideEvidence], floor_flops: int | None) -> Gate:
+    """No pass is faster than the hardware: the fewest operations over its seconds stay below the measured ceiling.
+
+    Args:
+        sides: all that were measured; no framework's ceiling is above its device's, so the highest on it counts.
+        floor_flops: the fewest operations that score the workload once; None: not recorded.
+    """
+    name = f"physics {side.backend}"
+    here = [r for other in sides if other.target == side.target for r in other.rounds]
+    ceiling = max((r.ceilings.matmul_flops_per_second for r in here if r.ceilings), default=None)
+    cells = [(round_, cell) for round_, cell in side.sound_cells() if cell.call_ns]
+    if not floor_flops or not ceiling or not cells:
+        lacking = "operation count" if not floor_flops else "ceiling" if not ceiling else "timed pass"
+        return Gate(name=name, status="not_run", detail=f"no {lacking} is recorded yet")
+    share, where = max(
+        (floor_flops / max(min(pass_seconds(cell.call_ns)), 1e-9) / ceiling, f"{round_.name} chunk {cell.chunk_size}")
+        for round_, cell in cells
+    )
+    detail = (
+        f"the fastest pass computes at {share:.0%} of the measured ceiling, {CEILING_SHARE:.0%} allowed, in {where}"
+    )
+    if share > CEILING_SHARE:
+        detail += "; a call returned before its work was done, or less was computed than was asked for"
+    return Gate(
+        name=name,
+        status=gate_status(share <= CEILING_SHARE),
+        detail=detail,
+        found={"share": share},
+        allowed={"share": CEILING_SHARE},
+    )
+
+
+def growth_gate(side: SideEvidence, manifest: Manifest) -> Gate | None:
+    """A call with more items takes longer: else the clock does not see the work. None where nothing can be said."""
+    chunks = [c for c in side.chunk_sizes if c in manifest.call_flops and side.seconds_by_round(c)]
+    if len(chunks) < 2:
+        return None
+    small, large = chunks[0], chunks[-1]
+    calls = {c: side.calls_a_pass(c) for c in (small, large)}
+    work = manifest.call_flops[large] / calls[large] / (manifest.call_flops[small] / calls[small])
+    ratios = paired_ratios(side.seconds_by_round(large), side.seconds_by_round(small))
+    ceiling = side.matmul_flops_per_second
+    if work < GROWTH_WORK or len(ratios) < 2 or ceiling is None:
+        return None
+    grown = geometric_interval([ratio * calls[small] / calls[large] for ratio in ratios.values()])
+    least = 1 + GROWTH_SHARE * (work - 1)
+    seconds = geometric_interval(list(side.seconds_by_round(large).values())).center
+    share = manifest.call_flops[large] / seconds / ceiling
+    detail = (
+        f"a call of {large} items has {work:.2f} times the work of one of {small} and takes {grown.center:.2f} times "
+        f"as long ({grown.low:.2f} to {grown.high:.2f}), {least:.2f} at least are due"
+    )
+    if share < OVERHEAD_SHARE:
+        passed, detail = True, f"{detail}; not due here: at {share:.0%} of the ceiling a call is not bound by its work"
+    else:
+        passed = grown.high >= least
+    return Gate(
+        name=f"growth {side.backend}",
+        status=gate_status(passed),
+        detail=detail,
+        found={"ratio": grown.center, "work": work, "ceiling_share": share},
+        allowed={"ratio": least},
+    )
+
+
+def cache_gate(side: SideEvidence) -> Gate | None:
+    """A query that was asked before takes as long as one that was not. None for runs that were not asked."""
+    name = f"no caching {side.backend}"
+    probes = [(r, r.probes) for r in side.tuning if r.probes]
+    if not probes:
+        return None
+    ratios = []
+    for round_, probe in probes:
+        if not probe.fresh_ns or not probe.repeat_ns:
+            return Gate(
+                name=name, status="not_run", detail=f"{round_.name}: {probe.error or 'the probe was not asked'}"
+            )
+        ratios.append(min(pass_seconds(probe.fresh_ns)) / max(pass_seconds(probe.repeat_ns)))
+    least = min(ratios)
+    return Gate(
+        name=name,
+        status=gate_status(least <= CACHE_SHARE),
+        detail=f"new queries take {least:.2f} times as long as repeated ones, {CACHE_SHARE:.2f} allowed "
+        "(fastest of the new over slowest of the repeated)",
+        found={"ratio": least},
+        allowed={"ratio": CACHE_SHARE},
+    )
+
+
+def steady_gate(side: SideEvidence) -> Gate | None:
+    """Warm-up was over: over the rounds, the last quarter of the passes is as fast as the second (rule 14).
+
+    One round that drifts is classed and listed; only a side whose rounds drift together is refused. None below four
+    timed passes a cell.
+    """
+    found = steadiness(side)
+    if found is None:
+        return None
+    drift, tolerance = found.drift, found.tolerance
+    low, high = math.log(drift.low), math.log(drift.high)
+    sure = low > math.log1p(tolerance) or high < -math.log1p(tolerance)
+    classes = ", ".join(f"{n} {name}" for name, n in found.classes.items())
+    kind = "slowing" if drift.center > 1 else "warming"
+    return Gate(
+        name=f"steady {side.backend}",
+        status="not_run" if drift.n < 2 else gate_status(not sure),
+        detail=f"{f'{kind}: ' if sure else ''}passes of the last quarter take {drift.center:.3f} times those of the "
+        f"second ({drift.low:.3f} to {drift.high:.3f}), {tolerance:.0%} allowed; rounds: {classes}",
+        found={"ratio": drift.center},
+        allowed={"ratio": 1 + tolerance},
+    )
+
+
+def effort_gate(sides: Sequence[SideEvidence]) -> Gate:
+    """Both sides were tuned over as many configurations (rule 2)."""
+    tried = {side.backend: side.tuning_configurations for side in sides}
+    spent = ", ".join(f"{s.backend} {s.tuning_configurations} in {s.tuning_seconds / 60:.1f} min" for s in sides)
+    if not all(side.tuning for side in sides):
+        return Gate(name="effort", status="not_run", detail="a side has no tuning round yet")
+    return Gate(
+        name="effort", status=gate_status(len(set(tried.values())) == 1), detail=f"configurations tried: {spent}"
+    )

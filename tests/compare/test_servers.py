@@ -1,0 +1,72 @@
+"""Live servers in a run: who is compared with whom, and what a careful reader is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from scorematrix.compare import compare_run
+from scorematrix.results import BackendRecord, Round
+from tests.factory import changed, make_params, make_run
+
+URL = {"server": {"url": "http://127.0.0.1:9"}}
+
+
+def served(*names: str) -> list[dict]:
+    return [{"backend": name, "views": ["server"], **URL} for name in names]
+
+
+def with_settings(**settings: str | int) -> object:
+    """Every round of a server as if its record had these settings."""
+
+    def edit(round_: Round) -> Round:
+        if round_.view != "server":
+            return round_
+        record = BackendRecord(framework="jax", device="cpu", dtype="float32", precision="float32", settings=settings)
+        return changed(round_, record=record)
+
+    return edit
+
+
+LAUNCHED = {"launch": "serve {port}"}
+ENGINES = [{"backend": name, "views": ["portable"]} for name in ("jax", "pytorch")]
+
+
+@pytest.mark.parametrize(
+    ("backends", "pairs"),
+    [
+        (ENGINES, [("portable", "jax", "pytorch")]),
+        (served("sglang-jax", "sglang"), [("server", "sglang-jax", "sglang")]),
+        (
+            [*ENGINES, *served("sglang-jax", "vllm", "sglang")],
+            [("portable", "jax", "pytorch"), ("server", "sglang-jax", "vllm"), ("server", "sglang-jax", "sglang")],
+        ),
+        ([*ENGINES, *served("vllm")], [("portable", "jax", "pytorch")]),
+    ],
+)
+def test_who_is_compared_with_whom(backends: list[dict], pairs: list[tuple[str, str, str]]) -> None:
+    params = make_params(backends=backends, comparisons=[{"jax": "cpu", "pytorch": "cpu"}])
+    contrasts = compare_run(*make_run(params)).contrasts
+    assert [(c.view, c.jax_backend, c.pytorch_backend) for c in contrasts] == pairs
+
+
+@pytest.mark.parametrize(
+    ("place", "edit", "words"),
+    [
+        ({"url": "http://127.0.0.1:9"}, lambda r: r, "sglang on cpu; sglang-jax on cpu ran at an address: on which"),
+        (LAUNCHED, with_settings(reuse_prefix=1), "sglang; sglang-jax kept queries between requests"),
+        (
+            LAUNCHED,
+            lambda r: changed(r, events=["the server died"]) if r.view == "server" and r.index == 2 else r,
+            "a live server failed requests or died in 2 rounds: ",
+        ),
+    ],
+)
+def test_what_a_reader_is_warned_of(place: dict, edit: object, words: str) -> None:
+    def warnings(where: dict, edit: object) -> list[str]:
+        backends = [*ENGINES, *(b | {"server": where} for b in served("sglang-jax", "sglang"))]
+        params = make_params(backends=backends, comparisons=[{"jax": "cpu", "pytorch": "cpu"}])
+        return compare_run(*make_run(params, edit=edit)).warnings
+
+    assert not any(words in warning for warning in warnings(LAUNCHED, lambda r: r))
+    told = warnings(place, edit)
+    assert any(words in warning for warning in told), told

@@ -1,0 +1,182 @@
+"""Conditions on the times themselves: each fault is made, caught and named."""
+
+from __future__ import annotations
+
+import pytest
+
+from scorematrix.compare import compare_run
+from scorematrix.compare.steady import classify, quarter_medians
+from scorematrix.results import GpuNoise, Noise
+from tests.factory import (
+    NOISE,
+    changed,
+    equal_seconds,
+    make_params,
+    make_passes,
+    make_probes,
+    make_run,
+)
+
+ONE = {"comparisons": [{"jax": "cpu", "pytorch": "cpu"}]}
+DRIFTS = {
+    "steady": [1.5, 1.2, 1.0, 1.0, 1.01, 1.0, 0.99, 1.0],
+    "warming": [1.5, 1.4, 1.3, 1.2, 1.1, 1.1, 1.0, 1.0],
+    "slowing": [1.0, 1.0, 1.0, 1.0, 1.3, 1.3, 1.3, 1.3],
+    "unsteady": [1.0, 1.0, 1.0, 1.0, 1.3, 1.3, 1.0, 1.0],
+}
+
+
+def with_cells(change):
+    """Change every cell of JAX's confirmation rounds, and of the controls that repeat them."""
+
+    def edit(round_):
+        if round_.backend != "jax" or round_.role == "tuning":
+            return round_
+        return changed(round_, cells=[cell.model_dump() | change(cell) for cell in round_.cells])
+
+    return edit
+
+
+def contrast_of(edit=lambda r: r, seconds=equal_seconds, **changes):
+    comparison = compare_run(*make_run(make_params(**ONE, **changes), seconds=seconds, edit=edit))
+    return comparison.contrasts[0], comparison
+
+
+def failed(contrast) -> set[str]:
+    return {gate.name for gate in contrast.gates if gate.status == "failed"}
+
+
+def passes_of(factors: list[float], cell) -> list:
+    return [make_passes(2.5 * factor * cell.slowdown, cell.chunk_size, 1)[0] for factor in factors]
+
+
+def test_a_clock_that_does_not_see_the_work_is_caught() -> None:
+    """A call takes as long whatever is asked: time does not grow with the work."""
+    contrast, _ = contrast_of(seconds=lambda b, i, c: equal_seconds(b, i, c) if b != "jax" else 2.0 * 4 / c)
+    assert failed(contrast) == {"growth jax"} and contrast.verdict == "invalid"
+    assert "1.50 times the work" in contrast.reason
+
+
+def test_a_call_that_is_all_overhead_need_not_grow() -> None:
+    """Far from the ceiling the same times are no fault: what a call costs is not its work."""
+    contrast, _ = contrast_of(seconds=lambda b, i, c: 40.0 * 4 / c, edit=lambda r: r, margin=0.05)
+    (gate,) = [g for g in contrast.gates if g.name == "growth jax"]
+    assert gate.status == "passed" and "not due here" in gate.detail
+
+
+def test_a_query_that_was_asked_before_may_not_be_faster() -> None:
+    def edit(round_):
+        if (round_.backend, round_.role) != ("jax", "tuning"):
+            return round_
+        return changed(round_, probes=make_probes(1.0, 8, fresh_ns=make_passes(1.3, 8)).model_dump())
+
+    contrast, _ = contrast_of(edit)
+    assert failed(contrast) == {"no caching jax"}
+    assert "1.30 times as long as repeated ones" in contrast.reason
+
+
+def test_a_probe_that_broke_leaves_no_verdict() -> None:
+    def edit(round_):
+        if round_.role != "tuning":
+            return round_
+        broken = {"fresh_ns": [], "repeat_ns": [], "error": "RuntimeError: boom"}
+        return changed(round_, probes=make_probes(1.0, 8, **broken).model_dump())
+
+    contrast, _ = contrast_of(edit, seconds=lambda b, i, c: equal_seconds(b, i, c) * (2 if b == "jax" else 1))
+    assert contrast.verdict == "not_enough_evidence" and "boom" in contrast.reason and not contrast.wants_rounds
+
+
+@pytest.mark.parametrize("kind", DRIFTS)
+def test_rounds_are_classed(kind: str) -> None:
+    assert classify(quarter_medians(DRIFTS[kind]), 0.03) == kind
+
+
+@pytest.mark.parametrize("kind", ["warming", "slowing"])
+def test_a_side_that_goes_slow_in_the_second_half_is_refused(kind: str) -> None:
+    edit = with_cells(lambda c: {"call_ns": passes_of(DRIFTS[kind], c)})
+    contrast, comparison = contrast_of(edit)
+    assert failed(contrast) == {"steady jax"} and f"{kind}: passes of the last quarter" in contrast.reason
+    assert comparison.sides[0].steadiness == {kind: 5}
+
+
+def test_one_round_that_drifts_is_listed_and_no_more() -> None:
+    def edit(round_):
+        factors = DRIFTS["slowing" if round_.index == 3 else "steady"]
+        return with_cells(lambda c: {"call_ns": passes_of(factors, c)})(round_)
+
+    contrast, comparison = contrast_of(edit)
+    assert failed(contrast) == set()
+    assert comparison.sides[0].steadiness == {"steady": 4, "slowing": 1}
+
+
+def test_a_call_too_short_to_time_makes_its_chunk_size_ineligible() -> None:
+    edit = with_cells(lambda c: {"call_ns": [[[900_000]]]} if c.chunk_size == 8 else {})
+    contrast, comparison = contrast_of(edit)
+    assert contrast.jax_chunk == 4
+    assert "timed windows of 0.90 ms, 1 ms is due" in comparison.sides[0].chunks[1].error
+
+
+def test_a_side_that_was_tuned_over_more_is_refused() -> None:
+    backends = [{"backend": "jax", "chunk_sizes": {"portable": [2, 4, 8]}}, {"backend": "pytorch"}]
+    contrast, comparison = contrast_of(backends=backends)
+    assert failed(contrast) == {"effort"} and "jax 3 in 0.2 min, pytorch 2 in 0.2 min" in contrast.reason
+    assert [s.tuning_configurations for s in comparison.sides] == [3, 2]
+
+
+def test_a_round_that_was_slowed_for_heat_is_void_and_listed() -> None:
+    def edit(round_):
+        hot = Noise(**(NOISE.model_dump() | {"throttle_events": 3}))
+        return changed(round_, noise=hot.model_dump()) if (round_.backend, round_.index) == ("jax", 2) else round_
+
+    contrast, comparison = contrast_of(edit, rounds=6)
+    assert contrast.effect.n_rounds == 5 and contrast.verdict == "tie"
+    (warning,) = [w for w in comparison.warnings if "void" in w and "control" not in w]
+    assert warning == "jax.portable.cpu.r02 is void: a core was slowed for heat 3 times"
+
+
+@pytest.mark.parametrize(
+    ("mhz", "verdict"),
+    [({"jax": 1900, "pytorch": 1900}, "jax"), ({"jax": 1900, "pytorch": 1600}, "not_enough_evidence"), ({}, "jax")],
+)
+def test_a_gpu_win_that_is_one_of_clocks_is_none(mhz: dict, verdict: str) -> None:
+    """JAX takes 0.87 of the time; with its clock 1.19 times as high it takes more cycles."""
+
+    def edit(round_):
+        if round_.backend not in mhz:
+            return round_
+        gpu = GpuNoise(name="G", driver="1", clock_mhz=[mhz[round_.backend]] * 2)
+        return changed(round_, noise=NOISE.model_copy(update={"gpus": [gpu]}).model_dump())
+
+    contrast, _ = contrast_of(edit, seconds=lambda b, i, c: equal_seconds(b, i, c) * (0.87 if b == "jax" else 1.0))
+    assert contrast.verdict == verdict
+    assert verdict == "jax" or ("the clocks differed" in contrast.reason and "no winner is named" in contrast.sentence)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "seconds", "items"),
+    [
+        ({"jax": 21.0, "pytorch": 1.0}, {"jax": 1.0, "pytorch": 2.0}, 20 / (1.0 / 16)),
+        ({"jax": 1.0, "pytorch": 21.0}, {"jax": 1.0, "pytorch": 2.0}, None),  # ahead from the start, and for ever
+        ({"jax": 21.0, "pytorch": 1.0}, {"jax": 2.0, "pytorch": 1.0}, None),  # never
+    ],
+)
+def test_break_even(prepare: dict, seconds: dict, items: float | None) -> None:
+    def edit(round_):
+        if round_.backend not in prepare:
+            return round_
+        return changed(round_, setup=round_.setup.model_dump() | {"prepare_seconds": prepare[round_.backend]})
+
+    contrast, _ = contrast_of(edit, seconds=lambda b, i, c: seconds.get(b, 1.0))
+    assert contrast.break_even_items == (None if items is None else pytest.approx(items))
+
+
+def test_cost_needs_a_price_with_source_and_date() -> None:
+    price = {"usd_per_hour": 3.6, "source": "a price list", "date": "2026-11-01"}
+    _, comparison = contrast_of(seconds=lambda b, i, c: 1.6, prices={"cpu": price})
+    assert comparison.sides[0].usd_per_million_items == pytest.approx(0.001 * 0.1 * 1e6)
+    assert "the price of cpu is 3.6 $ an hour by a price list on 2026-11-01" in comparison.warnings
+    for lacking in ("source", "date"):
+        with pytest.raises(ValueError, match=f"prices.cpu.{lacking} is missing"):
+            make_params(prices={"cpu": {k: v for k, v in price.items() if k != lacking}})
+    _, free = contrast_of()
+    assert free.sides[0].usd_per_million_items is None
