@@ -9,7 +9,7 @@ import pytest
 from scorematrix import load_backend
 from scorematrix.audit import audit_backend
 from scorematrix.models import load_model
-from scorematrix.report.terminal import audit_sentence
+from scorematrix.report.audits import audit_sentence
 from tests.conftest import run_cli
 from tests.faults.lies import LIES, LyingBackend
 

@@ -163,6 +163,16 @@ def clipped(vocab_size: int) -> Answer:
     return answer
 
 
+def tokenized_otherwise(sound: Backend, request: ScoreRequest) -> Scores:
+    """A server with another tokenizer: the same text, other ids."""
+
+    def ids(own: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple((7 * i + 3) % 256 for i in own)
+
+    other = dataclasses.replace(request, query_ids=ids(request.query_ids), label_ids=ids(request.label_ids))
+    return sound.score(with_items(other, ids))
+
+
 def other_weights(model: Model) -> Model:
     """One layer's output projection is another layer's."""
     o_lnhd = model.weights.layers.o_lnhd.copy()
@@ -191,6 +201,7 @@ LIES: dict[str, Lie] = {
     "query's first token dropped": Lie(
         "parity", lambda s, r: s.score(dataclasses.replace(r, query_ids=r.query_ids[1:])), "the query's first token"
     ),
+    "a different tokenizer": Lie("parity", tokenized_otherwise),
     "bf16 head": Lie("parity", bfloat16_head),
     "0.0 filled in": Lie("finite", with_default, "exactly 0.0"),
     "NaN in one item": Lie("finite", with_nan, "item 4 holds NaN"),

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from scorematrix.audit.probes import Probes
-from scorematrix.compare.schema import Gate
+from scorematrix.results.audits import Gate
 from scorematrix.scoring import Backend, Scores, checked_scores
 from scorematrix.workload.request import ScoreRequest
 
@@ -20,6 +20,10 @@ SUM_ROUNDING = 1e-5
 class BrokenPromise(Exception):
     """A sound request was not answered, or not in the promised form."""
 
+    def __init__(self, text: str, request: ScoreRequest) -> None:
+        super().__init__(text)
+        self.request = request
+
 
 def asker(backend: Backend) -> Score:
     """The backend's `score` for sound requests; whatever else comes of one is a broken promise."""
@@ -29,48 +33,46 @@ def asker(backend: Backend) -> Score:
             return checked_scores(backend.score(request), request)
         except Exception as error:
             asked = f"{len(request.items_ids)} items, {len(request.label_ids)} labels"
-            raise BrokenPromise(f"a sound request ({asked}) ends in {type(error).__name__}: {error}") from error
+            text = f"a sound request ({asked}) ends in {type(error).__name__}: {error}"
+            raise BrokenPromise(text, request) from error
 
     return score
 
 
-def contract_gates(
-    backend: Backend, score: Score, probes: Probes, base: Scores, over_all: Scores, rounding: float
-) -> list[Gate]:
-    """Every further promise as a gate.
+def contract_gates(score: Score, probes: Probes, base: Scores, over_all: Scores, rounding: float) -> list[Gate]:
+    """Every further promise about sound requests as a gate.
 
     Args:
         base, over_all: the answers to the base request in both modes of `apply_softmax`.
         rounding: how far a probability may move between two answers to the same question.
     """
-    return [
-        range_gate(base, over_all, rounding),
-        labels_gate(score, probes, base, rounding),
-        refusal_gate(backend, probes),
-    ]
+    return [range_gate(probes, base, over_all, rounding), labels_gate(score, probes, base, rounding)]
 
 
-def finite_gate(base: Scores, over_all: Scores) -> Gate:
+def finite_gate(probes: Probes, base: Scores, over_all: Scores) -> Gate:
     """No NaN, no infinity, and no 0.0: a softmax over few labels does not reach it, a filled-in default does."""
+    shown = probes.shown(probes.base)
     for n, rows in enumerate(zip(base, over_all)):
         if not np.isfinite(rows).all():
-            return _failed("finite", f"item {n} holds NaN or infinity: {[row.tolist() for row in rows]}")
+            return _failed("finite", f"item {n} holds NaN or infinity: {[row.tolist() for row in rows]}", shown)
     for n, row in enumerate(base):
         if (row == 0).any():
-            return _failed("finite", f"item {n} holds exactly 0.0, which stands for a label that was not read: {row}")
+            words = f"item {n} holds exactly 0.0, which stands for a label that was not read: {row}"
+            return _failed("finite", words, shown)
     return _passed("finite", "every score is a finite number above 0")
 
 
-def range_gate(base: Scores, over_all: Scores, rounding: float) -> Gate:
+def range_gate(probes: Probes, base: Scores, over_all: Scores, rounding: float) -> Gate:
     """Softmax rows sum to 1; shares of the whole vocabulary to less, in the same proportion."""
-    sums = base.sum(axis=1)
+    sums, shown = base.sum(axis=1), probes.shown(probes.whole_vocabulary)
     if (away := float(np.abs(sums - 1).max())) > SUM_ROUNDING:
-        return _failed("range", f"softmax rows sum to {sums.min():.6f} to {sums.max():.6f} instead of 1", max=away)
+        words = f"softmax rows sum to {sums.min():.6f} to {sums.max():.6f} instead of 1"
+        return _failed("range", words, probes.shown(probes.base), max=away)
     if (over_all < 0).any() or (over_all.sum(axis=1) > 1 - SUM_ROUNDING).any():
-        return _failed("range", "without softmax, the labels' shares of the vocabulary reach 1 or fall below 0")
+        return _failed("range", "without softmax, the labels' shares of the vocabulary reach 1 or fall below 0", shown)
     proportion = over_all / over_all.sum(axis=1, keepdims=True)
     if (away := float(np.abs(proportion - base).max())) > rounding:
-        return _failed("range", "the two modes of apply_softmax do not give the same proportions", max=away)
+        return _failed("range", "the two modes of apply_softmax do not give the same proportions", shown, max=away)
     return _passed("range", "rows sum to 1 with softmax, to less without, in the same proportions", max=away)
 
 
@@ -80,7 +82,8 @@ def labels_gate(score: Score, probes: Probes, base: Scores, rounding: float) -> 
     turned = replace(probes.base, label_ids=tuple(probes.base.label_ids[i] for i in order))
     away = float(np.abs(score(turned) - base[:, order]).max())
     if not away <= rounding:
-        return _failed("label order", f"columns do not follow label_ids: off by {away:.1e}", max=away)
+        words = f"columns do not follow label_ids: off by {away:.1e}"
+        return _failed("label order", words, probes.shown(turned), max=away)
     return _passed("label order", "columns follow label_ids", max=away)
 
 
@@ -93,15 +96,18 @@ def refusal_gate(backend: Backend, probes: Probes) -> Gate:
         "label": replace(base, label_ids=(*base.label_ids, beyond)),
     }
     for where, request in bad.items():
+        shown = probes.shown(request)
         try:
             backend.score(request)
         except ValueError as error:
             if str(beyond) not in str(error):
-                return _failed("refusals", f"id {beyond} in the {where} is refused without being named: {error}")
+                words = f"id {beyond} in the {where} is refused without being named: {error}"
+                return _failed("refusals", words, shown)
         except Exception as error:
-            return _failed("refusals", f"id {beyond} in the {where} ends in {type(error).__name__}, not in ValueError")
+            words = f"id {beyond} in the {where} ends in {type(error).__name__}, not in ValueError"
+            return _failed("refusals", words, shown)
         else:
-            return _failed("refusals", f"id {beyond} in the {where} is beyond the vocabulary and was scored")
+            return _failed("refusals", f"id {beyond} in the {where} is beyond the vocabulary and was scored", shown)
     return _passed("refusals", "ids beyond the vocabulary are refused by name in query, items and labels")
 
 
@@ -109,5 +115,5 @@ def _passed(name: str, detail: str, **found: float) -> Gate:
     return Gate(name=name, status="passed", detail=detail, found=found)
 
 
-def _failed(name: str, detail: str, **found: float) -> Gate:
-    return Gate(name=name, status="failed", detail=detail, found=found)
+def _failed(name: str, detail: str, request: str, **found: float) -> Gate:
+    return Gate(name=name, status="failed", detail=detail, found=found, request=request)

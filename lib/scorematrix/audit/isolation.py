@@ -7,7 +7,7 @@ import numpy as np
 from scorematrix.audit.contract import Score
 from scorematrix.audit.probes import Probes
 from scorematrix.compare.numerics import identical_items
-from scorematrix.compare.schema import Gate
+from scorematrix.results.audits import Gate
 from scorematrix.scoring import Scores
 
 NEIGHBOUR = -1
@@ -51,6 +51,7 @@ def neighbours_gate(score: Score, probes: Probes, base: Scores, rounding: float)
         detail=f"a score moves by {moved[how]:.1e} at most with other neighbours ({how})",
         found={"max": moved[how]},
         allowed={"max": rounding},
+        request=None if moved[how] <= rounding else probes.shown(probes.with_items(changes[how][0])),
     )
 
 
@@ -59,7 +60,8 @@ def distinct_gate(probes: Probes, base: Scores) -> Gate:
     twins = identical_items([base], [probes.base.items_ids])
     if twins:
         _, i, j = twins[0]
-        return Gate(name="distinct items", status="failed", detail=f"items {i} and {j} differ, their scores do not")
+        words = f"items {i} and {j} differ, their scores do not"
+        return Gate(name="distinct items", status="failed", detail=words, request=probes.shown(probes.base))
     return Gate(name="distinct items", status="passed", detail="different items have different scores")
 
 
@@ -69,5 +71,6 @@ def memory_gate(score: Score, probes: Probes) -> Gate:
     for what, request in (("another query", probes.other_query), ("other items of the same lengths", turned)):
         before = score(probes.base)  # asked anew each time: some remember the last call only
         if np.abs(score(request) - before).max() < SAME:
-            return Gate(name="no memory", status="failed", detail=f"{what}: the scores of the call before came back")
+            words = f"{what}: the scores of the call before came back"
+            return Gate(name="no memory", status="failed", detail=words, request=probes.shown(request))
     return Gate(name="no memory", status="passed", detail="another query and other items have other scores")

@@ -12,7 +12,7 @@ from scorematrix.audit.contract import Score
 from scorematrix.audit.probes import Probes
 from scorematrix.compare.gates import order_gate
 from scorematrix.compare.numerics import Caps, distance, ranking
-from scorematrix.compare.schema import Gate
+from scorematrix.results.audits import Gate
 from scorematrix.scoring import Scores
 from scorematrix.workload.request import ScoreRequest
 
@@ -45,10 +45,20 @@ def parity_gates(score: Score, reference: Score | str, probes: Probes, caps: Cap
     if not away.within(caps):
         detail += _explain(found[0], reference, probes.base, away.max)
     status = "passed" if away.within(caps) else "failed"
-    parity = Gate(name="parity", status=status, detail=detail, found=asdict(away), allowed=asdict(caps))
+    shown = probes.shown(probes.base)
+    parity = Gate(
+        name="parity",
+        status=status,
+        detail=detail,
+        found=asdict(away),
+        allowed=asdict(caps),
+        request=None if status == "passed" else shown,
+    )
     if not math.isfinite(away.max):
-        return [parity, Gate(name="ranking", status="failed", detail="scores that are no numbers have no order")]
-    return [parity, order_gate("ranking", [ranking(found, wanted, 2 * caps.max)])]
+        words = "scores that are no numbers have no order"
+        return [parity, Gate(name="ranking", status="failed", detail=words, request=shown)]
+    order = order_gate("ranking", [ranking(found, wanted, 2 * caps.max)])
+    return [parity, order if order.status == "passed" else order.model_copy(update={"request": shown})]
 
 
 def _explain(found: np.ndarray, reference: Score, request: ScoreRequest, away: float) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scorematrix.audit.contract import BrokenPromise, Score, asker, contract_gates, finite_gate
+from scorematrix.audit.contract import BrokenPromise, Score, asker, contract_gates, finite_gate, refusal_gate
 from scorematrix.audit.isolation import isolation_gates
 from scorematrix.audit.parity import parity_gates
 from scorematrix.audit.probes import Probes, make_probes
-from scorematrix.compare.numerics import caps_for
-from scorematrix.compare.schema import AuditReport, Gate
+from scorematrix.compare.numerics import Caps, caps_for
 from scorematrix.models.catalogue import Model
+from scorematrix.results.audits import AuditReport, Gate
 from scorematrix.scoring import REFERENCE, Backend, load_backend, missing_packages
 
 ROUNDING = {"float32": 1e-5, "bfloat16": 0.03}
@@ -24,36 +24,49 @@ def audit_backend(backend: Backend, model: Model, *, seed: int = 0) -> AuditRepo
         model: the model that the backend was loaded with; the reference computes with the same weights.
         seed: of the probes' token ids.
     """
-    info, gates = backend.info, []
-    form = Gate(name="form", status="passed", detail="every sound request is answered by float32 [items, labels]")
-    try:
-        gates.extend(_ask(backend, model, make_probes(model.config.vocab_size, seed)))
-    except BrokenPromise as broken:  # what was found before it stands
-        form = Gate(name="form", status="failed", detail=str(broken))
+    info, probes = backend.info, make_probes(model.config.vocab_size, seed)
+    gates = sound_gates(backend, probes, reference_scores(model))
+    if any(gate.name == "finite" and gate.status == "passed" for gate in gates):  # its answers are scores
+        gates.append(refusal_gate(backend, probes))
     return AuditReport(
-        backend=info.backend,
-        view=info.view,
-        device=info.device,
-        dtype=info.dtype,
-        model=model.name,
-        gates=[form, *gates],
+        backend=info.backend, view=info.view, device=info.device, dtype=info.dtype, model=model.name, gates=gates
     )
 
 
-def _ask(backend: Backend, model: Model, probes: Probes) -> Iterator[Gate]:
+def sound_gates(backend: Backend, probes: Probes, reference: Score | str) -> list[Gate]:
+    """Every gate that sound requests alone can ask: form first, then until an answer breaks it.
+
+    Args:
+        reference: scores in float32, or why there are none.
+    """
+    gates: list[Gate] = []
+    form = Gate(name="form", status="passed", detail="every sound request is answered by float32 [items, labels]")
+    try:
+        gates.extend(_ask(backend, probes, reference))
+    except BrokenPromise as broken:  # what was found before it stands
+        form = Gate(name="form", status="failed", detail=str(broken), request=probes.shown(broken.request))
+    return [form, *gates]
+
+
+def _ask(backend: Backend, probes: Probes, reference: Score | str) -> Iterator[Gate]:
     score, rounding = asker(backend), ROUNDING[backend.info.dtype]
     base, over_all = score(probes.base), score(probes.whole_vocabulary)
-    finite = finite_gate(base, over_all)
+    finite = finite_gate(probes, base, over_all)
     yield finite
     if finite.status == "failed":  # its answers are no scores at all
         return
-    yield from contract_gates(backend, score, probes, base, over_all, rounding)
-    caps = caps_for(backend.info.dtype, on_cpu=backend.info.device.lower() == "cpu")
-    yield from parity_gates(score, _reference(model), probes, caps)
+    yield from contract_gates(score, probes, base, over_all, rounding)
+    yield from parity_gates(score, reference, probes, backend_caps(backend))
     yield from isolation_gates(score, probes, base, rounding)
 
 
-def _reference(model: Model) -> Score | str:
+def backend_caps(backend: Backend) -> Caps:
+    """How far the backend's scores may be from the reference's."""
+    return caps_for(backend.info.dtype, on_cpu=backend.info.device.lower() == "cpu")
+
+
+def reference_scores(model: Model) -> Score | str:
+    """The float32 reference on the same weights, or why there is none."""
     if missing := missing_packages(REFERENCE[0]):
         return f"the reference needs the package {missing[0]}, which is not installed"
     return load_backend(REFERENCE[0], view=REFERENCE[1], model=model, device="cpu", dtype="float32").score

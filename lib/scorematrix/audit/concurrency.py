@@ -1,0 +1,96 @@
+"""Whether a live server's scores under load are its scores alone."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+
+from scorematrix.audit.contract import BrokenPromise, Score
+from scorematrix.audit.probes import Probes
+from scorematrix.results.audits import Gate
+from scorematrix.scoring import Scores
+from scorematrix.workload.request import ScoreRequest
+
+N_REQUESTS = 24
+N_AT_ONCE = 8
+N_PASSES = 2
+BUSY = "status 503"
+"""A server that is full and says so is sound: the request comes again."""
+N_TRIES = 20
+
+
+def concurrency_gate(score: Score, probes: Probes, rounding: float) -> Gate:
+    """Different queries, lengths and numbers of items at once; each answer beside the one that was given alone."""
+    requests = _requests(probes)
+    name, n_sent = "concurrency", N_REQUESTS * N_PASSES
+    try:
+        alone = [score(request) for request in requests]
+    except BrokenPromise as broken:
+        return Gate(name=name, status="failed", detail=f"alone, {broken}", request=probes.shown(broken.request))
+    with ThreadPoolExecutor(N_AT_ONCE) as pool:
+        together = list(pool.map(lambda request: _asked(score, request), requests * N_PASSES))
+    wrong, worst, moved = [], None, 0.0
+    for n, answer in enumerate(together):
+        off = np.inf if isinstance(answer, BrokenPromise) else float(np.abs(answer - alone[n % N_REQUESTS]).max())
+        if not off <= rounding:
+            wrong.append(n)
+        if worst is None or off > moved:
+            worst, moved = n, off
+    found, allowed = {"max": moved, "wrong": len(wrong)}, {"max": rounding}
+    if not wrong:
+        words = f"{n_sent} requests, {N_AT_ONCE} at once: a score moves by {moved:.1e} at most"
+        return Gate(name=name, status="passed", detail=words, found=found, allowed=allowed)
+    request = requests[worst % N_REQUESTS]
+    words = f"{len(wrong)} of {n_sent} requests get another answer with {N_AT_ONCE} at once than alone: "
+    words += _what(together[worst], request, requests, alone, moved, rounding)
+    words += _afterwards(score, request, alone[worst % N_REQUESTS], rounding)
+    shown = probes.shown(request)
+    return Gate(name=name, status="failed", detail=words, found=found, allowed=allowed, request=shown)
+
+
+def _requests(probes: Probes) -> list[ScoreRequest]:
+    rng, base = np.random.default_rng(len(probes.base.query_ids)), probes.base
+    made = []
+    for n in range(N_REQUESTS):
+        query = tuple(rng.integers(0, probes.vocab_size, 8 + n % 5 * 4).tolist())
+        items = tuple(base.items_ids[i] for i in rng.permutation(len(base.items_ids))[: 1 + n % 4])
+        made.append(replace(base, query_ids=query, items_ids=items, label_ids=base.label_ids[:2]))
+    return made
+
+
+def _asked(score: Score, request: ScoreRequest) -> Scores | BrokenPromise:
+    for n in range(N_TRIES):
+        try:
+            return score(request)
+        except BrokenPromise as broken:
+            if BUSY not in str(broken) or n == N_TRIES - 1:
+                return broken
+            time.sleep(0.1 * (n + 1))
+    raise AssertionError("unreachable: the last try returns")
+
+
+def _what(
+    answer: Scores | BrokenPromise,
+    request: ScoreRequest,
+    requests: list[ScoreRequest],
+    alone: list[Scores],
+    moved: float,
+    rounding: float,
+) -> str:
+    if isinstance(answer, BrokenPromise):
+        return str(answer)
+    for other, scores in zip(requests, alone):
+        if other != request and scores.shape == answer.shape and np.abs(scores - answer).max() <= rounding:
+            return f"off by {moved:.1e}, it is the answer to another request that was sent beside it"
+    return f"off by {moved:.1e}"
+
+
+def _afterwards(score: Score, request: ScoreRequest, alone: Scores, rounding: float) -> str:
+    try:
+        off = np.abs(score(request) - alone).max()
+    except BrokenPromise:
+        return "; alone again, it gets no answer any more"
+    return "; alone again, it is right" if off <= rounding else "; alone again, it is still wrong"

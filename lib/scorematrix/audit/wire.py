@@ -1,0 +1,125 @@
+"""A live server's plain answers to any body at all: what a client that expects scores never gets to see."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import numpy as np
+
+from scorematrix.scoring.server import DIALECTS, FaultKind
+from scorematrix.scoring.server.answers import error_words
+from scorematrix.scoring.server.deadline import DeadlineTransport
+from scorematrix.scoring.server.dialects import body_of
+from scorematrix.workload.request import ScoreRequest
+
+LIMIT_NAMES = ("max_model_len", "context_length", "max_req_input_len")
+WORDS = 160
+"""Characters of an answer that are told."""
+GRACE_SECONDS = 3.0
+"""A server that loses its engine answers on for a moment before it goes."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back. Where no whole answer did, `status` is None and `fault` its class."""
+
+    status: int | None
+    text: str
+    fault: FaultKind | None = None
+
+    @property
+    def content(self) -> Any:
+        """The body as JSON, None where it is none."""
+        try:
+            return json.loads(self.text)
+        except ValueError:
+            return None
+
+    @property
+    def words(self) -> str:
+        """What it says, in one short line: an error's own message where it has one."""
+        return error_words(self.text, WORDS)
+
+
+class Wire:
+    """The scoring path of a server, without the checks of a client."""
+
+    def __init__(self, url: str, server: str, served_model: str, timeout_seconds: float) -> None:
+        self.dialect, self.served_model, self.timeout_seconds = DIALECTS[server], served_model, timeout_seconds
+        self._grace_seconds = GRACE_SECONDS
+        self._http = httpx.Client(base_url=url, timeout=timeout_seconds, transport=DeadlineTransport())
+        self.url = str(self._http.base_url.copy_with(userinfo=b"")).rstrip("/") + self.dialect.path
+
+    def close(self) -> None:
+        self._http.close()
+
+    def post(self, body: Any, timeout_seconds: float | None = None) -> Reply:
+        """Send a body, JSON or bytes as they are."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers, limit = {"Content-Type": "application/json"}, timeout_seconds or self.timeout_seconds
+        try:
+            response = self._http.post(self.dialect.path, content=content, headers=headers, timeout=limit)
+            return Reply(response.status_code, response.text)
+        except httpx.TimeoutException:
+            return Reply(None, f"no whole answer within {limit:g} s", "timeout")
+        except httpx.TransportError as error:
+            return Reply(None, str(error) or type(error).__name__, "connection")
+
+    def rows(self, request: ScoreRequest, timeout_seconds: float | None = None, **more: Any) -> np.ndarray | Reply:
+        """Scores by the plain way, with further fields in the body; a reply that holds none comes back as it is."""
+        columns = []
+        for call in self.dialect.calls(request):
+            reply = self.post(body_of(call, self.served_model) | more, timeout_seconds)
+            if (rows := self.read_rows(reply)) is None or len(rows) != len(request.items_ids):
+                return reply
+            columns.append(rows)
+        return np.concatenate(columns, axis=1)
+
+    def read_rows(self, reply: Reply) -> np.ndarray | None:
+        """The rows of scores that a reply of 200 holds."""
+        if reply.status != 200:
+            return None
+        try:
+            found = self.dialect.rows(reply.content)
+            return np.array(found, dtype=np.float64).reshape(len(found), -1 if len(found) else 0)
+        except (KeyError, TypeError, AttributeError, ValueError):
+            return None
+
+    def is_there(self) -> bool:
+        """Whether anything listens at the address."""
+        try:
+            self._http.get("/health", timeout=min(self.timeout_seconds, 5.0))
+        except httpx.TimeoutException:
+            return True
+        except httpx.TransportError as error:
+            return not isinstance(error, httpx.ConnectError)
+        return True
+
+    def outlives(self, reply: Reply) -> bool:
+        """Whether the server is there still, a moment after it gave no whole answer."""
+        ends = time.monotonic() + (self._grace_seconds if reply.fault else 0.0)
+        while self.is_there():
+            if time.monotonic() >= ends:
+                if reply.fault:  # cutting connections is a habit of its own
+                    self._grace_seconds = GRACE_SECONDS / 10
+                return True
+            time.sleep(0.1)
+        return False
+
+    def told_limit(self) -> int | None:
+        """The longest input in tokens, where the server tells it."""
+        told: list[int] = []
+        for path in ("/v1/models", "/get_server_info"):
+            try:
+                content = self._http.get(path, timeout=min(self.timeout_seconds, 5.0)).json()
+            except (httpx.HTTPError, ValueError):
+                continue
+            listed = content.get("data") if isinstance(content, dict) else None
+            for part in (content, *(listed if isinstance(listed, list) else ())):
+                values = [part.get(name) for name in LIMIT_NAMES] if isinstance(part, dict) else []
+                told.extend(v for v in values if isinstance(v, int) and not isinstance(v, bool) and v > 0)
+        return min(told, default=None)

@@ -1,0 +1,153 @@
+"""Backends that lie about time, measured as a round measures them; each is seen by what is recorded of it."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from scorematrix import load_backend
+from scorematrix.compare import compare_run
+from scorematrix.matrix.cells import Meter
+from scorematrix.measure import Watchdog
+from scorematrix.measure.memory import HostMemory
+from scorematrix.models import Model, load_model
+from scorematrix.scoring.compiles import compile_counter
+from scorematrix.workload import Workload, WorkloadRequest
+from tests.factory import changed, make_params, make_run
+from tests.faults.lies import LyingBackend, leaks, remembering
+
+ONE = {"comparisons": [{"jax": "cpu", "pytorch": "cpu"}]}
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load_model("random:tiny-llama", seed=11)
+
+
+@pytest.fixture(scope="module")
+def workload() -> Workload:
+    rng = np.random.default_rng(2)
+    requests = [
+        WorkloadRequest(
+            id=f"q{q}", query_ids=rng.integers(0, 250, 40).tolist(), label_ids=[100, 200],
+            items_ids=[rng.integers(1, 250, n).tolist() for n in (3, 5, 4, 6)],
+        )
+        for q in range(2)
+    ]  # fmt: skip
+    return Workload(name="w", origin="tests", apply_softmax=True, tokenizer_sha256=None, requests=requests)
+
+
+def meter(workload: Workload, framework: str, passes: int = 2) -> Meter:
+    watchdog = Watchdog(60, lambda: None)
+    return Meter(workload, 1, passes, watchdog, HostMemory(), compile_counter(framework))
+
+
+def recompiling(framework: str):
+    """Every third call makes a program anew, and says nothing of it."""
+    calls = 0
+
+    def compile_something() -> None:
+        n = calls
+        if framework == "jax":
+            import jax
+
+            jax.jit(lambda x: x * n + n)(np.ones(3, np.float32)).block_until_ready()
+        else:
+            import torch
+
+            torch._dynamo.reset()
+            torch.compile(lambda x: x * n + n, backend="eager")(torch.ones(3))
+
+    def answer(sound, request):
+        nonlocal calls
+        calls += 1
+        if calls % 3 == 0:
+            compile_something()
+        return sound.score(request)
+
+    return answer
+
+
+@pytest.mark.parametrize("framework", ["jax", "pytorch"])
+def test_a_recompile_in_every_third_call_is_seen(framework: str, model: Model, workload: Workload) -> None:
+    sound = load_backend(framework, view="portable", model=model, device="cpu", dtype="float32")
+    quiet = meter(workload, framework).cell(sound, 4)
+    assert quiet.status == "ok" and quiet.compiles_in_window == 0
+    loud = meter(workload, framework).cell(LyingBackend(sound, recompiling(framework)), 4)
+    assert loud.compiles_in_window >= 1 and loud.scores == quiet.scores
+    contrast = judged_with(cells={"compiles_in_window": loud.compiles_in_window})
+    assert contrast.verdict == "invalid" and "compiles while timed" in contrast.reason
+
+
+def test_scores_kept_by_query_are_seen_by_new_queries(model: Model, workload: Workload) -> None:
+    sound = load_backend("pytorch", view="portable", model=model, device="cpu", dtype="float32")
+
+    def slow(backend, request):
+        time.sleep(0.002)
+        return backend.score(request)
+
+    caching = LyingBackend(LyingBackend(sound, slow), remembering(100))
+    honest = meter(workload, "pytorch").probes(LyingBackend(sound, slow), 4, 0, caching=True)
+    kept = meter(workload, "pytorch").probes(caching, 4, 0, caching=True)
+    contrast = judged_with(probes=kept.model_dump() | {"neighbours_moved": 0.0})
+    assert contrast.verdict == "invalid" and "gate no caching jax" in contrast.reason
+    assert "gate no caching" not in judged_with(probes=honest.model_dump()).reason
+
+
+def test_leaking_neighbours_are_seen_by_the_probe(model: Model, workload: Workload) -> None:
+    sound = load_backend("pytorch", view="portable", model=model, device="cpu", dtype="float32")
+    assert meter(workload, "pytorch").probes(sound, 4, 0, caching=False).neighbours_moved < 1e-5
+    leak = meter(workload, "pytorch").probes(LyingBackend(sound, leaks), 4, 0, caching=False)
+    contrast = judged_with(probes=leak.model_dump())
+    assert contrast.verdict == "invalid" and "gate isolation jax" in contrast.reason
+
+
+def test_a_score_that_is_no_number_among_other_neighbours_is_seen(model: Model, workload: Workload) -> None:
+    """The timed scores are sound; among other neighbours one is NaN, and no larger number hides it."""
+    sound = load_backend("pytorch", view="portable", model=model, device="cpu", dtype="float32")
+    first = [call.items_ids for calls in workload.calls(4) for call in calls]
+
+    def breaks(backend, request):
+        scores = backend.score(request)
+        if request.items_ids not in first:
+            scores[-1, 0] = np.nan
+        return scores
+
+    found = meter(workload, "pytorch").probes(LyingBackend(sound, breaks), 4, 0, caching=False)
+    contrast = judged_with(probes=found.model_dump())
+    assert np.isnan(found.neighbours_moved) and "gate isolation jax" in contrast.reason
+
+
+def test_a_probe_that_raises_is_recorded(model: Model, workload: Workload) -> None:
+    def breaks(sound, request):
+        raise RuntimeError("boom")
+
+    sound = load_backend("pytorch", view="portable", model=model, device="cpu", dtype="float32")
+    probes = meter(workload, "pytorch").probes(LyingBackend(sound, breaks), 4, 0, caching=True)
+    assert probes.error == "RuntimeError: boom" and not probes.fresh_ns
+
+
+def test_the_control_is_slowed_by_what_it_says(model: Model, workload: Workload) -> None:
+    sound = load_backend("pytorch", view="portable", model=model, device="cpu", dtype="float32")
+    taken = LyingBackend(sound, lambda s, r: time.sleep(0.02) or s.score(r))
+    cells = meter(workload, "pytorch", passes=4).control(taken, 4, slowed_first=True)
+    assert [cell.slowdown for cell in cells] == [1.05, 1.0] and cells[0].scores == cells[1].scores
+    slowed, plain = (np.median([ns for p in cell.call_ns for q in p for ns in q]) for cell in cells)
+    assert 1.02 < slowed / plain < 1.10
+
+
+def judged_with(cells: dict | None = None, probes: dict | None = None):
+    """What a run comes to with this recorded of JAX."""
+
+    def edit(round_):
+        if round_.backend != "jax" or round_.role == "reference":
+            return round_
+        new = {"cells": [cell.model_dump() | (cells or {}) for cell in round_.cells]}
+        if probes is not None and round_.role == "tuning":
+            new["probes"] = probes
+        return changed(round_, **new)
+
+    (contrast,) = compare_run(*make_run(make_params(**ONE), edit=edit)).contrasts
+    return contrast
