@@ -1,0 +1,61 @@
+"""The generator proves itself: the same questions to a server that does nothing, so that its own limit is known."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from scorematrix.load.book import Plan
+from scorematrix.load.generator import LoadGenerator
+from scorematrix.results.load import LoadCeiling
+from scorematrix.scoring.server import dialect_of
+from scorematrix.workload import ScoreRequest
+
+
+def generator_ceiling(
+    requests: Sequence[ScoreRequest], *, server: str = "sglang", concurrency: int = 8, seconds: float = 2.0
+) -> LoadCeiling:
+    """Requests a second that the generator can send, check and enter in its book, on this machine, now.
+
+    Raises:
+        RuntimeError: where even the server that does nothing gave no sound answers.
+    """
+    request = requests[0]  # one shape: the server answers all alike
+    with idle_server(sound_answer(request, server)) as url:
+        point = LoadGenerator(url, [request], server=server).closed(concurrency, Plan(0.3, seconds, 1))
+    totals = point.totals
+    if not totals.answered or totals.answered != totals.offered:
+        raise RuntimeError(f"the generator's self-check failed: {totals.model_dump_json()} {point.faults}")
+    return LoadCeiling(requests_per_second=point.requests_per_second, concurrency=concurrency, seconds=seconds)
+
+
+def sound_answer(request: ScoreRequest, server: str) -> bytes:
+    """A whole HTTP answer with equal probabilities, in a server's dialect."""
+    n_items, n_labels = len(request.items_ids), len(request.label_ids)
+    if dialect_of(server).n_told == 1:
+        body = {"data": [{"index": i, "score": 1 / n_labels} for i in range(n_items)]}
+    else:
+        body = {"scores": [[1 / n_labels] * n_labels] * n_items, "usage": None, "object": "scoring"}
+    data = json.dumps(body).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data) + data
+
+
+@contextmanager
+def idle_server(answer: bytes) -> Iterator[str]:
+    """The address of a server in a process of its own that gives this answer to everything."""
+    command = [sys.executable, str(Path(__file__).with_name("idle_server.py"))]  # by path: it needs nothing of ours
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            process.stdin.write(b"%d\n" % len(answer) + answer)
+            process.stdin.flush()
+            port = process.stdout.readline()
+            if not port:
+                raise RuntimeError("the server of the generator's self-check did not start")
+            yield f"http://127.0.0.1:{int(port)}"
+        finally:
+            process.stdin.close()
+            process.wait(10)

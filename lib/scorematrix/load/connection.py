@@ -1,0 +1,184 @@
+"""One connection to a server, kept open, with one request in flight: sockets and a parser, nothing in between.
+
+General HTTP clients cost several times as much per request, and what the client costs is missing from what the server
+gets: on two cores shared with the server they, not the server, were the limit. See `outputs/reference/servers`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httptools
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server is, taken apart once."""
+
+    host: str
+    port: int
+    tls: bool
+    prefix: str = ""
+
+    @classmethod
+    def of(cls, url: str) -> Address:
+        """An address that `checked_address` let pass."""
+        parts = urlsplit(url)
+        tls = parts.scheme == "https"
+        return cls(parts.hostname or "", parts.port or (443 if tls else 80), tls, parts.path.rstrip("/"))
+
+    def head(self, path: str, length: int) -> bytes:
+        """The head of a POST of so many bytes of JSON."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return (
+            f"POST {self.prefix}{path} HTTP/1.1\r\nHost: {host}:{self.port}\r\nAccept: application/json\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        ).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer, whole; nobody has looked into it yet."""
+
+    status: int
+    retry_after: str | None
+    content: bytes
+
+
+class Broken(ConnectionError):
+    """The connection ended, or carried what is no HTTP, before the answer was whole."""
+
+
+class Connection(asyncio.Protocol):
+    """A connection that asks one thing at a time.
+
+    Attributes:
+        surplus: answers that nobody had asked for; after one, the connection is closed, for the next answer on it
+            could be another one's.
+    """
+
+    def __init__(self) -> None:
+        self.surplus = 0
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._waiting: asyncio.Future[Answer] | None = None
+        self._begin()
+
+    @classmethod
+    async def open(cls, address: Address, timeout_seconds: float) -> Connection:
+        """Connect.
+
+        Raises:
+            OSError: where nobody listens; TimeoutError is one.
+        """
+        context = ssl.create_default_context() if address.tls else None
+        making = asyncio.get_running_loop().create_connection(cls, address.host, address.port, ssl=context)
+        _, connection = await asyncio.wait_for(making, timeout_seconds)
+        return connection
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be asked (again)."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    async def ask(self, payload: bytes, timeout_seconds: float) -> Answer:
+        """Send a whole request and wait for its whole answer; a drip does not prolong the time.
+
+        Raises:
+            Broken: where the connection ends first.
+            TimeoutError: after the time.
+        """
+        if not self.usable:
+            raise Broken("the server closed the connection")
+        loop = asyncio.get_running_loop()
+        waiting = self._waiting = loop.create_future()
+        expiry = loop.call_later(timeout_seconds, self._expire, timeout_seconds)
+        self._transport.write(payload)
+        try:
+            return await waiting
+        finally:
+            expiry.cancel()
+            if self._waiting is not None:  # not settled by us: whoever waited has gone
+                self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._waiting = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(f"what came is no HTTP answer: {error}")
+
+    def eof_received(self) -> None:
+        if self._waiting is not None and self._headers_done and not self._has_length:
+            self.on_message_complete()  # a body without a length ends where the connection does
+
+    def connection_lost(self, error: Exception | None) -> None:
+        words = str(error) if error else "the server closed the connection"
+        part = " in the middle of an answer" if self._status_seen else " before it answered"
+        self._fail(words + part)
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        self._begin()
+
+    def on_status(self, status: bytes) -> None:
+        self._status_seen = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name == b"retry-after":
+            self._retry_after = value.decode("latin-1")
+        elif name in (b"content-length", b"transfer-encoding"):
+            self._has_length = True
+
+    def on_headers_complete(self) -> None:
+        self._headers_done = self._status_seen = True
+
+    def on_body(self, body: bytes) -> None:
+        self._parts.append(body)
+
+    def on_message_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:  # informational: the answer is still to come
+            return
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            self.surplus += 1
+            self.close()
+            return
+        if not self._parser.should_keep_alive():
+            self._transport.close()
+        if not waiting.done():
+            waiting.set_result(Answer(status, self._retry_after, b"".join(self._parts)))
+        self._begin()
+
+    def _begin(self) -> None:
+        self._parts: list[bytes] = []
+        self._retry_after: str | None = None
+        self._status_seen = self._headers_done = self._has_length = False
+
+    def _expire(self, timeout_seconds: float) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(TimeoutError(f"no answer within {timeout_seconds:g} s"))
+        self.close()
+
+    def _fail(self, words: str) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(Broken(words))
+        self.close()

@@ -1,0 +1,197 @@
+"""The load itself: a closed loop of callers who ask one thing after another, an open loop that keeps to a schedule."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import sys
+import threading
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from scorematrix.load.alarm import Alarm, now_ns
+from scorematrix.load.book import Book, Plan
+from scorematrix.load.caller import Caller, Target
+from scorematrix.load.connection import Address
+from scorematrix.load.questions import Questions
+from scorematrix.load.schedule import poisson_arrivals
+from scorematrix.results.load import LoadPoint
+from scorematrix.scoring.server import checked_address
+from scorematrix.workload import ScoreRequest
+
+KEPT_SAMPLES = 20_000
+"""Latencies of a point that are kept; of more, so many at even distances."""
+
+
+class LoadGenerator:
+    """Asks a server under load. No two questions are alike over all of its points, the warm-ups included.
+
+    Args:
+        requests: the shapes to ask, in turn; see `Questions`.
+        server: its kind, a key of `DIALECTS`.
+        timeout_seconds: for a request, all its calls together.
+        bad_every: mix a bad request in at every so manieth place.
+
+    Raises:
+        ValueError: for an address, a kind or a number that is none.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        requests: Sequence[ScoreRequest],
+        *,
+        server: str = "sglang",
+        model: str = "default",
+        timeout_seconds: float = 120.0,
+        bad_every: int = 0,
+    ) -> None:
+        if timeout_seconds < 0.001:
+            raise ValueError(f"timeout_seconds={timeout_seconds} must be at least 0.001")
+        if bad_every < 0 or bad_every == 1:
+            raise ValueError(f"bad_every={bad_every} must be 0 (none) or at least 2")
+        self._address = Address.of(checked_address(url))
+        self.questions = Questions(requests, address=self._address, server=server, model=model, bad_every=bad_every)
+        self._timeout_seconds = timeout_seconds
+        self._numbers = itertools.count()
+
+    def closed(self, concurrency: int, plan: Plan) -> LoadPoint:
+        """So many callers, each with one request in flight.
+
+        One that is refused waits as it is told, a second at most; the wait is part of what a refusal costs.
+        """
+        if concurrency < 1:
+            raise ValueError(f"concurrency={concurrency} must be at least 1")
+        return _run(self._closed(concurrency, plan))
+
+    def open(self, rate: float, plan: Plan, *, seed: int = 0, max_in_flight: int = 512) -> LoadPoint:
+        """Poisson arrivals, each window's from a seed of its own (rule 29), whatever the server does.
+
+        Latency counts from when a request was due, so that nobody's wait is left out. One that is due while
+        `max_in_flight` are on their way is counted as not sent.
+        """
+        if max_in_flight < 1:
+            raise ValueError(f"max_in_flight={max_in_flight} must be at least 1")
+        seeds = [seed * 1000 + i for i in range(plan.n_windows + 1)]
+        due_ns: list[int] = []
+        begin = 0.0
+        for length, one in zip(plan.lengths, seeds):
+            if length:
+                due_ns += (poisson_arrivals(rate, length, one) + int(begin * 1e9)).tolist()
+            begin += length
+        return _run(self._open(rate, due_ns, seeds[1:], plan, max_in_flight))
+
+    async def _closed(self, concurrency: int, plan: Plan) -> LoadPoint:
+        target = Target(self._address, self.questions, self._timeout_seconds)
+        book, cpu = Book(plan, now_ns()), _CpuShare()
+
+        async def call_on() -> None:
+            caller = Caller(target)
+            while (sent := now_ns()) < book.end_ns:
+                number = next(self._numbers)
+                book.enter(number, sent, sent)
+                outcome = await caller.ask(number)
+                book.strike(number, outcome.name, now_ns(), outcome.words)
+                if outcome.pause_seconds:
+                    await asyncio.sleep(min(outcome.pause_seconds, max(0.0, (book.end_ns - now_ns()) / 1e9)))
+            caller.close()
+
+        await asyncio.gather(*(call_on() for _ in range(concurrency)))
+        return self._point(book, plan, target, cpu, None, kind="closed", concurrency=concurrency)
+
+    async def _open(
+        self, rate: float, due_ns: list[int], seeds: list[int], plan: Plan, max_in_flight: int
+    ) -> LoadPoint:
+        target = Target(self._address, self.questions, self._timeout_seconds)
+        idle: list[Caller] = []
+        under_way: set[asyncio.Task] = set()
+        alarm = Alarm()
+        book, cpu = Book(plan, now_ns()), _CpuShare()
+
+        async def call_once(number: int, caller: Caller) -> None:
+            outcome = await caller.ask(number)
+            book.strike(number, outcome.name, now_ns(), outcome.words)
+            idle.append(caller)
+
+        for at in due_ns:
+            due = book.start_ns + at
+            sent = await alarm.until(due)
+            if book.n_open >= max_in_flight:
+                book.enter_not_sent(due)
+                continue
+            number = next(self._numbers)
+            book.enter(number, due, sent)
+            task = asyncio.ensure_future(call_once(number, idle.pop() if idle else Caller(target)))
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+        await alarm.until(book.end_ns)
+        await asyncio.gather(*under_way)
+        alarm.close()
+        for caller in idle:
+            caller.close()
+        return self._point(book, plan, target, cpu, seeds, kind="open", rate=rate, max_in_flight=max_in_flight)
+
+    def _point(
+        self, book: Book, plan: Plan, target: Target, cpu: _CpuShare, seeds: list[int] | None, **what: Any
+    ) -> LoadPoint:
+        return LoadPoint(
+            **what,
+            warmup=book.warmup(),
+            windows=book.windows(seeds=seeds, kept=max(1, KEPT_SAMPLES // plan.n_windows)),
+            surplus=target.surplus,
+            generator_cpu_share=cpu.share(),
+            faults=book.faults,
+        )
+
+
+class _CpuShare:
+    """Of one core, taken by this thread since this was made."""
+
+    def __init__(self) -> None:
+        self._cpu, self._wall = time.thread_time(), time.perf_counter()
+
+    def share(self) -> float:
+        return (time.thread_time() - self._cpu) / max(1e-9, time.perf_counter() - self._wall)
+
+
+def _run(work: Coroutine[Any, Any, LoadPoint]) -> LoadPoint:
+    """Run on an event loop of its own: in this thread, or beside the loop that a notebook runs already."""
+
+    def run() -> LoadPoint:
+        gc.collect()
+        gc.freeze()  # what is there before need not be looked through while the clock runs
+        try:
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                return runner.run(work)
+        finally:
+            gc.unfreeze()
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return run()
+    found: list[LoadPoint] = []
+    failed: list[BaseException] = []
+
+    def beside() -> None:
+        try:
+            found.append(run())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=beside, name="load", daemon=True)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return found[0]
+
+
+def _loop_factory():
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop

@@ -1,0 +1,194 @@
+"""A whole measurement under load: self-check, sweep, saturation search, as one record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import scorematrix
+from scorematrix.load.book import Plan
+from scorematrix.load.ceiling import generator_ceiling
+from scorematrix.load.generator import LoadGenerator
+from scorematrix.load.mlperf import SCENARIOS, run_mlperf
+from scorematrix.results.load import LoadPoint, LoadRecord, LoadWorkload, MlperfResult
+from scorematrix.results.schema import Environment
+from scorematrix.scoring.server import ScoreClient
+from scorematrix.workload import ScoreRequest, Workload
+
+CLOSE_ENOUGH = 1.08
+"""The search ends when the lowest rate that was missed is so little above the highest that was sustained."""
+MOST_POINTS = 10
+LOWEST_SHARE = 1 / 64
+
+
+def find_saturation(
+    ask: Callable[[float], LoadPoint], start_rate: float, objective_seconds: float | None = None
+) -> list[LoadPoint]:
+    """Points at rising and falling rates around the highest one that is sustained, in the order of asking.
+
+    Args:
+        ask: measures one rate.
+        start_rate: where to begin, half of what a closed loop reached, say.
+
+    Raises:
+        ValueError: for a rate that is not above 0.
+    """
+    if not start_rate > 0:
+        raise ValueError(f"start_rate={start_rate} must be above 0")
+    points: list[LoadPoint] = []
+    sustained, missed, rate = 0.0, float("inf"), start_rate
+    while len(points) < MOST_POINTS and rate >= start_rate * LOWEST_SHARE:
+        points.append(ask(rate))
+        if points[-1].shortfall(objective_seconds) is None:
+            sustained = rate
+        else:
+            missed = rate
+        if missed == float("inf"):
+            rate *= 1.5
+        elif not sustained:
+            rate /= 2
+        elif missed / sustained <= CLOSE_ENOUGH:
+            break
+        else:
+            rate = (sustained * missed) ** 0.5
+    return points
+
+
+def measure_load(
+    url: str,
+    workload: Workload,
+    *,
+    server: str = "sglang",
+    model: str = "default",
+    device: str = "server",
+    concurrency: Sequence[int] = (1, 2, 4, 8),
+    rates: Sequence[float] | None = None,
+    plan: Plan | None = None,
+    objective_seconds: float | None = None,
+    max_in_flight: int = 512,
+    timeout_seconds: float = 120.0,
+    bad_every: int = 0,
+    seed: int = 0,
+    self_check: bool = True,
+    environment: Environment | None = None,
+    mlperf_seconds: float | None = None,
+    on_point: Callable[[LoadPoint], None] = lambda _: None,
+) -> LoadRecord:
+    """Measure a server under load.
+
+    Args:
+        workload: its requests are asked in turn, each time with other tokens at the query's start.
+        concurrency: the closed loop's callers at once, a point each.
+        rates: the open loop's arrivals a second, a point each; None: search for the highest that is sustained.
+        mlperf_seconds: run MLPerf LoadGen's scenarios too, so long each; None: do not.
+        on_point: told each point as soon as it is there.
+
+    Raises:
+        ValueError: naming the argument, its value and the remedy; and where no rate can be searched for because
+            nothing was answered.
+    """
+    if not concurrency and not rates:
+        raise ValueError("concurrency=[] and no rates: give at least one of them")
+    for name, values in (("concurrency", concurrency), ("rates", rates or ())):
+        if wrong := [value for value in values if not value > 0]:
+            raise ValueError(f"{name} holds {wrong[0]}, which is not above 0")
+    if objective_seconds is not None and not objective_seconds > 0:
+        raise ValueError(f"objective_seconds={objective_seconds} must be above 0")
+    plan = plan or Plan(2.0, 12.0)
+    requests = workload.score_requests()
+    generator = LoadGenerator(
+        url, requests, server=server, model=model, timeout_seconds=timeout_seconds, bad_every=bad_every
+    )
+    started = _now()
+    ceiling = None
+    if self_check:
+        ceiling = generator_ceiling(requests, server=server, concurrency=max([*concurrency, 8]))
+    points: list[LoadPoint] = []
+
+    def keep(point: LoadPoint) -> LoadPoint:
+        points.append(point)
+        on_point(point)
+        return point
+
+    def ask(rate: float) -> LoadPoint:
+        return keep(generator.open(rate, plan, seed=seed, max_in_flight=max_in_flight))
+
+    for n in concurrency:
+        keep(generator.closed(n, plan))
+    if rates is not None:
+        for rate in rates:
+            ask(rate)
+    elif best := max((point.requests_per_second for point in points), default=0.0):
+        find_saturation(ask, best / 2, objective_seconds)
+    opinions: list[MlperfResult] = []
+    if mlperf_seconds is not None:
+        clients: list[ScoreClient] = []
+
+        def load_client() -> ScoreClient:
+            clients.append(ScoreClient(url, server=server, model=model, timeout_seconds=timeout_seconds))
+            return clients[-1]
+
+        opinions = _second_opinion(load_client, requests, points, mlperf_seconds, objective_seconds)
+        for client in clients:
+            client.close()
+    return LoadRecord(
+        scorematrix=scorematrix.__version__,
+        server=server,
+        model=model,
+        device=device,
+        started_utc=started,
+        finished_utc=_now(),
+        seed=seed,
+        timeout_seconds=timeout_seconds,
+        objective_seconds=objective_seconds,
+        bad_every=bad_every,
+        workload=_described(workload, generator.questions.calls_per_request),
+        ceiling=ceiling,
+        points=points,
+        mlperf=opinions,
+        environment=environment,
+    )
+
+
+def _second_opinion(
+    load_client: Callable[[], ScoreClient],
+    requests: Sequence[ScoreRequest],
+    points: Sequence[LoadPoint],
+    seconds: float,
+    objective_seconds: float | None,
+) -> list[MlperfResult]:
+    """LoadGen at what the points found: the Server scenario at a rate that should be sustained."""
+    closed = [point for point in points if point.kind == "closed"]
+    best = max((point.requests_per_second for point in points), default=0.0) or 1.0
+    kept = [point.rate for point in points if point.rate and point.shortfall(objective_seconds) is None]
+    n_threads = max((point.concurrency or 1 for point in closed), default=8)
+    return [
+        run_mlperf(
+            scenario,
+            load_client,
+            requests,
+            min_seconds=seconds,
+            min_queries=100 if seconds >= 60 else 1,
+            target_rate=best if scenario == "Offline" else 0.8 * max(kept, default=best),
+            objective_seconds=objective_seconds or 1.0,
+            n_threads=1 if scenario == "SingleStream" else n_threads,
+        )
+        for scenario in SCENARIOS
+    ]
+
+
+def _described(workload: Workload, calls_per_request: int) -> LoadWorkload:
+    n = len(workload.requests)
+    return LoadWorkload(
+        name=workload.name,
+        sha256=workload.sha256,
+        n_requests=n,
+        n_items=workload.n_items / n,
+        query_tokens=sum(len(request.query_ids) for request in workload.requests) / n,
+        tokens=workload.n_tokens / n,
+        calls_per_request=calls_per_request,
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,8 @@
+"""Any backend behind `/v1/score`: one identical front for both frameworks, and a real server for tests."""
+
+from scorematrix.serving.app import Limits, ScoringApp
+from scorematrix.serving.line import ScoringLine
+from scorematrix.serving.noop import NoopBackend
+from scorematrix.serving.run import serve
+
+__all__ = ["Limits", "NoopBackend", "ScoringApp", "ScoringLine", "serve"]

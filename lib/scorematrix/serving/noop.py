@@ -1,0 +1,27 @@
+"""A backend that answers at once: what a server and a load generator can do without a model behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from scorematrix.scoring import BackendInfo, CompileEvent, Scores
+from scorematrix.workload import ScoreRequest
+
+
+class NoopBackend:
+    """Answers every item with equal probabilities; never part of a comparison (the registry does not know it)."""
+
+    def __init__(self) -> None:
+        self.info = BackendInfo(
+            backend="noop", view="none", framework="none", device="cpu", dtype="float32", precision="computes nothing"
+        )
+        self.compile_events: list[CompileEvent] = []
+
+    def prepare(self, requests: Sequence[ScoreRequest]) -> None:
+        pass
+
+    def score(self, request: ScoreRequest) -> Scores:
+        shape = (len(request.items_ids), len(request.label_ids))
+        return np.full(shape, 1 / len(request.label_ids), dtype=np.float32)

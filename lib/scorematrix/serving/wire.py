@@ -1,0 +1,180 @@
+"""The `/v1/score` body, both ways: SGLang's contract, every mistake a 400 that names field, value and remedy.
+
+Source: the protocol of SGLang's `POST /v1/score`; where its versions differ, the newest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scorematrix.scoring import Scores
+from scorematrix.workload import ScoreRequest
+from scorematrix.workload.tokenizer import TextTokenizer
+
+KNOWN = ("query", "items", "label_token_ids", "apply_softmax", "item_first", "model")
+ERROR_TYPES = {400: "BadRequestError", 413: "BadRequestError", 503: "ServiceUnavailableError"}
+
+
+class BadRequest(ValueError):
+    """What a client sent cannot be scored."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A body that was understood.
+
+    Attributes:
+        requests: what the backend is asked: one request with all items; with `item_first` one for each item, whose
+            tokens stand before the query's; none where there are no items.
+    """
+
+    requests: tuple[ScoreRequest, ...]
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all sequences as a client thinks of them: the query once an item."""
+        return sum(len(r.query_ids) * len(r.items_ids) + sum(map(len, r.items_ids)) for r in self.requests)
+
+
+def read_body(
+    body: bytes,
+    *,
+    tokenizer: TextTokenizer | None,
+    vocab_size: int,
+    max_items: int,
+    max_positions: int | None = None,
+) -> Asked:
+    """Understand a request's body.
+
+    Args:
+        max_positions: of the model; a longer query and item together are refused, never cut.
+
+    Raises:
+        BadRequest: naming the field, the value and the remedy.
+    """
+    content = _json(body)
+    if not isinstance(content, dict):
+        raise BadRequest(f"the body is {_kind(content)} where a JSON object with {', '.join(KNOWN)} belongs")
+    if unknown := sorted(content.keys() - set(KNOWN)):
+        raise BadRequest(f"{unknown[0][:80]} is an unknown field; known: {', '.join(KNOWN)}")
+    softmax, first = (_flag(content, name) for name in ("apply_softmax", "item_first"))
+    labels = _labels(content, vocab_size)
+    query, items = content.get("query"), content.get("items")
+    if query is None or items is None:
+        raise BadRequest(f"{'query' if query is None else 'items'} must be provided")
+    if isinstance(items, str):
+        items = [items]
+    if not isinstance(items, list):
+        raise BadRequest(f"items is {_kind(items)}; send a list of texts or a list of lists of token ids")
+    if len(items) > max_items:
+        raise BadRequest(f"items holds {len(items)} items, {max_items} are allowed; send them in several requests")
+    if any(isinstance(item, str) != isinstance(query, str) for item in items):
+        raise BadRequest("query and items mix text and token ids; send both as text or both as token ids")
+    query_ids = _ids("query", query, tokenizer)
+    item_ids = [_ids(f"items[{i}]", item, tokenizer) for i, item in enumerate(items)]
+    if not items:
+        return Asked(())
+    pairs = [(item, [query_ids]) for item in item_ids] if first else [(query_ids, item_ids)]
+    try:
+        requests = tuple(ScoreRequest(q, i, labels, softmax) for q, i in pairs)
+        for request in requests:
+            request.check_vocabulary(vocab_size)
+            _check_length(request, max_positions)
+    except ValueError as error:
+        raise BadRequest(str(error)[:500]) from None
+    return Asked(requests)
+
+
+def answer_body(asked: Asked, scores: Sequence[Scores], model: str) -> bytes:
+    """The answer's body: one row of probabilities an item, and how many tokens they were computed from."""
+    rows = [row for part in scores for row in part.tolist()]
+    usage = {"prompt_tokens": asked.n_tokens, "completion_tokens": 0, "total_tokens": asked.n_tokens}
+    content = {"scores": rows, "model": model, "usage": usage, "object": "scoring"}
+    return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+
+
+def error_body(message: str, code: int) -> bytes:
+    """An error in the contract's form."""
+    kind = ERROR_TYPES.get(code, "InternalServerError")
+    return json.dumps({"object": "error", "message": message, "type": kind, "param": None, "code": code}).encode()
+
+
+def _refuse(constant: str) -> None:
+    raise BadRequest(f"the body holds {constant}, which is no JSON number")
+
+
+DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
+    except RecursionError:
+        raise BadRequest("the body is nested too deeply to be a score request") from None
+    except BadRequest:
+        raise
+    except ValueError as error:  # of JSON, of UTF-8, of a number with thousands of digits
+        raise BadRequest(f"the body is no JSON: {str(error)[:200]}") from None
+
+
+def _check_length(request: ScoreRequest, max_positions: int | None) -> None:
+    longest = len(request.query_ids) + max(map(len, request.items_ids))
+    if max_positions is not None and longest > max_positions:
+        raise BadRequest(
+            f"query and longest item are {longest} tokens, the model has {max_positions} positions; send shorter texts"
+        )
+
+
+def _flag(content: dict, name: str) -> bool:
+    value = content.get(name, False)
+    if not isinstance(value, bool):
+        raise BadRequest(f"{name}={_shown(value)} must be true or false")
+    return value
+
+
+def _labels(content: dict, vocab_size: int) -> list[int]:
+    labels = content.get("label_token_ids")
+    if labels is None:
+        raise BadRequest("label_token_ids must be provided")
+    if not isinstance(labels, list) or not labels:
+        raise BadRequest(f"label_token_ids={_shown(labels)} must be a list of at least one token id")
+    for label in labels:
+        if not isinstance(label, int) or isinstance(label, bool):
+            raise BadRequest(f"label_token_ids holds {_shown(label)}, which is no integer")
+        if not 0 <= label < vocab_size:
+            raise BadRequest(f"Token ID {_shown(label)} is out of vocabulary (vocab size: {vocab_size})")
+    if len(set(labels)) != len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise BadRequest(f"label_token_ids holds {twice} more than once; send each label token once")
+    return labels
+
+
+def _ids(name: str, value: Any, tokenizer: TextTokenizer | None) -> list[int]:
+    """Token ids as they came, or of a text."""
+    if isinstance(value, str):
+        if tokenizer is None:
+            raise BadRequest(f"{name} is text and the model served here has no tokenizer; send token ids")
+        if not value:
+            raise BadRequest(f"{name}='' is empty; send some text")
+        try:
+            return tokenizer.encode(value)
+        except (UnicodeEncodeError, TypeError):  # half of a surrogate pair is JSON, and no text
+            raise BadRequest(f"{name} holds characters that are no text; send valid Unicode") from None
+    if isinstance(value, list):
+        return value  # ScoreRequest says what is wrong in it
+    raise BadRequest(f"{name} is {_kind(value)}; send text or a list of token ids")
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "a truth value", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int) and abs(value) >= 10**20:
+        return "a number of over 20 digits"
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -1,0 +1,119 @@
+"""The line before a backend: nobody's answer changes, nobody waits for ever, no more wait than may."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+
+from scorematrix import ScoreRequest
+from scorematrix.scoring import BackendInfo
+from scorematrix.serving import ScoringLine
+from scorematrix.serving.line import LineClosed, LineFull
+
+
+class GatedBackend:
+    """Scores an item by its first token; waits at a gate, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.info = BackendInfo("gated", "v", "none", "cpu", "float32", "none")
+        self.compile_events: list = []
+        self.gate, self.begun, self.asked = threading.Event(), threading.Event(), []
+
+    def prepare(self, requests) -> None:
+        pass
+
+    def score(self, request: ScoreRequest) -> np.ndarray:
+        self.asked.append(request)
+        self.begun.set()
+        assert self.gate.wait(10)
+        if request.query_ids == (13,):
+            raise MemoryError("no room")
+        return np.array([[ids[0], request.query_ids[0]] for ids in request.items_ids], dtype=np.float32)
+
+
+def request(query: int, *items: int, softmax: bool = True) -> ScoreRequest:
+    return ScoreRequest([query], [[item] for item in items], [1, 2], softmax)
+
+
+def run(line: ScoringLine, backend: GatedBackend, asked: list[ScoreRequest]) -> list:
+    """All of them at once; the first is in work before the others come."""
+
+    async def ask() -> list:
+        first = asyncio.ensure_future(line.score([asked[0]]))
+        await asyncio.to_thread(backend.begun.wait, 10)
+        rest = [asyncio.ensure_future(line.score([r])) for r in asked[1:]]
+        await asyncio.sleep(0.05)
+        backend.gate.set()
+        return await asyncio.gather(first, *rest, return_exceptions=True)
+
+    try:
+        return asyncio.run(ask())
+    finally:
+        line.close()
+
+
+def test_requests_of_one_query_go_together_and_get_their_own() -> None:
+    backend = GatedBackend()
+    line = ScoringLine(backend, max_batch_items=5)
+    asked = [request(5, 1), request(6, 10, 11), request(7, 20), request(6, 12), request(6, 13, 14, 15), request(6, 16)]
+    answers = run(line, backend, asked)
+    for one, (answer,) in zip(asked, answers):
+        assert answer.tolist() == [[ids[0], one.query_ids[0]] for ids in one.items_ids]
+    # 10, 11 and 12 share a call; three more items would be six, more than a call may hold.
+    assert [[ids[0] for ids in r.items_ids] for r in backend.asked] == [[1], [10, 11, 12], [20], [13, 14, 15, 16]]
+    assert line.n_calls == 4
+
+
+@pytest.mark.parametrize("other", [request(6, 2, softmax=False), ScoreRequest([6], [[2]], [2, 1])])
+def test_other_questions_do_not_go_together(other: ScoreRequest) -> None:
+    backend = GatedBackend()
+    run(ScoringLine(backend), backend, [request(5, 1), request(6, 1), other])
+    assert len(backend.asked) == 3
+
+
+def test_no_more_wait_than_may_and_an_error_costs_its_own_request_only() -> None:
+    backend = GatedBackend()
+    line = ScoringLine(backend, max_waiting=2)
+    first, failed, sound, refused = run(line, backend, [request(5, 1), request(13, 1), request(8, 9), request(9, 1)])
+    assert first[0].tolist() == [[1, 5]] and sound[0].tolist() == [[9, 8]]
+    assert isinstance(failed, MemoryError) and isinstance(refused, LineFull)
+
+
+def test_whoever_left_is_not_computed_for() -> None:
+    backend = GatedBackend()
+    line = ScoringLine(backend)
+
+    async def ask() -> None:
+        first = asyncio.ensure_future(line.score([request(5, 1)]))
+        await asyncio.to_thread(backend.begun.wait, 10)
+        left = asyncio.ensure_future(line.score([request(6, 1)]))
+        await asyncio.sleep(0.05)
+        left.cancel()
+        await asyncio.sleep(0.05)
+        backend.gate.set()
+        await first
+
+    asyncio.run(ask())
+    line.close()
+    assert len(backend.asked) == 1
+
+
+def test_closing_finishes_what_waits_and_takes_nothing_more() -> None:
+    backend = GatedBackend()
+    line = ScoringLine(backend)
+
+    async def ask() -> None:
+        waiting = [asyncio.ensure_future(line.score([request(q, 1)])) for q in (5, 6)]
+        await asyncio.to_thread(backend.begun.wait, 10)
+        closing = asyncio.ensure_future(asyncio.to_thread(line.close))
+        await asyncio.sleep(0.05)
+        with pytest.raises(LineClosed):
+            await line.score([request(7, 1)])
+        backend.gate.set()
+        assert [answer[0].tolist() for answer in await asyncio.gather(*waiting)] == [[[1, 5]], [[1, 6]]]
+        await closing
+
+    asyncio.run(ask())

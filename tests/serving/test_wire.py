@@ -1,0 +1,87 @@
+"""The contract of `/v1/score`, request by request: which body is answered how, and in which words it is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from scorematrix.serving.wire import BadRequest, read_body
+
+GOOD = {"query": [1, 2], "items": [[3], [4, 5]], "label_token_ids": [7, 9]}
+VOCAB = 100
+
+
+def read(content: object, max_items: int = 5, raw: bytes | None = None):
+    body = json.dumps(content).encode() if raw is None else raw
+    return read_body(body, tokenizer=None, vocab_size=VOCAB, max_items=max_items, max_positions=12)
+
+
+REFUSED = {
+    # what is sent over the good body, and the words that name field, value and remedy
+    "no labels": ({"label_token_ids": None}, "label_token_ids must be provided"),
+    "labels empty": ({"label_token_ids": []}, "label_token_ids=[] must be a list of at least one"),
+    "labels negative": ({"label_token_ids": [-1]}, "Token ID -1 is out of vocabulary (vocab size: 100)"),
+    "labels beyond": ({"label_token_ids": [100]}, "Token ID 100 is out of vocabulary (vocab size: 100)"),
+    "labels fraction": ({"label_token_ids": [1.5]}, "label_token_ids holds 1.5, which is no integer"),
+    "labels true": ({"label_token_ids": [True]}, "label_token_ids holds true, which is no integer"),
+    "labels twice": ({"label_token_ids": [7, 7]}, "label_token_ids holds 7 more than once"),
+    "labels text": ({"label_token_ids": "yes"}, 'label_token_ids="yes" must be a list'),
+    "labels huge": ({"label_token_ids": [10**30]}, "a number of over 20 digits"),
+    "no items": ({"items": None}, "items must be provided"),
+    "no query": ({"query": None}, "query must be provided"),
+    "items a number": ({"items": 3}, "items is a number; send a list"),
+    "items of numbers": ({"items": [3, 4]}, "items[0] is a number; send text or a list of token ids"),
+    "too many items": ({"items": [[1]] * 6}, "items holds 6 items, 5 are allowed"),
+    "an empty item": ({"items": [[3], []]}, "items_ids[1]=[] is empty"),
+    "an empty query": ({"query": []}, "query_ids=[] is empty"),
+    "mixed": ({"items": [[3], "car"]}, "mix text and token ids"),
+    "text query, ids": ({"query": "is it?"}, "mix text and token ids"),
+    "text, no tokenizer": ({"query": "is it?", "items": ["car"]}, "has no tokenizer; send token ids"),
+    "negative id": ({"query": [1, -2]}, "query_ids holds -2, which is negative"),
+    "id beyond": ({"items": [[3], [100]]}, "token id 100 is out of vocabulary (vocab size: 100)"),
+    "too long": ({"items": [[3], [4] * 11]}, "query and longest item are 13 tokens, the model has 12 positions"),
+    "nested ids": ({"query": [[1]]}, "query_ids holds [1], which is not a whole number"),
+    "softmax a word": ({"apply_softmax": "yes"}, 'apply_softmax="yes" must be true or false'),
+    "item_first a number": ({"item_first": 1}, "item_first=1 must be true or false"),
+    "unknown field": ({"labels": [1]}, "labels is an unknown field; known: query"),
+}  # fmt: skip
+RAW = {
+    "no JSON": (b"{", "the body is no JSON"),
+    "no UTF-8": (b'{"query": "\xff"}', "the body is no JSON"),
+    "a list": (b"[1]", "the body is a list where a JSON object"),
+    "empty": (b"", "the body is no JSON"),
+    "not a number": (b'{"query": [NaN]}', "NaN, which is no JSON number"),
+    "deep": (b"[" * 100_000, "nested too deeply"),
+    "digits": (b'{"query": [' + b"9" * 10_000 + b"]}", "the body is no JSON"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_wrong_is_named(case: str) -> None:
+    change, words = REFUSED[case]
+    content = {k: v for k, v in (GOOD | change).items() if v is not None}
+    with pytest.raises(BadRequest) as caught:
+        read(content)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("case", RAW)
+def test_bodies_that_are_no_request(case: str) -> None:
+    raw, words = RAW[case]
+    with pytest.raises(BadRequest) as caught:
+        read(None, raw=raw)
+    assert words in str(caught.value) and len(str(caught.value)) < 600
+
+
+def test_defaults_are_the_contracts() -> None:
+    (request,) = read(GOOD).requests
+    assert request.apply_softmax is False and request.label_ids == (7, 9) and request.items_ids == ((3,), (4, 5))
+    assert read(GOOD).n_tokens == 2 * 2 + 3
+    assert read(GOOD | {"items": []}).requests == ()
+    assert read(GOOD | {"model": "any", "apply_softmax": True}).requests[0].apply_softmax
+
+
+def test_item_first_puts_each_item_before_the_query() -> None:
+    requests = read(GOOD | {"item_first": True}).requests
+    assert [(r.query_ids, r.items_ids) for r in requests] == [((3,), ((1, 2),)), ((4, 5), ((1, 2),))]
