@@ -14,7 +14,7 @@ TINY = ROOT / "tests" / "fixtures" / "tiny.yaml"
 
 @pytest.mark.parametrize("path", sorted((ROOT / "params").glob("*.yaml")), ids=lambda p: p.name)
 def test_committed_params_are_sound(path: Path) -> None:
-    assert load_params(path).name.replace("_", "-") == path.stem.replace("_", "-")
+    assert load_params(path).name == path.stem, "the report names the file by it"
 
 
 BAD = {
@@ -29,9 +29,12 @@ BAD = {
     "unknown backend": ({"backends": [{"backend": "torch"}]}, "backend='torch' is unknown; did you mean 'pytorch'"),
     "unknown view": ({"backends": [{"backend": "jax", "views": ["portabel"]}]}, "view='portabel'.*'portable'"),
     "only a baseline": (
-        {"backends": [{"backend": "transformers", "views": ["per_item"]}]}, "holds no jax or pytorch"),
+        {"backends": [{"backend": "transformers", "views": ["per_item"]}]}, "holds none of jax, pytorch"),
     "unknown target": ({"comparisons": [{"jax": "tpu-v6e", "pytorch": "cpu"}]}, "target='tpu-v6e'.*'tpu-v6e-1'"),
     "unknown kind": ({"workload.kind": "random"}, "workload"),
+    "bad mesh": ({"backends": [{"backend": "jax", "views": ["best_native"], "mesh": "2x4"}]}, "mesh='2x4' must name"),
+    "mesh of one device": (
+        {"backends": [{"backend": "jax", "views": ["portable"], "mesh": "data=2"}]}, "not served by view 'portable'"),
     "bad dtype": ({"dtype": "fp16"}, "dtype='fp16'"),
     "bad name": ({"name": "../up"}, "name='../up'"),
     "margin": ({"margin": 0.0}, "margin=0.0"),
@@ -61,3 +64,24 @@ def test_hash_covers_every_value_and_survives_json() -> None:
     assert Params.model_validate(params.model_dump(mode="json")).sha256 == params.sha256
     assert load_params(TINY, {"seed": 8}).sha256 != params.sha256
     assert load_params(TINY, {"warmup_passes": 1}).sha256 == params.sha256, "1 is the default"
+
+
+@pytest.mark.parametrize(
+    ("backend", "view", "target", "mesh"),
+    [
+        ("jax", "best_native", "cpu", None),
+        ("jax", "best_native", "tpu-v6e-1", None),
+        ("jax", "best_native", "tpu-v6e-8", "data=8"),
+        ("jax", "portable", "tpu-v6e-8", None),
+        ("pytorch", "best_native", "cpu", "data=1,model=2"),
+        ("pytorch", "portable", "cpu", None),
+        ("transformers", "per_item", "cpu", None),
+    ],
+)
+def test_the_mesh_is_the_backends_own_or_the_targets(backend: str, view: str, target: str, mesh: str | None) -> None:
+    views = ["portable", "best_native"]
+    choices = [
+        {"backend": "jax", "views": views},
+        {"backend": "pytorch", "views": views, "mesh": "data=1,model=2"},
+    ]
+    assert load_params(TINY, {"backends": choices}).mesh_of(backend, view, target) == mesh

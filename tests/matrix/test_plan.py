@@ -17,7 +17,8 @@ def test_same_seed_same_plan() -> None:
 
 
 def test_pairs_run_back_to_back() -> None:
-    plan = [p for p in plan_rounds(make_params(rounds=9)) if p.target == "cpu" and p.role != "reference"]
+    params = make_params(rounds=9, controls=False)
+    plan = [p for p in plan_rounds(params) if p.target == "cpu" and p.role != "reference"]
     for first, second in zip(plan[::2], plan[1::2]):
         assert first.index == second.index and {first.backend, second.backend} == {"jax", "pytorch"}
         assert second.position == first.position + 1
@@ -27,7 +28,8 @@ def test_who_goes_first_is_fair() -> None:
     """Over many seeds each side goes first in half of the pairs."""
     firsts: Counter[str] = Counter()
     for seed in range(60):
-        cpu = [p for p in plan_rounds(make_params(seed=seed, rounds=9)) if p.target == "cpu" and p.role != "reference"]
+        params = make_params(seed=seed, rounds=9, controls=False)
+        cpu = [p for p in plan_rounds(params) if p.target == "cpu" and p.role != "reference"]
         firsts.update(p.backend for p in cpu[::2])
     assert 0.42 <= firsts["jax"] / firsts.total() <= 0.58
 
@@ -48,7 +50,8 @@ def test_quick_is_the_job_that_was_promised() -> None:
 
 def test_chunk_order_varies_by_round_but_not_by_side() -> None:
     params = make_params(chunk_sizes=[1, 2, 4, 8])
-    by_side = {name: [p for p in plan_rounds(params) if p.backend == name] for name in ("jax", "pytorch")}
+    plan = [p for p in plan_rounds(params) if p.role in ("tuning", "confirm")]
+    by_side = {name: [p for p in plan if p.backend == name] for name in ("jax", "pytorch")}
     orders = [tuple(chunk_order(params, planned)) for planned in by_side["jax"]]
     assert len(set(orders)) > 2 and all(sorted(order) == [1, 2, 4, 8] for order in orders)
     assert orders == [tuple(chunk_order(params, planned)) for planned in by_side["pytorch"]]
@@ -58,7 +61,40 @@ def test_a_view_may_have_chunk_sizes_of_its_own() -> None:
     backends = [{"backend": "jax", "chunk_sizes": {"portable": [2, 3]}}, {"backend": "pytorch"}]
     params = make_params(chunk_sizes=[1, 8], backends=backends, rounds=8)
     orders = {
-        name: {tuple(sorted(chunk_order(params, p))) for p in plan_rounds(params) if p.backend == name}
+        name: {
+            tuple(sorted(chunk_order(params, p)))
+            for p in plan_rounds(params)
+            if p.backend == name and p.role != "control"
+        }
         for name in ("jax", "pytorch")
     }
     assert orders == {"jax": {(2, 3)}, "pytorch": {(1, 8)}}
+
+
+def test_controls_run_among_those_that_they_repeat() -> None:
+    """One a target and index, next to its twin, at the largest chunk size, of the best view that there is."""
+    backends = [{"backend": name, "views": ["portable", "best_native"]} for name in ("pytorch", "jax")]
+    plan = plan_rounds(make_params(backends=backends))
+    controls = [p for p in plan if p.role == "control"]
+    assert [(p.backend, p.view, p.index) for p in controls if p.target == "cpu"] == [
+        ("pytorch", "best_native", i) for i in range(1, 6)
+    ]
+    assert {(p.backend, p.target) for p in controls} == {
+        ("pytorch", "cpu"), ("jax", "tpu-v6e-1"), ("pytorch", "gpu-g4")
+    }  # fmt: skip
+    for control in controls:
+        together = [p for p in plan if (p.index, p.target, p.view) == (control.index, control.target, control.view)]
+        assert max(abs(p.position - control.position) for p in together) <= 2
+        assert chunk_order(make_params(backends=backends), control) == [8]
+    firsts = {
+        p.position < next(q.position for q in plan if q.role == "confirm" and q.name == p.name.replace("control.", ""))
+        for p in controls
+    }
+    assert firsts == {True, False}, "the order is drawn"
+    assert not [p for p in plan_rounds(make_params(controls=False)) if p.role == "control"]
+
+
+def test_rounds_beyond_the_first_look_are_planned_beforehand() -> None:
+    plan = plan_rounds(make_params(rounds=5, max_rounds=12))
+    assert {p.index for p in plan if p.role == "confirm"} == set(range(1, 13))
+    assert plan[: len(plan_rounds(make_params(rounds=5)))] == plan_rounds(make_params(rounds=5))

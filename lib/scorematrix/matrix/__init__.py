@@ -1,6 +1,7 @@
 """Params, plan and rounds: filling a run folder. The process that orchestrates imports no framework."""
 
-from scorematrix.matrix.params import Params, load_params
+from scorematrix.matrix.compiled import compile_cells
+from scorematrix.matrix.params import Params, load_params, read_assignments
 from scorematrix.matrix.plan import chunk_order, needed_targets, plan_rounds
 from scorematrix.matrix.preflight import preflight_readiness, validate_path
 from scorematrix.matrix.round import run_round
@@ -9,12 +10,14 @@ from scorematrix.matrix.run import fill_run, prepare_run, run_folder
 __all__ = [
     "Params",
     "chunk_order",
+    "compile_cells",
     "fill_run",
     "load_params",
     "needed_targets",
     "plan_rounds",
     "preflight_readiness",
     "prepare_run",
+    "read_assignments",
     "run_folder",
     "run_round",
     "validate_path",

@@ -3,81 +3,35 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from scorematrix.handwritten import read_yaml
+from scorematrix.matrix.choices import (
+    BackendChoice,
+    CanonicalWorkload,
+    ComparisonChoice,
+    LoadChoice,
+    Positive,
+    Price,
+    Seconds,
+    Section,
+    ServerChoice,
+    TargetName,
+    TextWorkload,
+)
 from scorematrix.readiness.targets import target
 from scorematrix.results.schema import SIDES
+from scorematrix.scoring.place import ServerPlace
 from scorematrix.scoring.registry import backend_entry
 from scorematrix.sealed import content_sha256
 
-Positive = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
-TargetName = Annotated[str, AfterValidator(lambda name: target(name).name)]
 
-
-class _Section(BaseModel):
-    # Strict: a quoted number or a 0/1 for a truth value is a mistake to be told of, not to be mended silently.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class TextWorkload(_Section):
-    """Real text: a shipped data set or a JSON lines file, relative to the params file."""
-
-    kind: Literal["text"]
-    dataset: str
-    n_queries: Positive | None = None
-    items_per_query: Positive | None = None
-    apply_softmax: bool = True
-
-
-class CanonicalWorkload(_Section):
-    """Synthetic tokens of a given shape."""
-
-    kind: Literal["canonical"]
-    query_tokens: Positive = 2000
-    n_items: Positive = 500
-    item_tokens: Positive | list[Positive] = 20
-    label_ids: list[int] = [9454, 2753]
-    n_queries: Positive = 1
-    seed: int = 0
-    apply_softmax: bool = True
-
-
-class BackendChoice(_Section):
-    """A backend and the views of it to measure."""
-
-    backend: str
-    views: list[str] = Field(["portable"], min_length=1)
-    chunk_sizes: dict[str, Annotated[list[Positive], Field(min_length=1)]] = Field(
-        {}, description="chunk sizes of a view, instead of the run's: for one that would not fit at the largest"
-    )
-
-    @model_validator(mode="after")
-    def _known(self) -> BackendChoice:
-        for view in self.views:
-            backend_entry(self.backend, view)
-        for view, sizes in self.chunk_sizes.items():
-            if view not in self.views:
-                raise ValueError(
-                    f"chunk_sizes names view {view!r}, which is not among views={self.views}; add it there"
-                )
-            if len(set(sizes)) != len(sizes):
-                raise ValueError(f"chunk_sizes.{view}={sizes} holds a value twice; name each once")
-        return self
-
-
-class ComparisonChoice(_Section):
-    """Where each framework runs. The same target on both sides compares frameworks, different ones systems."""
-
-    jax: TargetName
-    pytorch: TargetName
-
-
-class Params(_Section):
+class Params(Section):
     """One params file, whole."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=40)
@@ -91,11 +45,17 @@ class Params(_Section):
     chunk_sizes: list[Positive] = Field(min_length=1)
     tuning_rounds: Positive = 1
     rounds: Annotated[int, Field(ge=2, le=99)] = 10
+    max_rounds: Annotated[int, Field(ge=2, le=99)] | None = Field(
+        None, description="where a verdict may fall at `rounds`, then twice as many each time, up to so many"
+    )
+    controls: bool = Field(True, description="measure a backend against itself, and against itself slowed by 5 %")
     warmup_passes: Positive = 1
     passes: Positive = 2
     seed: int
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.03
+    load: LoadChoice | None = Field(None, description="measure live servers under load too; left out, do not")
     threads: Literal["auto"] | Positive = "auto"
+    prices: dict[TargetName, Price] = Field({}, description="what a target costs, by its name")
     call_timeout_seconds: Seconds = 120.0
     round_timeout_seconds: Seconds = 3600.0
 
@@ -104,14 +64,48 @@ class Params(_Section):
         for name, values in (("chunk_sizes", self.chunk_sizes), ("backends", [b.backend for b in self.backends])):
             if len(set(values)) != len(values):
                 raise ValueError(f"{name}={values} holds a value twice; name each once")
+        if self.max_rounds is not None and self.max_rounds <= self.rounds:
+            raise ValueError(
+                f"max_rounds={self.max_rounds} is not above rounds={self.rounds}; raise it, or leave it out"
+            )
+        if self.places and self.dtype == "auto":
+            raise ValueError(
+                f"dtype='auto' cannot be chosen for a server ({', '.join(self.places)}): it is set where the server is "
+                "started; name float32 or bfloat16"
+            )
+        if self.load is not None and not self.places:
+            raise ValueError("load is of live servers and backends holds none; leave it out, or name a server")
         if not any(choice.backend in SIDES for choice in self.backends):
-            raise ValueError("backends holds no jax or pytorch; there would be nothing to compare")
+            raise ValueError(f"backends holds none of {', '.join(SIDES)}; there would be nothing to compare")
         return self
+
+    @property
+    def places(self) -> dict[str, ServerPlace]:
+        """Where the live servers are, by backend."""
+        return {choice.backend: choice.server.place for choice in self.backends if choice.server}
+
+    @property
+    def most_rounds(self) -> int:
+        """Confirmation rounds that a run may have."""
+        return self.max_rounds or self.rounds
 
     def chunk_sizes_of(self, backend: str, view: str) -> list[int]:
         """The chunk sizes that a backend is measured at in a view."""
         own = {choice.backend: choice.chunk_sizes for choice in self.backends}
         return own.get(backend, {}).get(view, self.chunk_sizes)
+
+    def mesh_of(self, backend: str, view: str, where: str) -> str | None:
+        """What a backend's view is spread over on a target; None: one device."""
+        if view not in backend_entry(backend).sharded:
+            return None
+        own = {choice.backend: choice.mesh for choice in self.backends}
+        return own.get(backend) or target(where).mesh
+
+    @property
+    def all_chunk_sizes(self) -> list[int]:
+        """Every chunk size of any backend and view, ascending."""
+        own = (sizes for choice in self.backends for sizes in choice.chunk_sizes.values())
+        return sorted({size for sizes in [self.chunk_sizes, *own] for size in sizes})
 
     @property
     def sha256(self) -> str:
@@ -134,12 +128,7 @@ def load_params(path: Path | str, overrides: dict[str, Any] | None = None) -> Pa
         ValueError: one line that names the file, the key, its value, and the remedy.
     """
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"params file {path} does not exist; see the folder params/") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"params file {path} is no YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(path, "params file", "params/")
     if not isinstance(content, dict):
         raise ValueError(f"params file {path} holds {type(content).__name__}; write `key: value` lines")
     for key, value in (overrides or {}).items():
@@ -148,6 +137,21 @@ def load_params(path: Path | str, overrides: dict[str, Any] | None = None) -> Pa
         return Params.model_validate(content)
     except ValidationError as error:
         raise ValueError(f"params file {path}: {_first_error(error)}") from None
+
+
+def read_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """`key=value` texts as overrides for `load_params`; a value is read as YAML.
+
+    Raises:
+        ValueError: for a text of another form.
+    """
+    values = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not key or not equals:
+            raise ValueError(f"--set={assignment!r} must be key=value, rounds=5 say")
+        values[key] = yaml.safe_load(value)
+    return values
 
 
 def _put(content: dict, keys: list[str], value: Any) -> None:
@@ -163,7 +167,7 @@ def _first_error(error: ValidationError) -> str:
     loc = [part for part in first["loc"] if part not in ("text", "canonical")]
     where = ".".join(map(str, loc))
     if first["type"] == "extra_forbidden":
-        known = _known_keys(loc[0] if len(loc) > 1 else None)
+        known = _known_keys(loc[:-1])
         near = difflib.get_close_matches(str(loc[-1]), known, n=1)
         remedy = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
         return f"{where}={first['input']!r} is an unknown key; {remedy}"
@@ -173,11 +177,16 @@ def _first_error(error: ValidationError) -> str:
     return f"{where}={first['input']!r}: {message}" if where else message
 
 
-def _known_keys(section: Any) -> list[str]:
+def _known_keys(path: Sequence[Any]) -> list[str]:
+    """What the innermost section on the path may hold."""
     kinds: dict[Any, tuple[type[BaseModel], ...]] = {
         None: (Params,),
         "workload": (TextWorkload, CanonicalWorkload),
         "backends": (BackendChoice,),
+        "server": (ServerChoice,),
+        "load": (LoadChoice,),
         "comparisons": (ComparisonChoice,),
+        "prices": (Price,),
     }
-    return [key for kind in kinds.get(section, ()) for key in kind.model_fields]
+    section = next((part for part in reversed(path) if part in kinds), None)
+    return [key for kind in kinds[section] for key in kind.model_fields]

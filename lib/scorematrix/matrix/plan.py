@@ -5,22 +5,32 @@ from __future__ import annotations
 import numpy as np
 
 from scorematrix.matrix.params import Params
-from scorematrix.results.schema import PlannedRound, Role
+from scorematrix.results.schema import SIDES, PlannedRound, Role
 from scorematrix.scoring.registry import BACKENDS, REFERENCE
+
+CONTROL_VIEW = "best_native"
+"""The view that controls are of, where a target has it."""
 
 
 def plan_rounds(params: Params) -> list[PlannedRound]:
-    """All rounds of a run, in order of execution: the reference, then tuning, then confirmation.
+    """All rounds of a run, in order of execution: the reference, then tuning, then confirmation with its controls.
 
     Backends that share a target and a view run back to back; who goes first is drawn for each such pair from
-    the params' seed, because all of one before all of the other turns drift into a winner (rule 15).
+    the params' seed, because all of one before all of the other turns drift into a winner (rule 15). A control round
+    runs among those of the backend that it repeats.
     """
     rng = np.random.Generator(np.random.PCG64(params.seed))
     entries: list[tuple[int, Role, str, str, str]] = [(0, "reference", *REFERENCE, params.comparisons[0].pytorch)]
-    for index in range(params.tuning_rounds + params.rounds):
+    pairs = _pairs(params)
+    controls = _controls(pairs) if params.controls else {}
+    for index in range(params.tuning_rounds + params.most_rounds):
         role: Role = "tuning" if index < params.tuning_rounds else "confirm"
-        for target, view, backends in _pairs(params):
-            entries += [(index, role, backends[i], view, target) for i in rng.permutation(len(backends))]
+        for target, view, backends in pairs:
+            together: list[tuple[Role, str]] = [(role, backend) for backend in backends]
+            if role == "confirm" and (target, view) in controls:
+                together.append(("control", controls[target, view]))
+            for i in rng.permutation(len(together)):
+                entries.append((index, *together[i], view, target))
     return [
         PlannedRound(index=index, role=role, backend=backend, view=view, target=target, position=position)
         for position, (index, role, backend, view, target) in enumerate(entries)
@@ -38,9 +48,14 @@ def needed_targets(params: Params) -> list[tuple[str, str, list[str]]]:
 
 
 def chunk_order(params: Params, planned: PlannedRound) -> list[int]:
-    """The order of chunk sizes within a round: drawn anew for each index, alike for backends with the same sizes."""
-    rng = np.random.Generator(np.random.PCG64([params.seed, planned.index]))
+    """The order of chunk sizes within a round: drawn anew for each index, alike for backends with the same sizes.
+
+    A control round needs no more than one, the largest: that takes least time.
+    """
     sizes = params.chunk_sizes_of(planned.backend, planned.view)
+    if planned.role == "control":
+        return [max(sizes)]
+    rng = np.random.Generator(np.random.PCG64([params.seed, planned.index]))
     return [sizes[i] for i in rng.permutation(len(sizes))]
 
 
@@ -55,3 +70,13 @@ def _pairs(params: Params) -> list[tuple[str, str, list[str]]]:
                 if choice.backend not in together:
                     together.append(choice.backend)
     return [(target, view, backends) for (target, view), backends in pairs.items()]
+
+
+def _controls(pairs: list[tuple[str, str, list[str]]]) -> dict[tuple[str, str], str]:
+    """One backend and view a target, by (target, view): the first of a framework, best_native if there."""
+    chosen: dict[str, tuple[str, str]] = {}
+    for target, view, backends in pairs:
+        own = next((backend for backend in backends if backend in SIDES), None)
+        if own is not None and (target not in chosen or (view == CONTROL_VIEW and chosen[target][0] != view)):
+            chosen[target] = (view, own)
+    return {(target, view): backend for target, (view, backend) in chosen.items()}

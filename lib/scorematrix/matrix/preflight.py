@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from scorematrix.matrix.params import Params, load_params
@@ -10,13 +11,20 @@ from scorematrix.matrix.plan import needed_targets
 from scorematrix.measure.environment import cpu_name
 from scorematrix.models import locate
 from scorematrix.readiness import TARGETS, check_readiness, probe_machine, target
-from scorematrix.results import Readiness, Round, RunStore, read_document
+from scorematrix.results import Readiness, Round, RunStore, TargetRecord, read_document
 from scorematrix.scoring.registry import BACKENDS
 from scorematrix.workload import Workload
 
 
-def preflight_readiness(params: Params | None = None, only_target: str | None = None) -> Readiness:
+def preflight_readiness(
+    params: Params | None = None,
+    only_target: str | None = None,
+    records: Mapping[str, TargetRecord] | None = None,
+) -> Readiness:
     """What is ready here for a plan, or, without one, for every known target.
+
+    Args:
+        records: what was tried for targets that this machine may lack, by target.
 
     Raises:
         ValueError: for an unknown target, or a model that cannot be had.
@@ -31,10 +39,11 @@ def preflight_readiness(params: Params | None = None, only_target: str | None = 
             (where.name, name, list(entry.views))
             for where in TARGETS.values()
             for name, entry in BACKENDS.items()
-            if where.kind in entry.device_kinds
+            if where.kind in entry.device_kinds and not entry.is_live
         ]
     needed = [row for row in needed if only_target in (None, row[0])]
-    return check_readiness(needed, probe_machine(), cpu_name())
+    places = params.places if params else None
+    return check_readiness(needed, probe_machine(), cpu_name(), records=records, servers=places)
 
 
 def validate_path(path: Path) -> str:

@@ -2,50 +2,108 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
-import traceback
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scorematrix.matrix.cells import Meter, error_text
+from scorematrix.matrix.live import end_live, load_live
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.plan import chunk_order
-from scorematrix.measure import Watchdog, describe_environment, set_up_process, time_pass
-from scorematrix.measure.clock import PassSample
+from scorematrix.measure import Watchdog, describe_environment, set_up_process
 from scorematrix.measure.memory import HostMemory
+from scorematrix.measure.noise import NoiseWatch
 from scorematrix.models.cache import cache_folder
 from scorematrix.models.catalogue import load_model
+from scorematrix.privacy import redacted
+from scorematrix.readiness.holders import with_holder
 from scorematrix.readiness.targets import target
-from scorematrix.results import BackendRecord, Ceilings, Cell, Compile, PlannedRound, Round, RunStore, Setup
-from scorematrix.scoring import BACKENDS, Backend, load_backend
+from scorematrix.results import (
+    SIDES,
+    BackendRecord,
+    Ceilings,
+    Cell,
+    Compile,
+    Noise,
+    PlannedRound,
+    Probes,
+    Round,
+    RunStore,
+    Setup,
+    StorageFailed,
+)
+from scorematrix.scoring import BACKENDS, Backend, load_backend, missing_packages
 from scorematrix.scoring.ceilings import measure_ceilings
-from scorematrix.workload import ScoreRequest, Workload
+from scorematrix.scoring.compiles import compile_counter
+from scorematrix.scoring.mesh import Mesh
+from scorematrix.workload import Workload
 
-TIMEOUT_EXIT_CODE = 75
+if TYPE_CHECKING:
+    from scorematrix.scoring.server import LiveBackend
+
+EXIT_CODE = 75
+OUT_OF_MEMORY = ("out of memory", "resource_exhausted", "outofmemory", "memoryerror", "bad_alloc", "allocate memory")
+"""Words of an error after which a process may hold memory that nobody can free."""
 
 
 def run_round(run: str | Path, planned: PlannedRound) -> Round:
     """Measure a round in this process and write it to its run folder.
 
-    A cell that fails is recorded with its error and the next one goes on. A call that outlasts
-    `call_timeout_seconds` cannot be interrupted: the round is recorded up to it and the process ends.
+    A cell that fails is recorded with its error and the next one goes on. One that leaves the process unfit, because
+    memory ran out or a call outlasted `call_timeout_seconds` and cannot be interrupted, ends the process: what is
+    measured stays in a draft, and whoever executes rounds goes on with it in a fresh one.
     """
     store = RunStore(run)
     manifest, workload = store.manifest(), store.workload()
     params = Params.model_validate(manifest.params)
-    set_up_process(target(planned.target).kind, params.threads, cache_folder() / "compiled")
+    kind = target(planned.target).kind
+    set_up_process(kind, params.threads, cache_folder() / "compiled")
     draft = _Draft(store, planned, params, workload)
     try:
-        backend = draft.load()
-        for chunk_size in draft.chunk_sizes:
-            draft.add(_measure_cell(backend, workload, chunk_size, params, draft))
-        if planned.role == "tuning" and BACKENDS[planned.backend].environment is None:  # others have no such probe
-            draft.ceilings = _measure_ceilings(backend, target(planned.target).kind)
+        backend, meter = draft.load()
+        draft.save()
+        noise = NoiseWatch(gpu=kind == "gpu")
+        for chunk_size in draft.todo:
+            draft.current = chunk_size
+            draft.add(_measure(draft, backend, meter))
+        draft.noise = noise.read()
+        if planned.role == "tuning":
+            _after_tuning(draft, backend, meter, kind)
+    except StorageFailed:  # not a result: whoever executes rounds stops
+        raise
     except Exception as error:  # the round as a whole: the model does not load, say
-        draft.error = _text(error)
+        draft.error = draft.explained(error_text(error))
+    finally:
+        draft.end_live()
     return draft.write()
+
+
+def _measure(draft: _Draft, backend: Backend, meter: Meter) -> list[Cell]:
+    """The cells of the draft's current chunk size."""
+    if (error := draft.unprepared.get(draft.current)) is not None:
+        return [Cell(chunk_size=draft.current, status="failed", error=error)]
+    if draft.planned.role == "control":
+        slowed_first = bool(np.random.default_rng([draft.params.seed, draft.planned.index]).integers(2))
+        return meter.control(backend, draft.current, slowed_first)
+    return [meter.cell(backend, draft.current)]
+
+
+def _after_tuning(draft: _Draft, backend: Backend, meter: Meter, device_kind: str) -> None:
+    """What is asked once a side, not in every round: is it honest with its time and its items, and the ceilings."""
+    if sound := [cell.chunk_size for cell in draft.cells if cell.status == "ok"]:
+        caching = draft.planned.backend in SIDES
+        draft.probes = meter.probes(backend, max(sound), draft.params.seed, caching=caching)
+    entry = BACKENDS[draft.planned.backend]
+    if entry.is_live:
+        draft.study()
+        draft.end_live()  # it has the device to itself while it lives
+    if entry.environment is None and not (entry.is_live and missing_packages(entry.framework)):
+        draft.ceilings = _measure_ceilings(backend, device_kind)
 
 
 class _Draft:
@@ -57,35 +115,48 @@ class _Draft:
         self.is_reference = planned.role == "reference"
         longest = max(len(request.items_ids) for request in workload.requests)
         self.chunk_sizes = [longest] if self.is_reference else chunk_order(params, planned)
-        self.cells: list[Cell] = []
-        self.current = self.chunk_sizes[0]
+        earlier = store.draft(planned.name)
+        self.n_processes = earlier.n_processes + 1 if earlier else 1
+        self.cells = [cell for cell in earlier.cells if cell.status != "not_run"] if earlier else []
+        self.todo = self._pending()
+        self.current = self.todo[0]
+        self.unprepared: dict[int, str] = {}
         self.error: str | None = None
+        self.live: LiveBackend | None = None
+        self.events = earlier.events if earlier else []
         self.setup: Setup | None = None
         self.record: BackendRecord | None = None
         self.ceilings: Ceilings | None = None
-        self.memory: HostMemory | None = None
+        self.probes: Probes | None = None
+        self.noise: Noise | None = None
         self.weights_sha256: str | None = None
-        self.started = datetime.now(UTC)
+        self.started_utc = earlier.started_utc if earlier else _now()
+        self.seconds_before = earlier.seconds or 0.0 if earlier else 0.0
+        self.began = time.monotonic()
         self.environment = describe_environment()
         self.watchdog = Watchdog(params.call_timeout_seconds, self._timed_out)
 
-    def load(self) -> Backend:
+    def load(self) -> tuple[Backend, Meter]:
         planned, params = self.planned, self.params
         start = time.perf_counter()
         model = load_model(params.model, seed=params.model_seed)
         self.weights_sha256 = model.weights.sha256
         loaded = time.perf_counter()
         dtype = "float32" if self.is_reference else params.dtype
-        backend = load_backend(
-            planned.backend,
-            view=planned.view,
-            model=model,
-            device=target(planned.target).kind,
-            dtype=dtype,
-            reuse_prefix=params.reuse_prefix if planned.view == "best_native" else 0,
-        )
+        if BACKENDS[planned.backend].is_live:
+            backend = self.live = load_live(params, planned, model, self.store)
+        else:
+            backend = load_backend(
+                planned.backend,
+                view=planned.view,
+                model=model,
+                device=target(planned.target).kind,
+                dtype=dtype,
+                reuse_prefix=params.reuse_prefix if planned.view == "best_native" else 0,
+                mesh=params.mesh_of(planned.backend, planned.view, planned.target),
+            )
         placed = time.perf_counter()
-        self.memory = HostMemory()
+        memory = HostMemory()
         info = backend.info
         self.record = BackendRecord(
             framework=info.framework,
@@ -95,33 +166,82 @@ class _Draft:
             settings=info.settings,
             fallbacks=list(info.fallbacks),
         )
-        backend.prepare([call for size in self.chunk_sizes for calls in chunked(self.workload, size) for call in calls])
+        for size in self.todo:
+            try:
+                backend.prepare([call for calls in self.workload.calls(size) for call in calls])
+            except Exception as error:  # this size does not compile; the others may
+                self.unprepared[size] = error_text(error)
         self.setup = Setup(
             load_model_seconds=loaded - start,
             load_backend_seconds=placed - loaded,
             prepare_seconds=time.perf_counter() - placed,
             compiles=[Compile(**vars(event)) for event in backend.compile_events],
         )
-        return backend
+        gc.collect()
+        gc.freeze()  # what is loaded stays: the collections between passes need not look through all of it again
+        n_warmup, n_passes = (0, 1) if self.is_reference else (params.warmup_passes, params.passes)
+        is_here = not BACKENDS[planned.backend].is_live  # a server's compiles are not seen from here
+        compiles = compile_counter(info.framework) if is_here else lambda: 0
+        return backend, Meter(self.workload, n_warmup, n_passes, self.watchdog, memory, compiles)
 
-    def add(self, cell: Cell) -> None:
-        self.cells.append(cell)
+    def add(self, cells: list[Cell]) -> None:
+        """Take in what was measured; where memory ran out, this process measures nothing more."""
+        self.cells += [c.model_copy(update={"error": self.explained(c.error)}) if c.error else c for c in cells]
+        if not self._pending():
+            return
+        self.save()
+        errors = [cell.error.lower() for cell in cells if cell.error and self.current not in self.unprepared]
+        if any(words in error for error in errors for words in OUT_OF_MEMORY):
+            self.leave()
+
+    def study(self) -> None:
+        """Audit the round's live server and put it under load, as the params ask for it, in the first tuning round."""
+        from scorematrix.matrix.study import study_server
+
+        assert self.live is not None
+        if self.planned.index == 0 and (found := study_server(self.live, self.params, self.planned, self.workload)):
+            self.store.write_study(found)
+
+    def end_live(self) -> None:
+        """Stop the round's live server, where it has one; what happened to it stays."""
+        if self.live is not None:
+            end_live(self.live, self.store, self.planned)
+            self.events, self.live = self._all_events(), None
+
+    def leave(self) -> None:
+        """End this process, which is unfit to measure; the next one is not to find its server still dying."""
+        try:
+            self.end_live()
+        finally:
+            os._exit(EXIT_CODE)
+
+    def explained(self, error: str) -> str:
+        """The error, and before it which process has the device where another one does."""
+        return redacted(with_holder(error, target(self.planned.target).kind))
+
+    def save(self) -> None:
+        """Keep what is measured so far, in case this process does not live to the end."""
+        self.store.write_draft(self._round())
 
     def write(self) -> Round:
         self.watchdog.close()
+        round_ = self._round()
+        self.store.write_round(round_)
+        return round_
+
+    def _pending(self) -> list[int]:
         measured = {cell.chunk_size for cell in self.cells}
-        missing = [size for size in self.chunk_sizes if size not in measured]
+        return [size for size in self.chunk_sizes if size not in measured]
+
+    def _round(self) -> Round:
         why = self.error or f"the round ended at chunk size {self.current}"
-        round_ = Round(
+        pending = [Cell(chunk_size=size, status="not_run", error=why) for size in self._pending()]
+        return Round(
             run_id=self.store.manifest().run_id,
-            index=self.planned.index,
-            role=self.planned.role,
-            backend=self.planned.backend,
-            view=self.planned.view,
-            target=self.planned.target,
-            position=self.planned.position,
-            started_utc=self.started.isoformat(timespec="seconds"),
-            finished_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+            **self.planned.model_dump(),
+            started_utc=self.started_utc,
+            finished_utc=_now(),
+            seconds=self.seconds_before + time.monotonic() - self.began,
             params_sha256=self.params.sha256,
             workload_sha256=self.workload.sha256,
             weights_sha256=self.weights_sha256,
@@ -129,58 +249,37 @@ class _Draft:
             setup=self.setup,
             environment=self.environment,
             ceilings=self.ceilings,
-            cells=[*self.cells, *(Cell(chunk_size=size, status="not_run", error=why) for size in missing)],
+            probes=self.probes,
+            noise=self.noise,
+            n_processes=self.n_processes,
+            cells=[*self.cells, *pending],
             error=self.error,
+            events=self._all_events(),
         )
-        self.store.write_round(round_)
-        return round_
+
+    def _all_events(self) -> list[str]:
+        """What happened to live servers in this process and those before it."""
+        return [*self.events, *(redacted(event) for event in (self.live.events if self.live else []))]
 
     def _timed_out(self) -> None:
         limit = self.params.call_timeout_seconds
         error = f"a call of {self.current} items took longer than call_timeout_seconds={limit:g}"
-        self.add(Cell(chunk_size=self.current, status="timeout", error=error))
-        self.write()
-        os._exit(TIMEOUT_EXIT_CODE)
+        self.cells.append(Cell(chunk_size=self.current, status="timeout", error=error))
+        try:
+            if self._pending():
+                self.save()
+            else:
+                self.store.write_round(self._round())
+        finally:  # a full disk included: the call would go on without end
+            self.leave()
 
 
-def chunked(workload: Workload, chunk_size: int) -> list[list[ScoreRequest]]:
-    """The calls of every request at a chunk size: [request][call]."""
-    return [request.chunks(chunk_size) for request in workload.score_requests()]
-
-
-def _measure_cell(backend: Backend, workload: Workload, chunk_size: int, params: Params, draft: _Draft) -> Cell:
-    draft.current = chunk_size
-    requests = chunked(workload, chunk_size)
-    n_warmup, n_passes = (0, 1) if draft.is_reference else (params.warmup_passes, params.passes)
-    memory = draft.memory or HostMemory()
-    memory.reset()
-    try:
-        warmup = [time_pass(backend, requests, draft.watchdog) for _ in range(n_warmup)]
-        made_before = len(backend.compile_events)
-        passes = [time_pass(backend, requests, draft.watchdog) for _ in range(n_passes)]
-    except Exception as error:
-        return Cell(chunk_size=chunk_size, status="failed", error=_text(error))
-    return Cell(
-        chunk_size=chunk_size,
-        status="ok",
-        warmup_ns=[sample.call_ns for sample in warmup],
-        call_ns=[sample.call_ns for sample in passes],
-        compiles_in_window=len(backend.compile_events) - made_before,
-        scores=[scores.astype(float).tolist() for scores in passes[-1].scores],
-        pass_deviation=_deviation(passes),
-        peak_host_bytes=memory.peak_bytes(),
-    )
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _measure_ceilings(backend: Backend, device_kind: str) -> Ceilings:
-    return Ceilings(**vars(measure_ceilings(backend.info.framework, device_kind, backend.info.dtype)))
-
-
-def _deviation(passes: list[PassSample]) -> float:
-    """Largest absolute difference of any pass from the last; NaN where any score is NaN."""
-    last = passes[-1].scores
-    return float(np.max([np.abs(a - b).max() for sample in passes for a, b in zip(sample.scores, last)]))
-
-
-def _text(error: Exception) -> str:
-    return "".join(traceback.format_exception_only(error)).strip()[:4000]
+    found = measure_ceilings(backend.info.framework, device_kind, backend.info.dtype)
+    mesh = Mesh.parse(str(backend.info.settings.get("mesh", "data=1")))
+    # One device was measured; devices of a mesh have such a ceiling each, but on a CPU they share its cores.
+    return Ceilings(**vars(found.times(1 if device_kind == "cpu" else mesh.size)))

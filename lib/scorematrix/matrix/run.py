@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import errno
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,26 +12,44 @@ from typing import Literal
 
 import scorematrix
 from scorematrix.matrix.params import Params
-from scorematrix.matrix.plan import needed_targets, plan_rounds
-from scorematrix.matrix.workloads import build_workload, floor_flops
+from scorematrix.matrix.plan import chunk_order, needed_targets, plan_rounds
+from scorematrix.matrix.workloads import build_workload, call_flops, call_tokens, floor_flops
 from scorematrix.measure.environment import cpu_name
 from scorematrix.models import locate
 from scorematrix.notebooks import NotebookFailed, execute_notebook
+from scorematrix.privacy import redacted
 from scorematrix.readiness import check_readiness, probe_machine
-from scorematrix.results import Cell, Manifest, PlannedRound, Readiness, Round, RunStore
+from scorematrix.results import (
+    Cell,
+    CompiledRecord,
+    Manifest,
+    PlannedRound,
+    Readiness,
+    RecordStore,
+    Round,
+    RunStore,
+    StorageFailed,
+    TargetRecord,
+    keep_reached,
+)
 
 NOTEBOOK = "02_score_matrix"
 
 
 @dataclass(frozen=True)
 class Progress:
-    """An event for whoever draws progress: a round begins, ends, or was there already."""
+    """An event for whoever draws progress: a round begins, ends, was there already, or was lost with its node.
 
-    state: Literal["begin", "end", "kept"]
+    Attributes:
+        note: on which node of a cluster, or how it was lost; empty in a run on this machine.
+    """
+
+    state: Literal["begin", "end", "kept", "lost"]
     planned: PlannedRound
     done: int
     total: int
     round: Round | None = None
+    note: str = ""
 
 
 def prepare_run(params: Params, store: RunStore) -> None:
@@ -45,17 +65,25 @@ def prepare_run(params: Params, store: RunStore) -> None:
                 f"run_id={manifest.run_id!r} was started with params_sha256={manifest.params_sha256[:12]}..., these "
                 f"params have {params.sha256[:12]}...; choose another --run-id"
             )
-        if (found := store.workload().sha256) != manifest.workload_sha256:
+        lost = not store.has_workload()
+        workload = build_workload(params) if lost else store.workload()
+        if (found := workload.sha256) != manifest.workload_sha256:
             raise ValueError(
                 f"{store.folder}/workload.json: sha256={found[:12]}... differs from run.json's workload_sha256="
                 f"{manifest.workload_sha256[:12]}...; it belongs to another run, start a new one"
             )
         store.rounds()
+        if lost:
+            with store.lock():
+                store.write_workload(workload)
         return
     locate(params.model)
     workload = build_workload(params)
     with store.lock():
         store.write_workload(workload)
+        # Until this machine has been looked at nothing is known to be ready: a report can be made from here on.
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        store.write_readiness(Readiness(checked_utc=now, machine=cpu_name(), states=[]))
         store.write_manifest(
             Manifest(
                 run_id=store.folder.name,
@@ -65,6 +93,8 @@ def prepare_run(params: Params, store: RunStore) -> None:
                 params_sha256=params.sha256,
                 workload_sha256=workload.sha256,
                 floor_flops=floor_flops(params, workload),
+                call_flops={size: call_flops(params, workload, size) for size in params.all_chunk_sizes},
+                call_tokens={size: call_tokens(workload, size) for size in params.all_chunk_sizes},
                 plan=plan_rounds(params),
             )
         )
@@ -76,48 +106,107 @@ def fill_run(
     *,
     only: Collection[str] | None = None,
     retry_failed: bool = False,
+    records: RecordStore | None = None,
+    written: Mapping[str, TargetRecord] | None = None,
+    settled: Callable[[], bool] = lambda: False,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> None:
     """Run every planned round that is ready here and not yet recorded.
 
     A round that failed is a result and is kept; `retry_failed` measures it again.
 
+    Args:
+        records: what was tried for targets that this machine may lack, and what their compilers proved.
+        written: the same, by target, written by hand; it stands before what is recorded.
+        settled: asked before each index beyond `rounds`; where it holds, the rounds that are left are not needed.
+
     Raises:
         ValueError: for a run folder that is damaged, in use, or of other params.
+        StorageFailed: where the disk takes no more; the round in flight is lost, and no other.
     """
     prepare_run(params, store)
     with store.lock():
-        readiness = check_readiness(needed_targets(params), probe_machine(), cpu_name(), only)
-        recorded = {round_.name: round_ for round_ in store.rounds()}
-        store.write_readiness(keep_reached(readiness, recorded.values()))
-        todo = [planned for planned in plan_rounds(params) if is_ready(readiness, planned)]
+        tried, compiled = known_records(params, store, records, written)
+        readiness = check_readiness(
+            needed_targets(params), probe_machine(), cpu_name(), only, tried, compiled, params.places
+        )
+        todo, kept = open_plan(params, store, readiness, retry_failed)
+        asked_at = params.tuning_rounds + params.rounds
         for done, planned in enumerate(todo):
-            before = recorded.get(planned.name)
-            if before is not None and not (retry_failed and _failed(before)):
-                on_progress(Progress("kept", planned, done + 1, len(todo), before))
+            if planned.index >= asked_at:
+                if settled():
+                    break
+                asked_at = planned.index + 1
+            if planned.name in kept:
+                on_progress(Progress("kept", planned, done + 1, len(todo), kept[planned.name]))
                 continue
             on_progress(Progress("begin", planned, done, len(todo)))
             result = execute_round(params, store, planned)
             on_progress(Progress("end", planned, done + 1, len(todo), result))
 
 
+def known_records(
+    params: Params, store: RunStore, records: RecordStore | None, written: Mapping[str, TargetRecord] | None
+) -> tuple[dict[str, TargetRecord], list[CompiledRecord]]:
+    """What is known of targets beforehand: what was tried to get them, and what their compilers proved."""
+    tried = (records.read() if records else {}) | dict(written or {})
+    return tried, records.compiled(params.model, store.manifest().workload_sha256) if records else []
+
+
+def open_plan(
+    params: Params, store: RunStore, readiness: Readiness, retry_failed: bool
+) -> tuple[list[PlannedRound], dict[str, Round]]:
+    """Record the readiness; the planned rounds that can run, and those of them that are recorded and stay, by name."""
+    recorded = {round_.name: round_ for round_ in store.rounds()}
+    store.write_readiness(keep_reached(readiness, recorded.values()))
+    todo = [planned for planned in plan_rounds(params) if is_ready(readiness, planned)]
+    return todo, {name: round_ for name, round_ in recorded.items() if not (retry_failed and _failed(round_))}
+
+
 def execute_round(params: Params, store: RunStore, planned: PlannedRound) -> Round:
-    """One fresh kernel for one round. However it ends, a record of it is in the store."""
-    path = store.round_path(planned.name)
-    path.unlink(missing_ok=True)
-    error: str | None = None
-    try:
-        execute_notebook(
-            NOTEBOOK,
-            store.notebook_path(f"{NOTEBOOK}.{planned.name}"),
-            {"run_dir": str(store.folder.resolve()), **planned.model_dump()},
-            timeout_seconds=params.round_timeout_seconds,
-        )
-    except NotebookFailed as failure:
-        error = str(failure)
-    if not path.is_file():
-        store.write_round(_lost_round(params, store, planned, error or "the notebook ended without a record"))
-    return store.round(planned.name)
+    """One fresh kernel for one round, and another for what is left where a cell ends it. A record is always made."""
+    store.drop_round(planned.name)
+    began = time.monotonic()
+    error = "the notebook ended without a record"
+    pending = len(chunk_order(params, planned))
+    for _ in range(pending + 1):
+        try:
+            execute_notebook(
+                NOTEBOOK,
+                store.notebook_path(f"{NOTEBOOK}.{planned.name}"),
+                {"run_dir": str(store.folder.resolve()), **planned.model_dump()},
+                timeout_seconds=params.round_timeout_seconds,
+            )
+        except NotebookFailed as failure:
+            if (
+                failure.raised and failure.raised[0] == StorageFailed.__name__
+            ):  # the next rounds would end like this one
+                reason, _, path = failure.raised[1].partition(": ")
+                raise StorageFailed(errno.EIO, reason, path) from None
+            error = redacted(str(failure))
+        if store.round_path(planned.name).is_file():
+            return store.round(planned.name)
+        draft = store.draft(planned.name)
+        if draft is None:  # it ended before any cell began: another process would too
+            break
+        draft, pending = _after_death(draft, pending, error)
+        if not pending:
+            store.write_round(draft)
+            return draft
+        store.write_draft(draft)
+    lost = lost_round(params, store, planned, error, time.monotonic() - began)
+    store.write_round(lost)
+    return lost
+
+
+def _after_death(draft: Round, pending: int, error: str) -> tuple[Round, int]:
+    """The draft of a process that ended, and how many cells are left; one that made no headway died of its cell."""
+    left = [cell for cell in draft.cells if cell.status == "not_run"]
+    if len(left) < pending:
+        return draft, len(left)
+    failed = Cell(chunk_size=left[0].chunk_size, status="failed", error=error)
+    cells = [failed if cell is left[0] else cell for cell in draft.cells]
+    return Round(**draft.model_dump(exclude={"sha256", "cells"}), cells=cells), len(left) - 1
 
 
 def is_ready(readiness: Readiness, planned: PlannedRound) -> bool:
@@ -126,34 +215,23 @@ def is_ready(readiness: Readiness, planned: PlannedRound) -> bool:
     return state is not None and state.state == "ready"
 
 
-def keep_reached(readiness: Readiness, rounds: Collection[Round]) -> Readiness:
-    """What has rounds already is no longer skipped, whatever this machine, now, can do."""
-    reached = {(r.target, r.backend) for r in rounds if any(cell.status == "ok" for cell in r.cells)}
-    states = [
-        s.model_copy(update={"state": "ready", "reason": None, "next_step": None, "evidence": "rounds are recorded"})
-        if s.state == "skipped" and (s.target, s.backend) in reached
-        else s
-        for s in readiness.states
-    ]
-    return Readiness(checked_utc=readiness.checked_utc, machine=readiness.machine, states=states)
-
-
 def _failed(round_: Round) -> bool:
     return any(cell.status != "ok" for cell in round_.cells)
 
 
-def _lost_round(params: Params, store: RunStore, planned: PlannedRound, error: str) -> Round:
+def lost_round(params: Params, store: RunStore, planned: PlannedRound, error: str, seconds: float) -> Round:
+    """The record of a round that left none itself: every cell failed, with the reason."""
     manifest = store.manifest()
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    sizes = params.chunk_sizes_of(planned.backend, planned.view)
     return Round(
         run_id=manifest.run_id,
         **planned.model_dump(),
         started_utc=now,
         finished_utc=now,
+        seconds=seconds,
         params_sha256=manifest.params_sha256,
         workload_sha256=manifest.workload_sha256,
-        cells=[Cell(chunk_size=size, status="failed", error=error) for size in sizes],
+        cells=[Cell(chunk_size=size, status="failed", error=error) for size in chunk_order(params, planned)],
         error=error,
     )
 

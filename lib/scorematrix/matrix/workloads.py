@@ -52,3 +52,15 @@ def floor_flops(params: Params, workload: Workload) -> int:
     """The fewest floating-point operations that score the workload once with the params' model, exactly."""
     shapes = ((len(r.query_ids), [len(ids) for ids in r.items_ids]) for r in workload.requests)
     return workload_flops(read_description(params.model).config, shapes)
+
+
+def call_flops(params: Params, workload: Workload, chunk_size: int) -> int:
+    """Operations of a pass in calls of so many items, the query once a call: what a view computes, padding left out."""
+    calls = (call for calls in workload.calls(chunk_size) for call in calls)
+    shapes = ((len(call.query_ids), [len(ids) for ids in call.items_ids]) for call in calls)
+    return workload_flops(read_description(params.model).config, shapes)
+
+
+def call_tokens(workload: Workload, chunk_size: int) -> int:
+    """Tokens of a pass in calls of so many items, the query once a call."""
+    return sum(call.n_tokens for calls in workload.calls(chunk_size) for call in calls)

@@ -1,0 +1,7 @@
+"""Rounds on a Ray cluster, an optional extra: only the command line imports this room, and only this room Ray."""
+
+from scorematrix.cluster.connect import connected
+from scorematrix.cluster.nodes import Node, demand, nodes_for
+from scorematrix.cluster.run import NodesLost, fill_on_cluster
+
+__all__ = ["Node", "NodesLost", "connected", "demand", "fill_on_cluster", "nodes_for"]

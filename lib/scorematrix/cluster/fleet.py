@@ -1,0 +1,270 @@
+"""The pairs of a run on their way: Ray places them, and where a node is lost the whole pair is tried elsewhere.
+
+A pair is one actor that holds its node from the first round to the last. Rounds that were placed one by one would let
+another pair's round in between, and could lie on two nodes; a ratio is taken within a pair, so both halves must come
+from one machine, back to back (rules 1 and 15). For the same reason a loss costs the pair: its first half, measured on
+a machine that is gone, has no partner any more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+from ray.exceptions import RayError
+
+from scorematrix.cluster.calls import LOOK_SECONDS, answer, end, place, reason_of, wait
+from scorematrix.cluster.connect import living_nodes
+from scorematrix.cluster.nodes import Node, demand, nodes_for
+from scorematrix.cluster.survey import Pool
+from scorematrix.cluster.worker import Needed, NodeReport, PairRunner, look_at_node
+from scorematrix.matrix import Params
+from scorematrix.matrix.run import Progress, lost_round
+from scorematrix.readiness import target
+from scorematrix.results import LostTry, PlannedRound, Round, RunStore, TargetRecord
+from scorematrix.results.parcel import Parcel, pack_plan, unpack_round
+
+MOST_TRIES = 3
+MOST_PLACEMENTS = 30
+"""How often Ray may fail to place a pair: on a node that is gone, until the cluster has noticed."""
+PATIENCE_SECONDS = 600.0
+Pair = list[PlannedRound]
+
+
+@dataclass
+class Flight:
+    """A pair that is measured, or about to be.
+
+    Attributes:
+        ids: the nodes that it may be placed on.
+        node: where it is; None while Ray has not placed it.
+        left: its rounds that are still to be measured, the one in flight first.
+    """
+
+    pair: Pair
+    left: deque[PlannedRound] = field(default_factory=deque)
+    tries: list[LostTry] = field(default_factory=list)
+    avoid: str | None = None
+    placements: int = 0
+    ids: frozenset[str] = frozenset()
+    actor: Any = None
+    node: str | None = None
+
+    @property
+    def target(self) -> str:
+        return self.pair[0].target
+
+
+class Fleet:
+    """Everything that this driver has on the cluster; leaving it takes it back."""
+
+    def __init__(
+        self,
+        params: Params,
+        store: RunStore,
+        needed: Needed,
+        only: Collection[str] | None,
+        tried: Mapping[str, TargetRecord],
+        patience_seconds: float,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._params, self._store, self._tell = params, store, on_progress
+        self._needed, self._only, self._tried = needed, sorted(only) if only is not None else None, dict(tried)
+        self._patience = patience_seconds
+        self._plan: Any = None
+        self._pools: dict[str, Pool] = {}
+        self._recorded: dict[str, Round] = {}
+        self._total = self._done = 0
+        self._flights: dict[Any, Flight] = {}
+        self._probes: dict[Any, Node] = {}
+        self._known: set[str] = set()
+        self._bare_since: dict[str, float] = {}
+        self._refused: set[str] = set()
+        self.given_up: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for flight in self._flights.values():
+            end(flight.actor)
+        for probe in self._probes:
+            with suppress(Exception):
+                ray.cancel(probe, force=True)
+
+    # Looking.
+
+    def ask(self, nodes: Sequence[Node]) -> dict[Node, NodeReport | str]:
+        """What every node that may serve the plan says of itself."""
+        self._ask(nodes)
+        reports: dict[Node, NodeReport | str] = {}
+        latest = time.monotonic() + self._patience
+        while self._probes and time.monotonic() < latest:
+            reports |= {self._probes.pop(ref): answer(ref) for ref in wait(list(self._probes))}
+        late = f"it did not answer within {self._patience:.0f} s, another job may hold it"
+        return {node: reports.get(node, late) for node in nodes}
+
+    def take(self, pools: Mapping[str, Pool], kept: Mapping[str, Round], total: int) -> None:
+        """What was found: where to measure what, and what is measured already."""
+        self._pools, self._recorded, self._total = dict(pools), dict(kept), total
+        self._plan = ray.put(dict(pack_plan(self._store)))
+
+    def _ask(self, nodes: Iterable[Node]) -> None:
+        """Send a probe to each node that may serve the plan and was not asked before; it takes what a round would."""
+        for node in nodes:
+            rows = [row for row in self._needed if node in nodes_for(nodes, target(row[0]))]
+            if node.id in self._known or not rows:
+                continue
+            self._known.add(node.id)
+            asked = {k: v for row in rows for k, v in (demand(node, target(row[0])) or {}).items()}
+            probe = ray.remote(look_at_node).options(max_retries=0, **place(asked, [node.id]))
+            self._probes[probe.remote(rows, self._only, self._tried, self._params.places)] = node
+
+    # Measuring.
+
+    def fill(self, pairs: Sequence[Pair]) -> None:
+        """Measure what of these pairs is not recorded yet, as many at a time as there are nodes for them."""
+        waiting = deque(flight for pair in pairs if (flight := self._opened(pair)) is not None)
+        while waiting or self._flights:
+            living = living_nodes()
+            self._ask(living)
+            self._start(waiting, frozenset(node.id for node in living))
+            ready = wait([*self._flights, *self._probes])
+            for ref in ready:
+                if ref in self._probes:
+                    self._admit(self._probes.pop(ref), answer(ref))
+                elif (again := self._advance(self._flights.pop(ref), ref)) is not None:
+                    waiting.appendleft(again)
+
+    def _opened(self, pair: Pair) -> Flight | None:
+        """A pair as the run folder has it; None where nothing of it is left to do."""
+        for planned in pair:
+            if planned.name in self._recorded:
+                self._done += 1
+                self._tell(Progress("kept", planned, self._done, self._total, self._recorded[planned.name]))
+        return None if all(planned.name in self._recorded for planned in pair) else Flight(pair)
+
+    def _start(self, waiting: deque[Flight], living: frozenset[str]) -> None:
+        """Hand pairs to Ray, in the plan's order, as long as a target has more living nodes than pairs."""
+        for ref, flight in list(self._flights.items()):
+            if flight.node is None and not flight.ids & living:  # no node is left of those that it may be placed on
+                end(self._flights.pop(ref).actor)
+                waiting.appendleft(flight)
+        under_way = Counter(flight.target for flight in self._flights.values())
+        for flight in list(waiting):
+            pool = self._pools[flight.target]
+            nodes = living & pool.machines.keys()
+            if flight.target in self._refused or (not nodes and self._is_given_up(flight.target)):
+                waiting.remove(flight)
+            elif under_way[flight.target] < len(nodes):
+                self._bare_since.pop(flight.target, None)
+                under_way[flight.target] += 1
+                waiting.remove(flight)
+                self._launch(flight, pool, nodes)
+
+    def _launch(self, flight: Flight, pool: Pool, nodes: frozenset[str]) -> None:
+        recorded = [self._recorded[p.name] for p in flight.pair if p.name in self._recorded]
+        machines = {round_.environment.machine_sha256 for round_ in recorded if round_.environment}
+        same = frozenset(id_ for id_ in nodes if {pool.machines[id_]} == machines)
+        if machines and not same:  # the half that is there has no partner to come
+            self._drop(flight.pair)
+        flight.ids = same or (nodes - {flight.avoid}) or nodes
+        flight.left = deque(p for p in flight.pair if p.name not in self._recorded)
+        flight.node = None
+        flight.placements += 1
+        runner = ray.remote(PairRunner).options(max_restarts=0, max_task_retries=0, **place(pool.demand, flight.ids))
+        flight.actor = runner.remote(self._plan)
+        self._flights[flight.actor.node_id.remote()] = flight
+
+    def _advance(self, flight: Flight, ref: Any) -> Flight | None:
+        """Take in what came back and go on with the pair; a flight comes out where it has to be tried anew."""
+        try:
+            came = ray.get(ref)
+            if flight.node is None:
+                flight.node = came
+            else:
+                self._keep(flight, came)
+        except RayError as error:
+            end(flight.actor)
+            if flight.node is None:  # nothing was measured, nothing is lost
+                return self._not_placed(flight, reason_of(error))
+            return self._lost(flight, reason_of(error))
+        if not flight.left:
+            end(flight.actor)
+            return None
+        planned = flight.left[0]
+        self._tell(Progress("begin", planned, self._done, self._total, note=f"node {flight.node[:8]}"))
+        self._flights[flight.actor.measure.remote(planned)] = flight
+        return None
+
+    def _keep(self, flight: Flight, parcel: Parcel) -> None:
+        planned = flight.left[0]
+        round_ = unpack_round(self._store, planned.name, parcel)
+        if flight.tries:
+            round_ = Round(**round_.model_dump(exclude={"sha256"}) | {"lost": flight.tries})
+            self._store.write_round(round_)
+        flight.left.popleft()
+        self._record(planned, round_, f"node {flight.node[:8]}")
+
+    def _record(self, planned: PlannedRound, round_: Round, note: str) -> None:
+        self._recorded[planned.name] = round_
+        self._done += 1
+        self._tell(Progress("end", planned, self._done, self._total, round_, note))
+
+    def _not_placed(self, flight: Flight, reason: str) -> Flight | None:
+        """Again after a while; where Ray never places it, the target is given up, and no round is blamed."""
+        if flight.placements < MOST_PLACEMENTS:
+            time.sleep(LOOK_SECONDS / 5)
+            return flight
+        self._refused.add(flight.target)
+        self.given_up.append(f"Ray did not place a round of {flight.target}, {MOST_PLACEMENTS} times: {reason}")
+        return None
+
+    def _lost(self, flight: Flight, reason: str) -> Flight | None:
+        """The whole pair again, elsewhere; a round that was lost too often is a result, and the others go on."""
+        planned = flight.left[0]
+        where = flight.node[:8]
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        tries = [*flight.tries, LostTry(at_utc=now, node=where, reason=reason)]
+        note = f"lost with node {where}, try {len(tries)} of {MOST_TRIES}: {reason}"
+        self._drop(flight.pair)
+        self._tell(Progress("lost", planned, self._done, self._total, note=note))
+        if len(tries) < MOST_TRIES:
+            return Flight(flight.pair, tries=tries, avoid=flight.node)
+        why = f"lost {MOST_TRIES} times, on nodes {', '.join(one.node for one in tries)}; the last time: {reason}"
+        failed = lost_round(self._params, self._store, planned, why, 0.0)
+        failed = Round(**failed.model_dump(exclude={"sha256"}) | {"lost": tries})
+        self._store.write_round(failed)
+        self._record(planned, failed, note)
+        others = [p for p in flight.pair if p.name != planned.name]
+        return Flight(others) if others else None
+
+    def _drop(self, pair: Pair) -> None:
+        for planned in pair:
+            if self._recorded.pop(planned.name, None) is not None:
+                self._done -= 1
+                self._store.drop_round(planned.name)
+
+    def _admit(self, node: Node, report: NodeReport | str) -> None:
+        """A node that came while the run goes on joins the pools of its kind."""
+        for name, pool in self._pools.items():
+            if pool.takes(node, report):
+                machines = {**pool.machines, node.id: report.machine_sha256}
+                self._pools[name] = Pool(name, pool.make, pool.demand, machines, pool.backends)
+
+    def _is_given_up(self, name: str) -> bool:
+        """Whether nobody waits for a node of a target any longer."""
+        since = self._bare_since.setdefault(name, time.monotonic())
+        if time.monotonic() - since < self._patience:
+            return False
+        why = f"{name} has had no living node for {self._patience:.0f} s, and rounds of it are left"
+        if why not in self.given_up:
+            self.given_up.append(why)
+        return True

@@ -1,0 +1,69 @@
+"""Filling a run folder from a cluster: the driver alone writes into it, the nodes measure."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Collection, Mapping
+from itertools import groupby
+
+from scorematrix.cluster.connect import living_nodes
+from scorematrix.cluster.fleet import PATIENCE_SECONDS, Fleet
+from scorematrix.cluster.survey import survey_cluster
+from scorematrix.matrix import Params, needed_targets, prepare_run
+from scorematrix.matrix.run import Progress, known_records, open_plan
+from scorematrix.results import PlannedRound, RecordStore, RunStore, TargetRecord
+
+
+class NodesLost(ConnectionError):
+    """The last node of a target is gone and none came: what is measured stays, the same command continues."""
+
+
+def fill_on_cluster(
+    params: Params,
+    store: RunStore,
+    *,
+    only: Collection[str] | None = None,
+    retry_failed: bool = False,
+    records: RecordStore | None = None,
+    written: Mapping[str, TargetRecord] | None = None,
+    settled: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> None:
+    """`matrix.fill_run` on the nodes of the cluster that is connected: same plan, same files, same events.
+
+    Args:
+        patience_seconds: how long to wait for a node that does not answer, or for one in the place of the last of a
+            target.
+
+    Raises:
+        ValueError: for a run folder that is damaged, in use, or of other params.
+        StorageFailed: where the driver's disk takes no more.
+        NodesLost: where rounds are left that no node can measure any more.
+    """
+    prepare_run(params, store)
+    with store.lock():
+        tried, compiled = known_records(params, store, records, written)
+        needed = needed_targets(params)
+        with Fleet(params, store, needed, only, tried, patience_seconds, on_progress) as fleet:
+            nodes = living_nodes()
+            readiness, pools = survey_cluster(needed, nodes, fleet.ask(nodes), only, tried, compiled)
+            todo, kept = open_plan(params, store, readiness, retry_failed)
+            fleet.take(pools, kept, len(todo))
+            for index, stage in stages(params, todo):
+                if index >= params.tuning_rounds + params.rounds and settled():
+                    break
+                fleet.fill(stage)
+    if fleet.given_up:
+        raise NodesLost(errno.EHOSTUNREACH, "; ".join(fleet.given_up))
+
+
+def stages(params: Params, todo: list[PlannedRound]) -> list[tuple[int, list[list[PlannedRound]]]]:
+    """The pairs of rounds in order, cut where a run may be settled: before each index beyond `rounds`.
+
+    A pair is what shares a target, a view and an index: its rounds run back to back on one node (rule 15).
+    """
+    first_look = params.tuning_rounds + params.rounds
+    pairs = [list(pair) for _, pair in groupby(todo, key=lambda p: (p.index, p.target, p.view))]
+    cut = groupby(pairs, key=lambda pair: max(pair[0].index, first_look - 1))
+    return [(index, list(stage)) for index, stage in cut]

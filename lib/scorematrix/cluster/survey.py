@@ -1,0 +1,133 @@
+"""What a cluster can do of a plan: every node is asked itself, and nodes that are alike make the pool of a target."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import scorematrix
+from scorematrix.cluster.nodes import Node, demand, describe, nodes_for
+from scorematrix.cluster.worker import Needed, NodeReport
+from scorematrix.privacy import redacted
+from scorematrix.readiness import Machine, check_readiness, target
+from scorematrix.results import CompiledRecord, Readiness, TargetRecord, TargetState
+
+Reports = Mapping[Node, NodeReport | str]
+"""What each node said of itself; or, as text, why it could not be asked."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The nodes that measure a target: all alike, because what is compared must have run on one kind of machine.
+
+    Attributes:
+        demand: what a round takes of one of them.
+        machines: the machine's hash, as in its rounds, by node id.
+        backends: those that are ready there.
+    """
+
+    target: str
+    make: str
+    demand: Mapping[str, float]
+    machines: Mapping[str, str]
+    backends: frozenset[str]
+
+    def takes(self, node: Node, report: NodeReport | str) -> bool:
+        """Whether a node that came later is like these."""
+        return _kind(self.target, node, report) == (self.make, tuple(sorted(self.demand.items())), self.backends)
+
+
+def survey_cluster(
+    needed: Needed,
+    nodes: Sequence[Node],
+    reports: Reports,
+    only: Collection[str] | None = None,
+    records: Mapping[str, TargetRecord] | None = None,
+    compiled: Sequence[CompiledRecord] = (),
+) -> tuple[Readiness, dict[str, Pool]]:
+    """The readiness of every (target, backend) on this cluster, and the pool of each target that is ready."""
+    states: list[TargetState] = []
+    pools: dict[str, Pool] = {}
+    for name in dict.fromkeys(row[0] for row in needed):
+        rows = [row for row in needed if row[0] == name]
+        able = nodes_for(nodes, target(name))
+        if (pool := _pool(name, able, reports)) is not None:
+            pools[name] = pool
+            first = next(node for node in able if node.id in pool.machines)
+            states += [_told(state, first, len(pool.machines)) for state in _own(reports[first], name)]
+        elif asked := [node for node in able if not isinstance(reports[node], str)]:
+            states += [_told(state, asked[0], 1) for state in _own(reports[asked[0]], name)]
+        elif able:
+            states += [_unfit(state, f"node {able[0].name}: {reports[able[0]]}") for state in _lacking(rows, "", only)]
+        else:
+            states += _lacking(rows, describe(nodes), only, records)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    machine = f"Ray cluster, {'; '.join(dict.fromkeys(pool.make for pool in pools.values())) or 'no node is ready'}"
+    return Readiness(checked_utc=now, machine=redacted(machine), states=states, compiled=list(compiled)), pools
+
+
+def misfit(report: NodeReport) -> NodeReport | str:
+    """The report, or why its node cannot be used: both ends must be of one version."""
+    if report.version != scorematrix.__version__:
+        return f"it has scorematrix {report.version}, the driver {scorematrix.__version__}"
+    return report
+
+
+def _pool(name: str, able: Sequence[Node], reports: Reports) -> Pool | None:
+    """Of the nodes that can, the kind that most backends are ready on, then the most numerous."""
+    kinds: dict[tuple, list[Node]] = {}
+    for node in able:
+        if (kind := _kind(name, node, reports[node])) is not None:
+            kinds.setdefault(kind, []).append(node)
+    if not kinds:
+        return None
+    (make, asked, backends), nodes = max(kinds.items(), key=lambda item: (len(item[0][2]), len(item[1])))
+    return Pool(name, make, dict(asked), {node.id: reports[node].machine_sha256 for node in nodes}, backends)
+
+
+def _kind(name: str, node: Node, report: NodeReport | str) -> tuple[str, tuple, frozenset[str]] | None:
+    """What nodes of one pool have in common; None for one that can run nothing of the target."""
+    asked = demand(node, target(name))
+    if isinstance(report, str) or asked is None:
+        return None
+    ready = frozenset(state.backend for state in _own(report, name) if state.state == "ready")
+    return (report.make, tuple(sorted(asked.items())), ready) if ready else None
+
+
+def _own(report: NodeReport, name: str) -> list[TargetState]:
+    return [state for state in report.states if state.target == name]
+
+
+def _told(state: TargetState, node: Node, n_nodes: int) -> TargetState:
+    """What a node says of itself, with its name; of more nodes alike, with their number."""
+    who = f"node {node.name}" if n_nodes == 1 else f"{n_nodes} nodes, {node.name} one of them"
+    return state.model_copy(update={"evidence": f"{who}: {state.evidence}"})
+
+
+def _unfit(state: TargetState, evidence: str) -> TargetState:
+    if state.reason != "no_device":
+        return state
+    step = "put this version of scorematrix, with its packages, into the nodes' image, then repeat the command"
+    return state.model_copy(update={"reason": "not_installed", "evidence": redacted(evidence), "next_step": step})
+
+
+def _lacking(
+    rows: Needed,
+    evidence: str,
+    only: Collection[str] | None,
+    records: Mapping[str, TargetRecord] | None = None,
+) -> list[TargetState]:
+    """The states of a target that no node of the cluster declares."""
+    nothing = Machine(nvidia=(), nvidia_evidence=evidence, tpu_evidence=evidence, has_tpu=False, frameworks={})
+    states = []
+    for state in check_readiness(rows, nothing, "", only, records=records).states:
+        where = target(state.target)
+        lacks = (
+            {"state": "skipped", "reason": "no_device", "evidence": redacted(evidence)} if where.kind == "cpu" else {}
+        )
+        if state.state == "ready" or state.reason in ("no_device", "not_installed"):
+            step = f"add a node with the resource {where.name} to the cluster, or run the same params where one is"
+            state = state.model_copy(update={**lacks, "next_step": step} if not state.attempts else {})
+        states.append(state)
+    return states

@@ -1,0 +1,118 @@
+"""Proof without hardware: every JAX cell of a plan through the real compiler of a target that is not here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from typing import Any
+
+from scorematrix.matrix.compilers import CompilerProcesses, find_compiler
+from scorematrix.matrix.params import Params
+from scorematrix.matrix.workloads import build_workload
+from scorematrix.models import read_description
+from scorematrix.privacy import redacted
+from scorematrix.readiness.targets import Target, target
+from scorematrix.results import CompiledCell, CompiledRecord
+from scorematrix.scoring.mesh import Mesh
+from scorematrix.scoring.packing import packed_shape
+from scorematrix.scoring.sharding import device_share
+from scorematrix.scoring.shared_prefix import lay_out_replica_steps, tokens_a_step
+from scorematrix.workload import ScoreRequest
+
+
+def compile_cells(params: Params, target_name: str, on_cell: Callable[[CompiledCell], None]) -> CompiledRecord:
+    """Compile the largest call of every (view, chunk size) of backend jax for a TPU or CUDA target.
+
+    Cells of one program are compiled once. A cell that ends the compiler's process is recorded as failed, and the next
+    one goes on in a new process. Where the CUDA compiler is not installed, every cell says so, and what to install.
+
+    Args:
+        on_cell: called for each cell, in the plan's order.
+
+    Raises:
+        ValueError: for a target without a compiler, a TPU compiler that is not here, or a plan without jax.
+    """
+    where = target(target_name)
+    if where.topology is None or where.chip is None:
+        raise ValueError(
+            f"target={target_name!r} cannot be compiled for without its device; TPU and GPU targets can: tpu-v6e-1, "
+            "gpu-h100"
+        )
+    compiler = find_compiler(where)
+    views = next((choice.views for choice in params.backends if choice.backend == "jax"), None)
+    if views is None:
+        raise ValueError("backends holds no jax; there is nothing to compile")
+    workload = build_workload(params)
+    dtype = "bfloat16" if params.dtype == "auto" else params.dtype
+    wanted = [
+        # No other call of this size needs more memory.
+        (view, size, max((c for calls in workload.calls(size) for c in calls), key=lambda c: c.n_tokens))
+        for view in views
+        for size in params.chunk_sizes_of("jax", view)
+    ]
+    cells: list[CompiledCell] = []
+    answers: dict[Hashable, Future[dict[str, Any]]] = {}
+    with CompilerProcesses(compiler) as processes:
+        for view, _, call in wanted:
+            if (key := _program(params, where, view, call)) not in answers:
+                answers[key] = processes.ask(_question(params, where, view, dtype, call))
+        for view, chunk_size, call in wanted:
+            answer = answers[_program(params, where, view, call)].result()
+            mesh = params.mesh_of("jax", view, where.name)
+            cells.append(_cell(where, view, chunk_size, dtype, answer | {"mesh": mesh}))
+            on_cell(cells[-1])
+    return CompiledRecord(
+        target=where.name,
+        model=params.model,
+        params_sha256=params.sha256,
+        workload_sha256=workload.sha256,
+        compiler=compiler.name,
+        cells=cells,
+    )
+
+
+def _program(params: Params, where: Target, view: str, call: ScoreRequest) -> Hashable:
+    """What a call's programs depend on, beside what all cells of a plan have in common."""
+    if view == "portable":
+        return view, packed_shape(call)
+    n_replicas = _mesh(params, where, view).data
+    laid_out = lay_out_replica_steps(call, _step_tokens(params, where, view), n_replicas, query_known=False)
+    return view, tuple(steps[0].shape for steps in laid_out)
+
+
+def _mesh(params: Params, where: Target, view: str) -> Mesh:
+    return Mesh.parse(params.mesh_of("jax", view, where.name) or Mesh())
+
+
+def _step_tokens(params: Params, where: Target, view: str) -> int:
+    """As `step_budget_bytes` has it on an accelerator: a tenth of its memory."""
+    share = device_share(read_description(params.model).config, _mesh(params, where, view))
+    return tokens_a_step(share, where.chip.memory_bytes // 10)
+
+
+def _question(params: Params, where: Target, view: str, dtype: str, call: ScoreRequest) -> dict[str, Any]:
+    return {
+        "model": params.model,
+        "view": view,
+        "dtype": dtype,
+        "platform": where.kind,
+        "topology": where.topology,
+        "memory_bytes": where.chip.memory_bytes,
+        "query_tokens": len(call.query_ids),
+        "item_tokens": [len(ids) for ids in call.items_ids],
+        "n_labels": len(call.label_ids),
+        "apply_softmax": call.apply_softmax,
+        "step_tokens": _step_tokens(params, where, view),
+        "mesh": params.mesh_of("jax", view, where.name),
+    }
+
+
+def _cell(where: Target, view: str, chunk_size: int, dtype: str, answer: dict[str, Any]) -> CompiledCell:
+    return CompiledCell(
+        **(answer | {"error": redacted(answer["error"]) if answer.get("error") else None}),
+        backend="jax",
+        view=view,
+        chunk_size=chunk_size,
+        dtype=dtype,
+        chip_bytes=where.chip.memory_bytes,
+    )

@@ -1,0 +1,136 @@
+"""The compilers of targets that are not here: which there are on this machine, and the processes that they run in."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import queue
+import subprocess
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from scorematrix.readiness.targets import Target
+
+LIBTPU = Path(sys.prefix) / "tpu-compiler" / "libtpu" / "libtpu.so"
+"""Where `make compilers` puts the TPU's compiler: beside our packages, for JAX would look for a TPU at every start."""
+CUDA_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
+"""Packages that bring the CUDA compiler to JAX; several GB with what they need, so nothing here installs them."""
+CHILD = [sys.executable, "-m", "scorematrix.scoring.jax.compile_only"]
+MOST_PROCESSES = 4
+"""A compiler takes one core and up to a few GB of memory."""
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """What compiles for a target here.
+
+    Attributes:
+        variables: of the environment of its process.
+        lacking: why there is none, and what to install.
+    """
+
+    name: str
+    variables: dict[str, str]
+    lacking: str | None = None
+
+
+def find_compiler(where: Target) -> Compiler:
+    """The compiler of a TPU or CUDA target.
+
+    Raises:
+        ValueError: for a TPU's that is not here, which is quickly had.
+    """
+    if where.kind == "tpu":
+        if not LIBTPU.is_file():
+            raise ValueError(f"the TPU compiler is not at {LIBTPU}; put it there by `make compilers`")
+        found = sorted(LIBTPU.parents[1].glob("libtpu-*.dist-info"))
+        name = found[-1].name.removesuffix(".dist-info").replace("-", " ") if found else "libtpu"
+        # Its lock on the chip is of no use here: nothing looks for one, and compilers work side by side.
+        variables = {"TPU_LIBRARY_PATH": str(LIBTPU), "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "JAX_PLATFORMS": "cpu"}
+        return Compiler(name, variables)
+    for plugin in CUDA_PLUGINS:
+        if importlib.util.find_spec(plugin) is not None:
+            # Without a GPU nothing can be tried out: XLA takes its default for each kernel.
+            flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0".strip()
+            return Compiler(f"{plugin} {version(plugin)}", {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags})
+    return Compiler(
+        "none for CUDA",
+        {},
+        "the CUDA compiler for JAX is not installed here (no package jax-cuda13-plugin or jax-cuda12-plugin); put it "
+        "beside JAX by `.venv/bin/python -m pip install --constraint lib/constraints.txt 'jax[cuda13]'` (several GB), "
+        "then repeat the command",
+    )
+
+
+class CompilerProcesses:
+    """Compilers side by side, one a core; each is given the next question when it is done with one."""
+
+    def __init__(self, compiler: Compiler) -> None:
+        n = min(MOST_PROCESSES, len(os.sched_getaffinity(0)))
+        self._lacking = compiler.lacking
+        self._pool = ThreadPoolExecutor(n)
+        self._all = [_Process(compiler.variables) for _ in range(n)]
+        self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
+        for process in self._all:
+            self._idle.put(process)
+
+    def __enter__(self) -> CompilerProcesses:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True, wait=False)
+        for process in self._all:
+            process.end(wait_seconds=30 if kind is None else 0)
+
+    def ask(self, question: dict[str, Any]) -> Future[dict[str, Any]]:
+        return self._pool.submit(self._answer, question)
+
+    def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
+        if self._lacking is not None:
+            return {"status": "not_compiled", "error": self._lacking, "seconds": 0.0}
+        process = self._idle.get()
+        try:
+            return process.ask(question)
+        finally:
+            self._idle.put(process)
+
+
+class _Process:
+    """A process that compiles; started when asked, and again after it has died."""
+
+    def __init__(self, variables: dict[str, str]) -> None:
+        self._variables = variables
+        self._process: subprocess.Popen[str] | None = None
+
+    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        if self._process is None:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            self._process = subprocess.Popen(CHILD, env=os.environ | self._variables, text=True, **pipes)
+        try:
+            self._process.stdin.write(json.dumps(question) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except OSError:
+            line = ""
+        if line.startswith("{"):
+            return json.loads(line)
+        code = self.end()
+        return {"status": "failed", "error": f"the compiler's process ended with code {code}", "seconds": 0.0}
+
+    def end(self, wait_seconds: float = 30) -> int | None:
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        with contextlib.suppress(OSError):  # it is gone, with a question unread
+            process.stdin.close()
+        try:
+            return process.wait(wait_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()

@@ -1,0 +1,68 @@
+"""What is asked of a live server once a run, in its tuning round: is it right, and what does it sustain?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from scorematrix.audit import audit_server
+from scorematrix.load import Plan, measure_load
+from scorematrix.matrix.cells import error_text
+from scorematrix.matrix.params import Params
+from scorematrix.measure import describe_environment
+from scorematrix.readiness.targets import target
+from scorematrix.results import PlannedRound, ServerStudy
+from scorematrix.scoring.server import LiveBackend
+from scorematrix.workload import Workload
+
+
+def study_server(live: LiveBackend, params: Params, planned: PlannedRound, workload: Workload) -> ServerStudy | None:
+    """Audit and load as the params ask for them; None where they ask for neither. What breaks off says why."""
+    choice = next(b.server for b in params.backends if b.backend == planned.backend)
+    assert choice
+    parts: dict[str, Callable[[], Any]] = {}
+    if choice.audit:
+        parts["audit"] = lambda: audit_server(
+            live.url,
+            live.model,
+            server=planned.backend,
+            served_model=live.served_model,
+            dtype=live.info.dtype,
+            device=target(planned.target).kind,
+            timeout_seconds=params.call_timeout_seconds,
+        )
+    if (load := params.load) is not None:
+        parts["load"] = lambda: measure_load(
+            live.url,
+            workload,
+            server=planned.backend,
+            model=live.served_model,
+            device=live.info.device,
+            concurrency=load.concurrency,
+            rates=load.rates,
+            plan=Plan(load.warmup_seconds, load.seconds),
+            objective_seconds=None if load.objective_ms is None else load.objective_ms / 1e3,
+            timeout_seconds=params.call_timeout_seconds,
+            seed=params.seed,
+            environment=describe_environment(),
+            mlperf_seconds=load.mlperf_seconds,
+        )
+    if not parts:
+        return None
+    found: dict[str, Any] = {}
+    errors: dict[str, str] = {}
+    for name, ask in parts.items():
+        try:
+            found[name] = ask()
+        except Exception as error:  # the rounds go on: a study decides nothing
+            errors[name] = error_text(error)
+    return ServerStudy(
+        backend=planned.backend,
+        target=planned.target,
+        params_sha256=params.sha256,
+        workload_sha256=workload.sha256,
+        at_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        errors=errors,
+        **found,
+    )

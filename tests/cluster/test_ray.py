@@ -1,0 +1,258 @@
+"""A real Ray cluster of three nodes on this machine: a small real plan, a driver that is killed, a node that is."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from scorematrix.cluster import Node, demand, nodes_for
+from scorematrix.cluster.connect import connected, living_nodes
+from scorematrix.cluster.fleet import Fleet
+from scorematrix.cluster.run import NodesLost, fill_on_cluster
+from scorematrix.cluster.survey import Pool
+from scorematrix.compare import Comparison, compare_run
+from scorematrix.matrix import load_params, plan_rounds, prepare_run
+from scorematrix.readiness import target
+from scorematrix.results import Round, RunStore
+from tests.conftest import FIXTURES, environment_of_users, run_cli
+
+pytestmark = pytest.mark.slow
+COMPARISONS = "[{jax: cpu, pytorch: cpu}, {jax: tpu-v6e-1, pytorch: gpu-g4}, {jax: tpu-v5e-1, pytorch: gpu-g4}]"
+COMMAND = ("run", str(FIXTURES / "tiny.yaml"), "--run-id", "r", "--set", "chunk_sizes=[8]", "--set", "controls=false",
+           "--set", f"comparisons={COMPARISONS}")  # fmt: skip
+N_ROUNDS = 7
+SMALL = {"object_store_memory": 80 << 20, "include_dashboard": False, "num_cpus": 2}
+ENDED = re.compile(r"^\[\d+/\d+\] (\S+) \w+ on node (\w+)", re.MULTILINE)
+
+
+class SmallCluster:
+    """Three nodes: two that are plain, and one that declares chips which it has not."""
+
+    def __init__(self) -> None:
+        self._cluster = Cluster(initialize_head=True, head_node_args=SMALL)
+        self.plain = self._cluster.add_node(**SMALL)
+        self.special = self._cluster.add_node(**SMALL | {"num_gpus": 1, "resources": {"TPU-v6e-1": 1}})
+        self.address = self._cluster.address
+
+    def kill(self, node: ray._private.node.Node) -> None:
+        self._cluster.remove_node(node, allow_graceful=False)
+
+    def close(self) -> None:
+        self._cluster.shutdown()
+
+
+def descendants() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[SmallCluster]:
+    before = {process.pid for process in descendants()}
+    folder = tempfile.mkdtemp(prefix="r-", dir="/tmp")  # a socket's path is short
+    kept = dict(os.environ)
+    os.environ |= environment_of_users(RAY_USAGE_STATS_ENABLED="0", RAY_TMPDIR=folder)
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}  # nobody else gets in
+    ray._raylet.Config.initialize("")  # read on import, which may be long ago
+    made = SmallCluster()
+    try:
+        yield made
+    finally:
+        ours = [process for process in descendants() if process.pid not in before]  # workers are children of raylets
+        made.close()
+        os.environ.clear()
+        os.environ |= kept
+        ray._raylet.Config.initialize("")
+        _, alive = psutil.wait_procs(ours, timeout=20)
+        for process in alive:
+            process.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+        assert not alive, f"Ray left {[process.name() for process in alive]} behind"
+
+
+def kernels(node: ray._private.node.Node) -> list[psutil.Process]:
+    """The processes that measure on a node now."""
+    (raylet,) = node.all_processes["raylet"]
+    found = psutil.Process(raylet.process.pid).children(recursive=True)
+    return [process for process in found if "ipykernel_launcher" in " ".join(process.cmdline())]
+
+
+@dataclass(frozen=True)
+class Story:
+    """What is left of the run whose driver and node were killed.
+
+    Attributes:
+        first: the round files that the killed driver left.
+        output: what its successor printed.
+    """
+
+    run: Path
+    first: dict[str, bytes]
+    output: str
+    killed: str
+
+    @property
+    def rounds(self) -> list[Round]:
+        return RunStore(self.run).rounds()
+
+
+def files(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (run / "rounds").glob("*.json")}
+
+
+def driver(folder: Path, address: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "scorematrix", *COMMAND, "--on", "ray"], cwd=folder, text=True,
+        env=environment_of_users(RAY_ADDRESS=address, COLUMNS="200"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def until(process: subprocess.Popen, ends: int) -> str:
+    """What it prints up to so many finished rounds."""
+    said = ""
+    while len(ENDED.findall(said)) < ends and (line := process.stdout.readline()):
+        said += line
+    assert len(ENDED.findall(said)) == ends, said
+    return said
+
+
+@pytest.fixture(scope="module")
+def story(cluster: SmallCluster, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    folder = tmp_path_factory.mktemp("cluster")
+    run = folder / "outputs" / "runs" / "r"
+    first = driver(folder, cluster.address)
+    until(first, 1)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    left = files(run)
+    second = driver(folder, cluster.address)
+    output = until(second, 1)
+    while not kernels(cluster.plain):
+        time.sleep(0.1)
+    killed = cluster.plain.node_id
+    cluster.kill(cluster.plain)
+    output += second.stdout.read()
+    assert second.wait() == 0, output
+    return Story(run, left, output, killed[:8])
+
+
+def test_every_round_is_there_and_finished_ones_stay(story: Story) -> None:
+    assert len(story.rounds) == N_ROUNDS
+    assert all(cell.status == "ok" for round_ in story.rounds for cell in round_.cells)
+    assert story.first and run_cli("validate", str(story.run)).returncode == 0
+    notebooks = {path.stem.removeprefix("02_score_matrix.") for path in (story.run / "notebooks").glob("*.ipynb")}
+    assert {f"{round_.name}" for round_ in story.rounds} <= notebooks
+    left = [p.name for p in story.run.rglob(".*") if p.name != ".lock"]
+    assert left == [] and not (story.run / "drafts").exists()
+
+
+def test_the_lost_pair_is_measured_anew_and_says_so(story: Story) -> None:
+    lost = {round_.name: round_.lost for round_ in story.rounds if round_.lost}
+    assert lost and "lost with node" in story.output
+    for name, tries in lost.items():
+        assert [one.node for one in tries] == [story.killed], name
+    where = dict(ENDED.findall(story.output))
+    again = {(r.index, r.view, r.target) for r in story.rounds if r.lost}
+    assert len(again) == 1, "one pair was in flight there"
+    pair = [r for r in story.rounds if (r.index, r.view, r.target) in again]
+    assert {bool(r.lost) for r in pair} == {True} and story.killed not in {where[r.name] for r in pair}
+
+
+def test_pairs_lie_on_one_node_and_rounds_on_a_node_do_not_overlap(story: Story) -> None:
+    where = dict(ENDED.findall(story.output))  # by name: the last place, where it was measured for good
+    by_pair: dict[tuple, set[str]] = {}
+    by_node: dict[str, list[Round]] = {}
+    for round_ in story.rounds:
+        if round_.name in where:
+            by_pair.setdefault((round_.index, round_.view, round_.target), set()).add(where[round_.name])
+            by_node.setdefault(where[round_.name], []).append(round_)
+    assert all(len(nodes) == 1 for nodes in by_pair.values()), by_pair
+    assert len(by_node) >= 1
+    for rounds in by_node.values():
+        rounds.sort(key=lambda r: r.started_utc)
+        assert all(a.finished_utc <= b.started_utc for a, b in pairwise(rounds))
+
+
+def test_a_lacking_target_is_skipped_with_evidence(story: Story) -> None:
+    states = {(s.target, s.backend): s for s in RunStore(story.run).readiness().states}
+    evidence = {
+        ("cpu", "jax"): ("ready", None, "2 nodes"),
+        ("tpu-v5e-1", "jax"): ("skipped", "no_device", "the Ray cluster has 3 nodes"),  # declared by nobody
+        ("tpu-v6e-1", "jax"): ("skipped", "no_device", "no /dev/accel*"),  # declared, and not there
+        ("gpu-g4", "pytorch"): ("skipped", "no_device", "nvidia-smi"),
+    }
+    for pair, (state, reason, words) in evidence.items():
+        assert (states[pair].state, states[pair].reason) == (state, reason), states[pair]
+        assert words in states[pair].evidence
+    assert "TPU-v6e-1 1" in states["tpu-v5e-1", "jax"].evidence, "the cluster's resources"
+
+
+def test_it_is_the_comparison_of_a_local_run(story: Story, tmp_path: Path) -> None:
+    done = run_cli(*COMMAND, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    local, fanned = tmp_path / "outputs" / "runs" / "r", story.run
+    ours, theirs = (RunStore(run) for run in (local, fanned))
+    for one, other in zip(ours.rounds(), theirs.rounds(), strict=True):
+        assert one.name == other.name
+        for a, b in zip(one.cells, other.cells, strict=True):
+            assert (a.chunk_size, a.status, a.scores) == (b.chunk_size, b.status, b.scores)
+    judged = [compare_run(s.manifest(), s.workload(), s.readiness(), s.rounds()) for s in (ours, theirs)]
+    assert summary(judged[0]) == summary(judged[1])
+
+
+def summary(found: Comparison) -> dict:
+    """A comparison without its times."""
+    timed = ("steady", "physics", "caching", "growth")
+    return {
+        "contrasts": [
+            (c.kind, c.view, c.verdict, [(g.name, g.status) for g in c.gates if g.name.split()[0] not in timed],
+             [g.name for g in c.gates]) for c in found.contrasts
+        ],
+        "sides": [(s.backend, s.view, s.target, s.state, [c.chunk_size for c in s.chunks]) for s in found.sides],
+    }  # fmt: skip
+
+
+def test_a_round_goes_to_the_node_that_declares_its_target(cluster: SmallCluster, tmp_path: Path) -> None:
+    """The chip is fake, so the round fails; where it failed is what counts. A dead target's rounds are given up."""
+    params = load_params(FIXTURES / "tiny.yaml", {"chunk_sizes": [8], "controls": False})
+    store = RunStore(tmp_path / "run")
+    prepare_run(params, store)
+    events = []
+    with connected_to(cluster), store.lock():
+        special = [node for node in living_nodes() if "TPU-v6e-1" in node.resources]
+        assert nodes_for(living_nodes(), target("tpu-v6e-1")) == special and len(special) == 1
+        planned = next(p for p in plan_rounds(params) if p.target == "tpu-v6e-1" and p.backend == "jax")
+        with Fleet(params, store, [], None, {}, 0.1, events.append) as fleet:
+            fleet.take({planned.target: pool(special[0])}, {}, 1)
+            fleet.fill([[planned]])
+            gone = Node("f" * 56, special[0].resources)
+            fleet.take({planned.target: pool(gone)}, {}, 1)
+            fleet.fill([[planned]])
+    assert [(e.state, e.note) for e in events] == [(s, f"node {special[0].name}") for s in ("begin", "end")]
+    assert events[-1].round.error and events[-1].round.cells[0].status == "not_run"
+    assert fleet.given_up and "tpu-v6e-1" in fleet.given_up[0]
+    assert issubclass(NodesLost, OSError) and fill_on_cluster
+
+
+def pool(node: Node) -> Pool:
+    return Pool("tpu-v6e-1", "any", demand(node, target("tpu-v6e-1")), {node.id: "m"}, frozenset({"jax"}))
+
+
+def connected_to(cluster: SmallCluster):
+    os.environ["RAY_ADDRESS"] = cluster.address
+    return connected("ray")
