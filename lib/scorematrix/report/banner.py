@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from scorematrix.compare.schema import Comparison
-from scorematrix.report.elements import Fragment, heading, text
+from scorematrix.report.elements import Fragment, commands, heading, link, table, text
+from scorematrix.results.targets import Attempt
 
 STATE_WORDS = {
     "jax": "JAX",
@@ -27,8 +28,9 @@ def banner(comparison: Comparison) -> Fragment:
     notices = "".join(
         f'<li><b class="mark skipped">SKIPPED</b> <b>{text(n.label)}</b>, {text(n.backend)} '
         f"({text(', '.join(n.views))}): {text(_reason(n.reason))}: <span>{text(n.evidence)}.</span>"
-        f'<br><span class="next">Next step: {text(n.next_step)}.</span></li>'
-        for n in comparison.notices
+        f'<br><span class="next">Next step: {commands(n.next_step)}.</span> '
+        f"{link('What was tried' if n.attempts else 'In full', f'skip-{i}', n.label)}</li>"
+        for i, n in enumerate(comparison.notices)
     )
     kind = "partial" if comparison.partial else "complete"
     subtitle = f"Run {comparison.run_id}, {comparison.created_utc[:10]}, {comparison.machine}"
@@ -42,21 +44,42 @@ def banner(comparison: Comparison) -> Fragment:
 def verdicts(comparison: Comparison) -> Fragment:
     """One sentence for each device and view."""
     rows = ""
-    for contrast in comparison.contrasts:
+    for number, contrast in enumerate(comparison.contrasts):
         word = STATE_WORDS[contrast.verdict]
         rows += (
             f'<li class="verdict {text(contrast.verdict)}"><span class="mark {word.lower()}">{text(word)}</span> '
-            f"<span>{text(contrast.sentence)}</span></li>"
+            f"<span>{text(contrast.sentence)}</span> "
+            f"{link('Evidence', evidence_anchor(number), f'{contrast.name}, {contrast.view} view')}</li>"
         )
     return heading("Verdict", "verdict") + Fragment(f'<ul class="verdicts">{rows}</ul>')
+
+
+def evidence_anchor(number: int) -> str:
+    """Where the evidence of the comparison with this number stands."""
+    return f"evidence-{number}"
 
 
 def notices_again(comparison: Comparison) -> Fragment:
     """The last cell: the notices once more, so that no summary ends without them."""
     if not comparison.notices:
         return Fragment("<p>Nothing was skipped.</p>")
-    rows = "".join(f"<li>{text(notice.text)}</li>" for notice in comparison.notices)
-    return heading("What this report does not hold yet", "skipped") + Fragment(f"<ul>{rows}</ul>")
+    rows = "".join(f'<li id="skip-{i}">{text(n.text)}</li>' for i, n in enumerate(comparison.notices))
+    return (
+        heading("What this report does not hold yet", "skipped")
+        + Fragment(f"<ul>{rows}</ul>")
+        + _attempts({notice.label: notice.attempts for notice in comparison.notices if notice.attempts})
+    )
+
+
+def _attempts(by_target: dict[str, list[Attempt]]) -> Fragment:
+    """Every attempt at a machine; nothing where none is on record."""
+    rows = [
+        [label, a.at_utc[:10], a.zone, a.machine_type, a.outcome.upper().replace("_", " "), a.kind or "", a.text]
+        for label, attempts in by_target.items()
+        for a in attempts
+    ]
+    columns = ["target", "date", "zone", "machine", "outcome", "class", "what the cloud said"]
+    return table("What was tried to get the machines", columns, rows, words=range(7)) if rows else Fragment("")
 
 
 def _missing(comparison: Comparison) -> str:
@@ -74,4 +97,8 @@ def _reason(reason: str) -> str:
         "not_installed": "a package is missing (not_installed)",
         "unsupported": "it cannot run there (unsupported)",
         "by_user": "left out on request (by_user)",
+        "permission": "this account may not (permission)",
+        "in_use": "another process has it (in_use)",
+        "no_answer": "no server answers there (no_answer)",
+        "unknown": "refused for a reason that is not known (unknown)",
     }[reason]

@@ -1,10 +1,10 @@
-"""Writing a run's summaries: comparison.json, report.md, and the executed 03_report.ipynb as one offline HTML file."""
+"""Writing a run's summaries: comparison.json, Markdown, and the executed 03_report.ipynb as one offline HTML file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from scorematrix.compare import Comparison, compare_run
+from scorematrix.compare import Comparison
 from scorematrix.notebooks import execute_notebook
 from scorematrix.report.banner import title
 from scorematrix.report.markdown import render_markdown
@@ -14,19 +14,18 @@ NOTEBOOK = "03_report"
 TEMPLATES = Path(__file__).parent
 
 
-def write_report(store: RunStore) -> list[Path]:
-    """Compare, execute the report notebook in a fresh kernel, and export it.
+def write_report(store: RunStore, comparison: Comparison) -> list[Path]:
+    """Write what a run's comparison says: execute the report notebook in a fresh kernel, and export it.
 
     Raises:
         ValueError: for a run folder that is damaged.
         NotebookFailed: where the report notebook did not run to its end.
     """
-    comparison = compare_run(store.manifest(), store.workload(), store.readiness(), store.rounds())
     written = [store.write_document("comparison.json", comparison)]
-    written.append(store.write_text("report.md", render_markdown(comparison)))
+    written.append(store.write_summary("md", render_markdown(comparison), comparison.partial))
     notebook = store.notebook_path(NOTEBOOK)
     execute_notebook(NOTEBOOK, notebook, {"run_dir": str(store.folder.resolve())}, timeout_seconds=600)
-    written.append(store.write_text("report.html", export_html(notebook, comparison)))
+    written.append(store.write_summary("html", export_html(notebook, comparison), comparison.partial))
     return written
 
 

@@ -24,6 +24,11 @@ def milliseconds(seconds: float | None) -> str:
     return NONE if seconds is None else significant(seconds * 1e3)
 
 
+def giga(value: float | None) -> str:
+    """Bytes as GB, operations as GFLOP."""
+    return significant(None if value is None else value / 1e9)
+
+
 def percent(fraction: float | None) -> str:
     """A share of one, in percent."""
     return NONE if fraction is None else f"{significant(fraction * 100)} %"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scorematrix.compare.schema import Comparison
-from scorematrix.report.banner import title
+from scorematrix.compare.schema import Comparison, Contrast
+from scorematrix.report.banner import STATE_WORDS, title
 from scorematrix.report.ink import NONE, milliseconds, significant, small, span
-from scorematrix.report.tables import verdict_table
 
 
 def render_markdown(comparison: Comparison) -> str:
@@ -16,14 +15,14 @@ def render_markdown(comparison: Comparison) -> str:
     lines = [
         f"# {title(c)}",
         "",
-        f"Run `{c.run_id}`, {c.rounds_done} of {c.rounds_planned} rounds, {_safe(c.machine)}.",
+        f"Run `{c.run_id}`, {c.rounds_done} of {c.rounds_planned} rounds, {safe(c.machine)}.",
         "",
     ]
-    lines += [f"> **{_safe(notice.text)}**\n>" for notice in c.notices]
+    lines += [f"> **{safe(notice.text)}**\n>" for notice in c.notices]
     lines += ["", "## Verdict", ""]
-    lines += [f"- {_safe(contrast.sentence)}" for contrast in c.contrasts]
+    lines += [f"- {safe(contrast.sentence)}" for contrast in c.contrasts]
     head = ["comparison", "view", "verdict", "JAX time / PyTorch time (95 %)", "why"]
-    lines += ["", *_table(head, verdict_table(c)), "", "## Throughput", ""]
+    lines += ["", *table_lines(head, [_verdict(contrast) for contrast in c.contrasts]), "", "## Throughput", ""]
     rows = []
     for side in c.sides:
         name = f"{side.backend} {side.view}"
@@ -35,31 +34,38 @@ def render_markdown(comparison: Comparison) -> str:
             figure = significant(cell.items_per_second) if cell.status == "ok" else f"{cell.status}: {cell.error}"
             interval = span(cell.items_per_second_low, cell.items_per_second_high)
             rows.append([name, side.target, f"{cell.chunk_size}{star}", figure, interval, milliseconds(p50)])
-    lines += _table(["side", "target", "chunk", "items/s", "95 %", "p50 ms a request"], rows)
+    lines += table_lines(["side", "target", "chunk", "items/s", "95 %", "p50 ms a request"], rows)
     lines += ["", "## Gates", ""]
     gates = [[g.name, f"{k.name}, {k.view}", g.status, g.detail] for k in c.contrasts for g in k.gates]
-    lines += _table(["gate", "comparison", "status", "found"], gates)
+    lines += table_lines(["gate", "comparison", "status", "found"], gates)
     lines += ["", "## Accuracy", ""]
     accuracy = [[f"{s.backend} {s.view}", s.target, small(s.max_difference), significant(s.auc)] for s in c.sides]
-    lines += _table(["side", "target", "largest difference from float32 reference", "AUC"], accuracy)
+    lines += table_lines(["side", "target", "largest difference from float32 reference", "AUC"], accuracy)
     lines += [
         "",
         f"Params `{c.params_sha256[:12]}`, workload `{c.workload.sha256[:12]}`, "
         f"weights `{(c.weights_sha256 or NONE)[:13]}`.",
     ]
-    lines += [f"\nWarning: {_safe(warning)}." for warning in c.warnings]
+    lines += [f"\nWarning: {safe(warning)}." for warning in c.warnings]
     return "\n".join(lines) + "\n"
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def _verdict(contrast: Contrast) -> list[str]:
+    effect = contrast.effect
+    ratio = f"{significant(effect.ratio)} ({span(effect.low, effect.high)})" if effect else NONE
+    return [contrast.name, contrast.view, STATE_WORDS[contrast.verdict], ratio, contrast.reason]
+
+
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table, its cells made safe."""
     return [
         "| " + " | ".join(columns) + " |",
         "|" + "---|" * len(columns),
-        *("| " + " | ".join(_safe(value) for value in row) + " |" for row in rows),
+        *("| " + " | ".join(safe(value) for value in row) + " |" for row in rows),
     ]
 
 
-def _safe(value: str) -> str:
+def safe(value: str) -> str:
     """Text from data cannot end a cell, a line, or become markup."""
     value = " ".join(str(value).split())
     for character in "\\|`<>[]":

@@ -9,20 +9,41 @@ from pathlib import Path
 import pandas as pd
 
 from scorematrix.compare import Comparison, compare_run
-from scorematrix.report import banner, figures, tables
+from scorematrix.report import (
+    accuracy,
+    appendix,
+    banner,
+    figures,
+    forest,
+    hardware,
+    methods,
+    scoreboard,
+    servers,
+    starting,
+    trust,
+)
 from scorematrix.report.elements import Fragment, heading, text
-from scorematrix.results import Round, open_run
-from scorematrix.results.frames import item_scores, request_samples
+from scorematrix.results import SERVER_VIEW, Round, ServerStudy, open_run
+from scorematrix.results.frames import against_reference, item_scores, request_samples
 from scorematrix.workload.workload import Workload
 
 _CONTENTS = (
     ("Verdict", "verdict"),
     ("Scoreboard", "scoreboard"),
-    ("Gates", "gates"),
+    ("Trust", "trust"),
     ("Curves", "curves"),
+    ("Latency", "latency"),
+    ("Distance to the hardware's limit", "hardware"),
+    ("Starting up", "starting"),
+    ("Cost", "cost"),
     ("Numerics", "numerics"),
+    ("Servers", "servers"),
+    ("Run sequence", "sequence"),
+    ("Controls", "controls"),
     ("Methods", "methods"),
+    ("What this does not show", "limits"),
     ("Reproduce", "reproduce"),
+    ("Appendix", "appendix"),
 )
 
 
@@ -34,7 +55,8 @@ def open_report(run: str | Path) -> ReportPage:
     """
     store = open_run(run)
     rounds, workload = store.rounds(), store.workload()
-    return ReportPage(compare_run(store.manifest(), workload, store.readiness(), rounds), rounds, workload)
+    comparison = compare_run(store.manifest(), workload, store.readiness(), rounds)
+    return ReportPage(comparison, rounds, workload, tuple(store.studies()))
 
 
 @dataclass(frozen=True)
@@ -44,6 +66,7 @@ class ReportPage:
     comparison: Comparison
     rounds: list[Round]
     workload: Workload
+    studies: tuple[ServerStudy, ...] = ()
 
     @cached_property
     def samples(self) -> pd.DataFrame:
@@ -55,41 +78,72 @@ class ReportPage:
         """One row an item and label, see `results.frames`."""
         return item_scores(self.rounds, self.workload)
 
+    @cached_property
+    def compared(self) -> pd.DataFrame:
+        """The last scores of every side beside the reference, see `results.frames`."""
+        return against_reference(self.scores)
+
     def top(self) -> Fragment:
         """Title, banner, contents, verdicts."""
-        links = "".join(f'<li><a href="#{anchor}">{text(name)}</a></li>' for name, anchor in _CONTENTS)
+        has_servers = any(side.view == SERVER_VIEW for side in self.comparison.sides)
+        listed = [(name, anchor) for name, anchor in _CONTENTS if has_servers or anchor != "servers"]
+        links = "".join(f'<li><a href="#{anchor}">{text(name)}</a></li>' for name, anchor in listed)
         contents = Fragment(f'<nav aria-label="Contents"><ul>{links}</ul></nav>')
-        return banner.banner(self.comparison) + contents + banner.verdicts(self.comparison)
+        drawn = banner.verdicts(self.comparison) + forest.forest(self.comparison)
+        return banner.banner(self.comparison) + contents + drawn
 
     def scoreboard(self) -> Fragment:
-        return tables.scoreboard(self.comparison) + tables.speedup_table(self.comparison)
+        """Who does how much."""
+        return scoreboard.scoreboard(self.comparison)
 
-    def gates(self) -> Fragment:
-        return tables.gates(self.comparison)
+    def trust(self) -> Fragment:
+        """Why the times may be believed: gates and the evidence of each verdict."""
+        return trust.gates(self.comparison)
 
     def curves(self) -> Fragment:
-        """Throughput by chunk size, and every cell as a table."""
-        return heading("Curves", "curves") + figures.chunk_curves(self.comparison) + tables.chunk_table(self.comparison)
+        """Throughput by chunk size, side by side and paired."""
+        head = heading("Curves", "curves")
+        return head + figures.chunk_curves(self.comparison) + figures.paired_curves(self.comparison)
 
     def latency(self) -> Fragment:
         """Throughput against latency, and the distribution."""
-        return figures.throughput_latency(self.comparison) + figures.latency_ecdf(self.comparison, self.samples)
+        drawn = figures.throughput_latency(self.comparison) + figures.latency_ecdf(self.comparison, self.samples)
+        return heading("Latency", "latency") + drawn
 
-    def sequence(self) -> Fragment:
-        """Rounds in order of execution, ceilings and compile times."""
-        below = tables.ceilings_table(self.comparison) + tables.compile_table(self.comparison)
-        return figures.run_sequence(self.comparison, self.samples) + below
+    def servers(self) -> Fragment:
+        """What each live server is, what happened to it, and what it gets wrong; empty without one."""
+        return servers.servers(self.comparison, self.rounds, self.studies)
+
+    def hardware(self) -> Fragment:
+        """How near each side comes to what the hardware gives."""
+        return hardware.hardware(self.comparison)
+
+    def starting(self) -> Fragment:
+        """What is paid before the first request, and for a million items."""
+        return starting.starting(self.comparison) + starting.cost(self.comparison)
 
     def numerics(self) -> Fragment:
-        drawing = figures.numerics(self.comparison, self.scores)
-        return heading("Numerics", "numerics") + drawing + tables.accuracy_table(self.comparison)
+        """How far scores are from the reference, from what neighbours change, and on which items."""
+        drawn = accuracy.numerics(self.comparison, self.compared) + accuracy.accuracy_table(self.comparison)
+        worst = accuracy.worst_items(self.comparison, self.compared)
+        return heading("Numerics", "numerics") + drawn + worst + trust.isolation(self.comparison)
+
+    def sequence(self) -> Fragment:
+        """Rounds in order of execution, tuning effort, and the controls."""
+        head = heading("Run sequence", "sequence")
+        drawn = figures.run_sequence(self.comparison, self.samples) + trust.effort(self.comparison)
+        return head + drawn + trust.controls(self.comparison)
 
     def methods(self) -> Fragment:
-        return tables.methods(self.comparison)
+        """How it was measured, and what that does not show."""
+        return methods.methods(self.comparison)
 
-    def reproduce(self) -> Fragment:
+    def appendix(self) -> Fragment:
+        """How to do it again, and everything that was recorded, collapsed."""
         commits = [r.environment.git_commit for r in self.rounds if r.environment]
-        return tables.reproduce(self.comparison, next(iter(commits), None))
+        again = methods.reproduce(self.comparison, next(iter(commits), None))
+        return again + appendix.appendix(self.comparison, self.rounds)
 
     def notices(self) -> Fragment:
+        """The skips once more."""
         return banner.notices_again(self.comparison)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from scorematrix.report.elements import Fragment, bullets, paragraph, table
 from scorematrix.report.ink import NONE, milliseconds, significant
-from scorematrix.results.frames import cell_figures
-from scorematrix.results.schema import PlannedRound, Readiness, Round
+from scorematrix.results.figures import cell_figures
+from scorematrix.results.schema import PlannedRound, Round
+from scorematrix.results.targets import Readiness
 
 
 def readiness_page(readiness: Readiness) -> Fragment:
@@ -43,15 +44,15 @@ def round_page(round_: Round) -> Fragment:
     """A round's figures by chunk size, and what it was measured on."""
     rows = [
         [
-            str(cell.chunk_size),
+            cell.name,
             "ok",
             significant(cell.items_per_second),
             milliseconds(cell.median_request_seconds),
             str(cell.n_requests),
         ]
-        if cell.status == "ok"
-        else [str(cell.chunk_size), f"{cell.status}: {cell.error}", NONE, NONE, NONE]
-        for cell in cell_figures(round_).itertuples()
+        if cell.items_per_second is not None
+        else [cell.name, f"{cell.status}: {cell.error}", NONE, NONE, NONE]
+        for cell in cell_figures(round_)
     ]
     columns = ["chunk", "status", "items/s", "median ms a request", "requests timed"]
     page = table(f"Round {round_.name} ({round_.role})", columns, rows, words=(0, 1))

@@ -1,53 +1,115 @@
-"""The run's progress in the terminal: rounds done, the current one, the last figure, time left."""
+"""A run's progress: lines that stay, and on a terminal a few that follow it: done, now, time left, the last figure."""
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
-from scorematrix.results.frames import cell_figures
+from scorematrix.report.ink import significant
+from scorematrix.results.figures import cell_figures
 from scorematrix.results.schema import Round
+from scorematrix.results.status import LastFigure, RunFollower, RunStatus
+from scorematrix.results.store import RunStore
 
 
 class RunProgress:
-    """Draws the events of `matrix.fill_run`; in a log that is no terminal, one line a round."""
+    """Draws the events of `matrix.fill_run`; in a log that is no terminal, one line a round and nothing else."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, store: RunStore) -> None:
         self._console = console
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
-        self._task = self._bar.add_task("checking this machine", total=None)
+        self._follower = RunFollower(store)
+        self._under_way: dict[str, str] = {}
+        self._begun = time.monotonic()
+        # Once a second: drawing takes processor time from what is being measured.
+        self._live = Live(get_renderable=self._drawn, console=console, refresh_per_second=1, transient=True)
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        if self._console.is_interactive:
+            self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._bar.stop()
+        self._live.stop()
 
     def __call__(self, event) -> None:
         planned = event.planned
-        name = f"{planned.role} {planned.backend} {planned.view} on {planned.target}"
-        self._bar.update(self._task, total=event.total, completed=event.done, description=name)
+        if event.state == "begin":
+            self._under_way[planned.name] = event.note
+            return
+        self._under_way.pop(planned.name, None)
         if event.state == "end" and event.round is not None:
-            self._console.print(f"[{event.done}/{event.total}] {planned.name} {planned.role}: {_figures(event.round)}")
+            where = f" on {event.note}" if event.note else ""
+            head = f"[{event.done}/{event.total}] {planned.name} {planned.role}{where}"
+            self._console.print(f"{head}: {_figures(event.round)}")
+        elif event.state == "lost":
+            self._console.print(f"{planned.name} {event.note}")
+
+    def _drawn(self) -> RenderableType:
+        elsewhere = [("on", f"{where}: {name}") for name, where in list(self._under_way.items()) if where]
+        status = self._follower.look().side_by_side(max(len(elsewhere), 1))
+        begun = span_words(time.monotonic() - self._begun)
+        rows = Table.grid(padding=(0, 1))
+        rows.add_row("", ProgressBar(total=max(status.total, 1), completed=status.done, width=40))
+        for name, words in [*status_rows(status), *elsewhere, ("begun", f"{begun} ago")]:
+            rows.add_row(Text(name, style="bold"), Text(words, no_wrap=True, overflow="ellipsis"))
+        return rows
+
+
+def status_rows(status: RunStatus) -> list[tuple[str, str]]:
+    """What a moment of a run is told in, by name."""
+    rows = [("done", f"{status.done} of {status.total} rounds" if status.total else "looking at this machine")]
+    if status.current is not None:
+        p = status.current
+        now = f"{p.role} {p.backend} {p.view} on {p.target}, round {p.index}: "
+        if status.measuring is not None:
+            now += f"chunk {status.measuring}, {status.cells_done} of {status.cells} cells done"
+        else:
+            now += "starting, loading, compiling"
+        rows += [("now", now), ("left", left_words(status))]
+    return [*rows, ("last", last_words(status.last))] if status.last else rows
+
+
+def left_words(status: RunStatus) -> str:
+    """The time left, or that it is not known."""
+    if status.seconds_left is None:
+        return "unknown, no round of these kinds has been measured yet"
+    most = "at most " if status.may_end_early and not status.unknown_rounds else ""
+    if not status.unknown_rounds:
+        return f"{most}about {span_words(status.seconds_left)}"
+    few = "1 round" if status.unknown_rounds == 1 else f"{status.unknown_rounds} rounds"
+    return f"more than {span_words(status.seconds_left)}: {few} of kinds not measured yet"
+
+
+def last_words(last: LastFigure) -> str:
+    """The newest round's figure beside the other side's: one round each decides nothing, and that is said."""
+    name = f"{last.backend} {last.view}"
+    if last.items_per_second is None:
+        return f"{name}: {(last.trouble or '')[:160]}"
+    words = f"{name} {significant(last.items_per_second)} items/s at chunk {last.chunk}"
+    if last.other_items_per_second is None:
+        return words
+    return f"{words}, {last.other} {significant(last.other_items_per_second)}; one round each, no verdict"
+
+
+def span_words(seconds: float) -> str:
+    """A length of time as one reads it off a clock."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _figures(round_: Round) -> str:
     return ", ".join(
-        f"chunk {cell.chunk_size} {cell.items_per_second:.1f} items/s"
-        if cell.status == "ok"
-        else f"chunk {cell.chunk_size} {cell.status}: {(cell.error or '')[:160]}"
-        for cell in cell_figures(round_).itertuples()
+        f"chunk {cell.name} {cell.items_per_second:.1f} items/s"
+        if cell.items_per_second is not None
+        else f"chunk {cell.name} {cell.status}: {(cell.error or '')[:160]}"
+        for cell in cell_figures(round_)
     )

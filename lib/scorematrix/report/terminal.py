@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from scorematrix.compare.schema import AuditReport, Comparison
-from scorematrix.results.schema import Readiness
+from scorematrix.compare.schema import Comparison
+from scorematrix.results.audits import AuditReport
+from scorematrix.results.targets import Attempt, CompiledCell, Readiness
 
 
 def closing_lines(comparison: Comparison) -> list[str]:
@@ -34,6 +35,30 @@ def readiness_table(readiness: Readiness) -> Table:
     return table
 
 
+def attempt_line(attempt: Attempt) -> str:
+    """One attempt at a machine, as it begins and as it ends."""
+    if attempt.outcome == "begun":
+        return f"{attempt.zone}: asking for {attempt.machine_type} as {attempt.name}"
+    kind = f" ({attempt.kind})" if attempt.kind else ""
+    behind = f"; GIVE BACK: {attempt.teardown}" if attempt.outcome == "half_made" else ""
+    return f"{attempt.zone}: {attempt.outcome}{kind}: {' '.join(attempt.text.split())[:300]}{behind}"
+
+
+def compiled_line(cell: CompiledCell) -> str:
+    """One cell that a compiler was asked about."""
+    mesh = f", mesh {cell.mesh}" if cell.mesh else ""
+    name = f"{cell.backend} {cell.view}, chunk {cell.chunk_size}, {cell.dtype}{mesh}"
+    if cell.status in ("failed", "not_compiled"):
+        return f"{name}: {cell.status.upper().replace('_', ' ')}: {' '.join((cell.error or '').split())[:300]}"
+    known = {"weights and inputs": cell.arguments_bytes, "temporaries": cell.temporaries_bytes, "code": cell.code_bytes}
+    sizes = ", ".join(f"{words} {n / 1e9:.2f} GB" for words, n in known.items() if n is not None)
+    chip = f"of {cell.chip_bytes / 1e9:.1f} GB{' a chip' if cell.mesh else ''}"
+    if cell.status == "too_large":
+        by = f" by {cell.over_bytes / 1e9:.2f} GB" if cell.over_bytes else ""
+        return f"{name}: DOES NOT FIT{by}, {chip}{f' ({sizes})' if sizes else ''}"
+    return f"{name}: compiled, not measured; {sizes} {chip} ({cell.seconds:.0f} s here)"
+
+
 def audit_table(report: AuditReport) -> Table:
     """Every gate of an audit: passed, failed or not run, and what was found."""
     name = f"{report.backend}, {report.view} view, {report.dtype} on {report.device}, {report.model}"
@@ -45,16 +70,16 @@ def audit_table(report: AuditReport) -> Table:
     return table
 
 
-def audit_sentence(report: AuditReport) -> str:
-    """The verdict in a sentence."""
-    failed = [gate.name for gate in report.gates if gate.status == "failed"]
-    waiting = [gate.name for gate in report.gates if gate.status == "not_run"]
-    words = {
-        "sound": f"SOUND, all {len(report.gates)} gates passed",
-        "unsound": f"UNSOUND, failed: {', '.join(failed)}",
-        "not_proved": f"NOT PROVED, nothing failed, but not run: {', '.join(waiting)}",
-    }[report.verdict]
-    return f"{report.backend} {report.view}: {words}"
+def contract_table(report: AuditReport) -> Table:
+    """What a live server answers to bad and odd requests, beside what the contract wants."""
+    table = Table("request", "wanted", "status", "", "answer", title=escape(f"the contract, {report.url}"))
+    styles = {"agrees": "green", "differs": "yellow", "fault": "bold red", "not_sent": "dim"}
+    for row in report.contract:
+        state = (row.fault or row.state).replace("_", " ")
+        words = state.upper() if row.fault else state
+        status = "" if row.status is None else str(row.status)
+        table.add_row(escape(row.case), row.wanted, status, f"[{styles[row.state]}]{words}[/]", escape(row.answer))
+    return table
 
 
 def models_table(rows: Sequence) -> Table:

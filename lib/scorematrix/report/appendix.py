@@ -1,0 +1,174 @@
+"""Everything, collapsed: every cell, every timed pass, every round's circumstances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scorematrix.compare.schema import Comparison, Side
+from scorematrix.report.elements import Fragment, details, heading, paragraph, table
+from scorematrix.report.ink import NONE, percent, significant, span
+from scorematrix.report.scoreboard import latency
+from scorematrix.results import Round
+from scorematrix.results.figures import pass_seconds
+
+
+def appendix(comparison: Comparison, rounds: Sequence[Round]) -> Fragment:
+    """The section; each part opens on its own, or when a link leads into it."""
+    parts = details("Every cell", "cells", chunk_table(comparison))
+    for side in comparison.sides:
+        parts += details(f"Raw samples: {side.backend} {side.view} on {side.target}", samples_anchor(side),
+                         samples(side, rounds))  # fmt: skip
+    parts += details("Rounds: when, on what, beside what", "rounds", rounds_table(rounds))
+    parts += details("What scored, by its own account", "settings", settings(rounds))
+    return heading("Appendix", "appendix") + parts + details("Machines and software", "software", software(rounds))
+
+
+def samples_anchor(side: Side) -> str:
+    """Where the raw samples of a side stand."""
+    return f"samples-{side.backend}-{side.view}-{side.target}"
+
+
+def samples(side: Side, rounds: Sequence[Round]) -> Fragment:
+    """Seconds of every timed pass, by round and chunk size."""
+    rows = []
+    for round_ in rounds:
+        if (round_.backend, round_.view, round_.target) != (side.backend, side.view, side.target):
+            continue
+        for cell in round_.cells:
+            slowed = f", slowed by {cell.slowdown - 1:.0%}" if cell.slowdown > 1 else ""
+            passes, warm = pass_seconds(cell.call_ns), pass_seconds(cell.warmup_ns)
+            rows.append(
+                [
+                    f"{round_.role} {round_.index}",
+                    str(round_.position),
+                    f"{cell.chunk_size}{slowed}",
+                    " ".join(significant(s, 4) for s in passes)
+                    or f"{NONE}: {cell.status}, {cell.error or 'no sample'}",
+                    " ".join(significant(s, 4) for s in warm) or NONE,
+                    str(cell.compiles_in_window),
+                ]
+            )
+    if not rows:
+        return paragraph("No round of this side is recorded.", "note")
+    columns = ["round", "place in the run", "chunk", "seconds of each timed pass", "of each warm-up pass", "compiles"]
+    return table("Raw samples; compiles: programs made while the clock ran", columns, rows, words=(0, 2))
+
+
+def chunk_table(comparison: Comparison) -> Fragment:
+    """Every cell of the matrix, and the matched ratios."""
+    columns = ["side", "target", "chunk", "items/s", "95 % interval", "of floor", "MFU", "padding", "p50 ms", "p95 ms"]
+    columns += ["peak MB", "rounds"]
+    rows = []
+    for side in comparison.sides:
+        for cell in side.chunks:
+            chosen = " (chosen)" if cell.chunk_size == side.best_chunk else ""
+            row = [f"{side.backend} {side.view}", side.target, f"{cell.chunk_size}{chosen}"]
+            if cell.status != "ok":
+                word = "INVALID" if cell.status in ("failed", "timeout") else NONE
+                rows.append([*row, f"{word}: {cell.error}", *([NONE] * 7), str(cell.n_rounds)])
+                continue
+            rows.append(
+                [
+                    *row,
+                    significant(cell.items_per_second),
+                    span(cell.items_per_second_low, cell.items_per_second_high),
+                    percent(cell.floor_fraction),
+                    percent(cell.mfu),
+                    percent(cell.padding_share),
+                    latency(cell, 50),
+                    latency(cell, 95),
+                    significant(None if cell.peak_host_bytes is None else cell.peak_host_bytes / 1e6),
+                    str(cell.n_rounds),
+                ]
+            )
+        if not side.chunks:
+            state = "DEFERRED: skipped, see the banner" if side.state == "skipped" else NONE
+            rows.append([f"{side.backend} {side.view}", side.target, NONE, state, *([NONE] * 8)])
+    matched = [
+        [
+            f"{c.name}, {c.view}",
+            str(row.chunk_size),
+            significant(row.effect.ratio) if row.effect else NONE,
+            span(row.effect.low, row.effect.high) if row.effect else row.reason or NONE,
+        ]
+        for c in comparison.contrasts
+        if c.verdict != "deferred"
+        for row in c.matched
+    ]
+    note = (
+        "MFU: operations of the real tokens, the query once a call, over time and the side's own ceiling. Padding: "
+        "share of the tokens computed. Peak: host memory beyond the loaded model, the most of any round."
+    )
+    return (
+        table("Every chunk size", columns, rows, words=(0, 1))
+        + paragraph(note, "note")
+        + table(
+            "JAX time over PyTorch time at the same chunk size (below 1, JAX is faster; descriptive only)",
+            ["comparison", "chunk", "ratio", "95 % interval"],
+            matched,
+        )
+    )
+
+
+def rounds_table(rounds: Sequence[Round]) -> Fragment:
+    """When each round ran and what else went on."""
+    rows = []
+    for r in rounds:
+        noise = r.noise
+        mhz = " to ".join(significant(m) for m in noise.cpu_mhz) if noise and noise.cpu_mhz else NONE
+        rows.append(
+            [
+                r.name,
+                r.role,
+                str(r.position),
+                r.started_utc,
+                significant(r.environment.load_average) if r.environment else NONE,
+                percent(noise.others_share) if noise else NONE,
+                percent(noise.stolen_share) if noise else NONE,
+                mhz,
+                NONE if noise is None or noise.throttle_events is None else str(noise.throttle_events),
+                r.error or "",
+            ]
+        )
+    if not rows:
+        return paragraph("No round is recorded.", "note")
+    columns = ["round", "role", "place", "started (UTC)", "load before", "taken by others", "stolen", "MHz"]
+    return table("Every round", [*columns, "slowed for heat", "error"], rows, words=(0, 1, 3, 9))
+
+
+def settings(rounds: Sequence[Round]) -> Fragment:
+    """What each backend said of itself once loaded: how it was set, over which mesh it was spread."""
+    rows: list[list[str]] = []
+    for r in rounds:
+        if r.record is None:
+            continue
+        said = ", ".join(f"{name}={value}" for name, value in r.record.settings.items()) or NONE
+        fallbacks = "; ".join(r.record.fallbacks) or NONE
+        row = [f"{r.backend} {r.view}", r.target, r.record.device, r.record.precision, said, fallbacks]
+        if row not in rows:
+            rows.append(row)
+    if not rows:
+        return paragraph("No round says what scored.", "note")
+    columns = ["side", "target", "device", "precision", "settings", "fallbacks"]
+    return table("Settings of the rounds", columns, rows, words=range(len(columns)))
+
+
+def software(rounds: Sequence[Round]) -> Fragment:
+    """Every machine and set of packages that rounds ran on, one column of words each."""
+    known: dict[str, list[str]] = {}
+    for r in rounds:
+        if r.environment is None:
+            continue
+        e = r.environment
+        packages = ", ".join(f"{name} {version}" for name, version in sorted(e.packages.items()))
+        variables = ", ".join(f"{key}={value}" for key, value in sorted(e.variables.items())) or "none set"
+        commit = f"{e.git_commit or NONE}{' with local changes' if e.git_dirty else ''}"
+        machine = f"{e.cpu}, {e.n_cores} cores, on {len(e.affinity)} of them, {e.memory_bytes / 1e9:.0f} GB"
+        key = "|".join([e.machine_sha256, machine, e.platform, e.python, packages, variables, commit])
+        known.setdefault(key, [e.machine_sha256[:12], machine, e.platform, e.python, packages, variables, commit])
+    if not known:
+        return paragraph("No round says where it ran.", "note")
+    names = ["machine (hash)", "hardware", "platform", "Python", "packages", "variables", "commit"]
+    rows = [[name, *(values[i] for values in known.values())] for i, name in enumerate(names)]
+    columns = ["what", *(f"set {i + 1}" for i in range(len(known)))]
+    return table("Machines and software of the rounds", columns, rows, words=range(len(columns)))

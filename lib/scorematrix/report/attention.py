@@ -1,0 +1,108 @@
+"""Who sees whom: the masks of two layouts as small matrices, and what each computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from scorematrix.report.drawing import STYLE
+from scorematrix.report.elements import Fragment, figure, table
+
+PAIRS = (
+    ("never computed", "#FFFFFF"),
+    ("computed, then masked away", "#D9D9D9"),
+    ("sees the query", "#0072B2"),
+    ("sees its own item", "#E69F00"),
+)
+"""By the numbers of `scoring.visibility`; they differ in lightness too."""
+READABLE = 64
+"""Up to so many tokens are written out beside the matrix."""
+
+
+@dataclass(frozen=True)
+class LayoutMatrix:
+    """One layout to draw.
+
+    Attributes:
+        pair_tu: which kind of pair, see `PAIRS`.
+        parts: (name, tokens) of the query, each item and the padding, in order.
+        pieces: the tokens' text, in order; empty for padding.
+    """
+
+    title: str
+    pair_tu: np.ndarray
+    parts: Sequence[tuple[str, int]]
+    pieces: Sequence[str]
+
+
+@dataclass(frozen=True)
+class LayoutCount:
+    """What a layout computes for one request."""
+
+    name: str
+    sequences: int
+    tokens: int
+    padding: int
+    pairs: int
+
+
+def attention_page(matrices: Sequence[LayoutMatrix], counts: Mapping[str, Sequence[LayoutCount]]) -> Fragment:
+    """The drawing, and what each layout computes, by the name of a request."""
+    page = _drawing(matrices)
+    for name, own in counts.items():
+        page += _count_table(name, own)
+    return page
+
+
+def _drawing(matrices: Sequence[LayoutMatrix]) -> Fragment:
+    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+        drawing = Figure(figsize=(5.4 * len(matrices), 6.2), layout="constrained")
+        for axes, matrix in zip(drawing.subplots(1, len(matrices), squeeze=False)[0], matrices):
+            _matrix(axes, matrix)
+        patches = [Patch(facecolor=colour, edgecolor="#555555", label=name) for name, colour in PAIRS]
+        drawing.legend(handles=patches, loc="outside lower center", ncols=len(PAIRS), frameon=False)
+    spoken = "; ".join(
+        f"{m.title}: " + ", ".join(f"{int((m.pair_tu == i).sum())} {name}" for i, (name, _) in enumerate(PAIRS))
+        for m in matrices
+    )
+    words = f"A row is a token that looks, a column one that is looked at. No item sees another. Pairs: {spoken}."
+    return figure(drawing, "attention", "Who sees whom", words)
+
+
+def _matrix(axes: Axes, matrix: LayoutMatrix) -> None:
+    n = len(matrix.pair_tu)
+    axes.imshow(matrix.pair_tu, cmap=ListedColormap([c for _, c in PAIRS]), vmin=0, vmax=len(PAIRS) - 1,
+                interpolation="nearest")  # fmt: skip
+    edges = np.cumsum([0, *(length for _, length in matrix.parts)])
+    for edge in edges[1:-1]:
+        axes.axhline(edge - 0.5, color="black", linewidth=0.8)
+        axes.axvline(edge - 0.5, color="black", linewidth=0.8)
+    middles = (edges[:-1] + edges[1:] - 1) / 2
+    names = [name for name, _ in matrix.parts]
+    axes.set_xticks(middles, names, rotation=90)
+    if n <= READABLE:
+        axes.set_yticks(range(len(matrix.pieces)), [_shown(piece) for piece in matrix.pieces], fontsize=6)
+    else:
+        axes.set_yticks(middles, names)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+    axes.set_title(matrix.title)
+
+
+def _count_table(name: str, counts: Sequence[LayoutCount]) -> Fragment:
+    columns = ["layout", "sequences", "tokens computed", "of them padding", "pairs computed"]
+    rows = [[c.name, *(f"{n:,}" for n in (c.sequences, c.tokens, c.padding, c.pairs))] for c in counts]
+    return table(f"What each layout computes in a layer for {name}", columns, rows)
+
+
+def _shown(piece: str) -> str:
+    """A token's text with its blanks made visible; a dollar sign would start a formula."""
+    return repr(piece)[1:-1].replace(" ", "\u00b7").replace("$", r"\$")[:14]

@@ -1,0 +1,74 @@
+"""How near each side comes to what the hardware gives: a roofline, and the ceilings that it is drawn from."""
+
+from __future__ import annotations
+
+from scorematrix.compare.schema import Comparison, Side
+from scorematrix.report.drawing import canvas, legend, look, measured, name, nothing, sound
+from scorematrix.report.elements import Fragment, figure, heading, paragraph, table
+from scorematrix.report.ink import NONE, giga, percent
+
+
+def hardware(comparison: Comparison) -> Fragment:
+    """The section: roofline and ceilings."""
+    return heading("Distance to the hardware's limit", "hardware") + roofline(comparison) + ceilings_table(comparison)
+
+
+def roofline(comparison: Comparison) -> Fragment:
+    """Operations a second against operations a byte of weights, under the ceilings measured in this run."""
+    sides = [s for s in measured(comparison) if s.ridge_flops_per_byte and _points(s)]
+    if not sides:
+        return nothing("Roofline", "it needs ceilings, which tuning rounds measure, and operation counts")
+    drawing, (axes,) = canvas()
+    reach = [x for side in sides for x, _ in _points(side)]
+    spoken = []
+    for side in sides:
+        own, peak, copy = look(side), side.matmul_flops_per_second, side.copy_bytes_per_second
+        ridge = side.ridge_flops_per_byte
+        left, right = min(*reach, ridge) / 2, max(*reach, ridge) * 2
+        axes.plot([left, ridge, right], [left * copy / 1e9, peak / 1e9, peak / 1e9], color=own["color"],
+                  linestyle=own["linestyle"], linewidth=0.9, alpha=0.8)  # fmt: skip
+        points = _points(side)
+        axes.plot([x for x, _ in points], [y / 1e9 for _, y in points], label=name(side),
+                  **(own | {"linestyle": "none"}))  # fmt: skip
+        best = next((c for c in sound(side) if c.chunk_size == side.best_chunk), None)
+        if best is not None and best.mfu is not None:
+            spoken.append(f"{name(side)}, chunk {best.chunk_size}: {percent(best.mfu)} of its ceiling")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("operations a byte of weights read (FLOP/B)")
+    axes.set_ylabel("GFLOP/s")
+    legend(axes)
+    words = (
+        "A point is a chunk size; the thin lines are the side's own ceilings, measured in this run: a copy, "
+        "then the fastest matmul. Operations are those of the real tokens, the query once a call; bytes are the "
+        f"weights, read once a call, so points may lie a little further left. {'; '.join(spoken)}."
+    )
+    return figure(drawing, "roofline", "Roofline", words)
+
+
+def ceilings_table(comparison: Comparison) -> Fragment:
+    """What the hardware gave each side at best, in the same session, and what its maker says beside it."""
+    columns = ["side", "target", "dtype", "matmul GFLOP/s", "copy GB/s", "datasheet bf16 GFLOP/s", "datasheet GB/s"]
+    rows = [
+        [
+            f"{s.backend} {s.view}",
+            s.target,
+            s.dtype or NONE,
+            *(giga(n) for n in (s.matmul_flops_per_second, s.copy_bytes_per_second)),
+            *(giga(getattr(s.datasheet, f, None)) for f in ("bfloat16_flops_per_second", "memory_bytes_per_second")),
+        ]
+        for s in comparison.sides
+    ]
+    caption = "Ceilings: the fastest square matrix product and a copy, measured through each framework in tuning rounds"
+    sheets = {s.target: s.datasheet for s in comparison.sides if s.datasheet}
+    sources = "; ".join(f"{target}: {sheet.source}, read on {sheet.date}" for target, sheet in sheets.items())
+    below = paragraph(f"Datasheets: {sources}.", "note") if sources else Fragment("")
+    return table(caption, columns, rows, words=(0, 1, 2)) + below
+
+
+def _points(side: Side) -> list[tuple[float, float]]:
+    return [
+        (c.flops_per_weight_byte, c.flops_per_second)
+        for c in sound(side)
+        if c.flops_per_weight_byte and c.flops_per_second
+    ]

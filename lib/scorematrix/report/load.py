@@ -1,0 +1,95 @@
+"""A load record in rows of text, for the terminal and for the page."""
+
+from __future__ import annotations
+
+from scorematrix.compare.load import PointFigures, in_words, record_figures
+from scorematrix.compare.statistics import PERCENTILE_SAMPLES, Percentile
+from scorematrix.results.load import LoadPoint, LoadRecord, LoadTally
+
+COLUMNS = ("load", "requests/s", "items/s", "p50 ms", "p95 ms", "p99 ms", "refused", "failed", "sent late")
+MLPERF_COLUMNS = ("scenario", "verdict", "figure", "asked", "failed", "says")
+LOADGEN_FIGURES = {
+    "SingleStream": "90.0th percentile latency (ns)",
+    "Offline": "Samples per second",
+    "Server": "99.00 percentile latency (ns)",
+}
+
+
+def load_columns(record: LoadRecord) -> list[str]:
+    """Names of the columns of `load_rows`."""
+    objective = record.objective_seconds
+    return [*COLUMNS, *([] if objective is None else [f"in {objective * 1e3:g} ms, /s"])]
+
+
+def load_rows(record: LoadRecord) -> list[list[str]]:
+    """One row a point, in the order of measuring."""
+    return [_row(figures) for figures in record_figures(record)]
+
+
+def mlperf_rows(record: LoadRecord) -> list[list[str]]:
+    """MLPerf LoadGen's verdicts, in its own words."""
+    rows = []
+    for result in record.mlperf:
+        name = LOADGEN_FIGURES[result.scenario]
+        told = f"{name}: {result.figures[name]}" if name in result.figures else ""
+        says = "; ".join([*result.reasons, *([result.text] if result.text else [])])
+        verdict = result.verdict or result.status.replace("_", " ").upper()
+        rows.append([result.scenario, verdict, told, str(result.n_asked), str(result.n_failed), says])
+    return rows
+
+
+def load_notes(record: LoadRecord) -> list[str]:
+    """What is to be said of the points: refusals, limits, faults."""
+    parts = ["latency from the intended start [lowest, highest of the windows]; ~: few samples"]
+    if record.bad_every:
+        rejected = sum(point.totals.rejected for point in record.points)
+        parts.append(f"{rejected:,} bad requests mixed in were refused as is due")
+    if record.ceiling is not None:
+        parts.append(f"the generator can do {record.ceiling.requests_per_second:,.0f} requests/s here")
+    for figures in record_figures(record):
+        point, load = figures.point, load_words(figures.point)
+        if figures.shortfall:
+            parts.append(f"{load}: not sustained: {figures.shortfall}")
+        if figures.limited_by_generator:
+            parts.append(f"{load}: GENERATOR-LIMITED: {figures.limited_by_generator}")
+        if point.surplus:
+            parts.append(f"{load}: {point.surplus} answers that nobody had asked for")
+        parts += [f"{load}: {kind}: {words[0]}" for kind, words in point.faults.items()]
+    return parts
+
+
+def load_words(point: LoadPoint) -> str:
+    """One load: so many at once, or so many a second."""
+    return f"{point.concurrency} at once" if point.kind == "closed" else f"{in_words(point.rate or 0)}/s offered"
+
+
+def _row(figures: PointFigures) -> list[str]:
+    point, totals = figures.point, figures.point.totals
+    row = [
+        load_words(point),
+        in_words(figures.requests_per_second),
+        in_words(figures.items_per_second),
+        *map(_milliseconds, figures.latency),
+        f"{totals.refused:,}",
+        _failed(totals),
+        "" if figures.lag_p99_ns is None else f"{figures.lag_p99_ns / 1e6:.2g} ms",
+    ]
+    return [*row, *([] if figures.goodput is None else [in_words(figures.goodput)])]
+
+
+def _failed(totals: LoadTally) -> str:
+    parts = [f"{n:,} {kind}" for kind, n in sorted(totals.failed.items())]
+    if totals.not_sent:
+        parts.append(f"{totals.not_sent:,} not sent")
+    return ", ".join(parts) or "0"
+
+
+def _milliseconds(found: Percentile) -> str:
+    if found.value is None:
+        return f"{found.n} of {PERCENTILE_SAMPLES[found.percent][0]} samples"
+    half = (
+        ""
+        if found.low is None or found.high is None
+        else f"\n[{in_words(found.low / 1e6)}, {in_words(found.high / 1e6)}]"
+    )
+    return f"{'~' if found.state == 'wide' else ''}{in_words(found.value / 1e6)}{half}"

@@ -1,0 +1,106 @@
+"""How it was measured, what that does not show, and how to do it again."""
+
+from __future__ import annotations
+
+from scorematrix.compare.schema import Comparison
+from scorematrix.compare.steady import LEAST_PASSES
+from scorematrix.compare.timing import CEILING_SHARE
+from scorematrix.report.elements import Fragment, bullets, heading, table
+from scorematrix.report.ink import NONE, lengths
+
+
+def methods(comparison: Comparison) -> Fragment:
+    """How it was measured, in short."""
+    p, w = comparison.params, comparison.workload
+    softmax = "softmax over the labels" if w.apply_softmax else "probability over the whole vocabulary"
+    lines = [
+        f"Workload {w.name}: {w.n_requests} queries of {lengths(w.query_tokens)} tokens, {w.n_items} items of "
+        f"{lengths(w.item_tokens)} tokens, {softmax}. {w.origin}.",
+        f"Model {p['model']}; the same weights and token ids on both sides, checked by hash.",
+        f"A round is one fresh process that measures one side; {p['tuning_rounds']} tuning and {p['rounds']} "
+        f"confirmation rounds a side. Sides that share a device run back to back, the order drawn per pair from seed "
+        f"{p['seed']}.",
+        f"In a round, every chunk size: {p['warmup_passes']} warm-up and {p['passes']} timed passes over all requests. "
+        "A time runs from host token ids to host float32 scores (perf_counter_ns); tokenizing and compiling are "
+        "not in it.",
+        "Effect: geometric mean over confirmation rounds of the ratio of median pass times, 95 % interval by paired t. "
+        f"Margin {p['margin']:.0%}: an interval wholly beyond it names a winner, wholly inside it a tie.",
+        _looks(comparison),
+        "With several contrasts in a run, a winner is named only where its effect survives Holm's correction over all "
+        "of them.",
+        f"Times are held against the hardware and the work: no pass may beat {CEILING_SHARE:g} times the measured "
+        "matmul ceiling, a call with more work must take longer, a repeated query must not be more than 10 % faster "
+        "than a new one, no timed window may be shorter than 1 ms, nothing may compile while the clock runs.",
+        "Latency is one call after the other, and items/s is its inverse: one call in flight on both sides, none "
+        "queued behind it. Throughput with several calls in flight is another number and is not given.",
+        _controls(comparison),
+        _prefix_reuse(p.get("reuse_prefix", 0)),
+        "The chunk size of each side is chosen on tuning rounds and estimated on confirmation rounds. No outlier is "
+        "dropped. Percentiles are shown only with samples enough, pooled over at least 5 rounds.",
+    ]
+    for side in comparison.sides:
+        if side.precision:
+            extra = f" Fallbacks: {'; '.join(side.fallbacks)}." if side.fallbacks else ""
+            lines.append(f"{side.backend} {side.view} on {side.device}: {side.precision}.{extra}")
+    limits = [
+        "The verdict holds for this model, this workload and this machine; other shapes may turn it.",
+        "A run does not know of other runs that were made and not shown: look for its params' hash and seed.",
+        "Not judged in this version: pipelined throughput apart from latency. Load on live servers is shown; no "
+        "verdict rests on it.",
+    ]
+    if comparison.params.get("prices") is None or not comparison.params["prices"]:
+        limits.append("No cost: the params give no price with a source and a date.")
+    if not any(side.steadiness for side in comparison.sides):
+        limits.append(f"Steadiness after warm-up is not tested: that takes {LEAST_PASSES} timed passes a cell.")
+    if all(side.watts is None for side in comparison.sides):
+        limits.append("Energy is not measured: only NVIDIA GPUs tell it.")
+    return (
+        heading("Methods", "methods")
+        + bullets(lines)
+        + heading("What this does not show", "limits")
+        + bullets([*limits, *comparison.warnings])
+    )
+
+
+def reproduce(comparison: Comparison, commit: str | None) -> Fragment:
+    """Commands and hashes."""
+    rows = [
+        ["commit", commit or NONE],
+        ["params sha256", comparison.params_sha256],
+        ["workload sha256", comparison.workload.sha256],
+        ["weights sha256", comparison.weights_sha256 or NONE],
+        ["measure again", f"scorematrix run params/{comparison.params['name']}.yaml --run-id NEW --report"],
+        ["read this run again", f"scorematrix report {comparison.run_id}"],
+    ]
+    return heading("Reproduce", "reproduce") + table("What was run", ["what", "value"], rows, words=(0, 1))
+
+
+def _looks(comparison: Comparison) -> str:
+    looks = comparison.looks
+    if len(looks) < 2:
+        return f"A verdict falls once, when all {comparison.params['rounds']} confirmation rounds are recorded."
+    counts = ", ".join(map(str, looks))
+    return (
+        f"A verdict may fall at {counts} confirmation rounds, counts fixed beforehand. Each look has its share, one in "
+        f"{len(looks)}, of the 5 % by which all may err together (Bonferroni), so its intervals are wider; 95 % holds "
+        "over all looks."
+    )
+
+
+def _controls(comparison: Comparison) -> str:
+    if not comparison.controls:
+        return "Controls were not measured."
+    return (
+        "Controls: in each confirmation index one more fresh process measures a backend again, as it is and slowed by "
+        "5 %. A difference from itself voids the verdicts of its target, and the margin is twice the half-width of "
+        "that comparison where that is more; a tie needs the slowdown to be found."
+    )
+
+
+def _prefix_reuse(n_queries: int) -> str:
+    if not n_queries:
+        return "Nothing is kept between calls: every call computes its query anew."
+    return (
+        f"Prefix reuse, as asked for: best_native views keep the keys and values of the last {n_queries} queries, so "
+        "calls with the same query do not compute it again, and a share of the floor may exceed 100 %."
+    )

@@ -1,0 +1,128 @@
+"""Why the times may be believed: gates, controls, isolation, tuning effort."""
+
+from __future__ import annotations
+
+from scorematrix.compare.schema import Comparison, Contrast, Effect
+from scorematrix.report.appendix import samples_anchor
+from scorematrix.report.banner import STATE_WORDS, evidence_anchor
+from scorematrix.report.elements import Fragment, details, heading, links, marked, paragraph, table
+from scorematrix.report.ink import NONE, percent, significant, small, span
+
+
+def gates(comparison: Comparison) -> Fragment:
+    """The trust box: how many gates each verdict has passed, which not; below, each gate with what was found."""
+    asked = [c for c in comparison.contrasts if c.verdict != "deferred"]
+    names = list(dict.fromkeys(gate.name for c in asked for gate in c.gates))
+    rows = [[name, *(_status(c, name) for c in asked)] for name in names]
+    columns = ["gate", *(f"{c.name}, {c.view}" for c in asked)]
+    found = table("What both sides must meet before a time may decide", columns, rows, words=range(len(columns)))
+    parts = Fragment("")
+    for number, contrast in enumerate(comparison.contrasts):
+        parts += details(f"Evidence: {contrast.name}, {contrast.view} view", evidence_anchor(number),
+                         evidence(comparison, contrast))  # fmt: skip
+    return (
+        heading("Trust", "trust")
+        + paragraph("No verdict stands unless every gate of its comparison has passed.")
+        + Fragment(f'<ul class="trust">{"".join(f"<li>{_summary(c)}</li>" for c in comparison.contrasts)}</ul>')
+        + (found if rows else Fragment(""))
+        + parts
+    )
+
+
+def evidence(comparison: Comparison, contrast: Contrast) -> Fragment:
+    """What a verdict rests on: its gates as found, and the way to the raw samples of both sides."""
+    rows = [[g.name, g.status.upper().replace("_", " "), g.detail] for g in contrast.gates]
+    sides = [s for s in comparison.sides if (s.backend, s.target) in contrast.pair and s.view == contrast.view]
+    ways = [(f"raw samples of {s.backend} {s.view} on {s.target}", samples_anchor(s)) for s in sides]
+    return (
+        paragraph(f"{STATE_WORDS[contrast.verdict]}: {contrast.reason}.")
+        + links(ways)
+        + table("Gates", ["gate", "status", "found"], rows, (0, 1, 2))
+    )
+
+
+def controls(comparison: Comparison) -> Fragment:
+    """A backend against itself, and against itself slowed: does the instrument see what is, and nothing else?"""
+    rows = []
+    for c in comparison.controls:
+        where = f"{c.backend} {c.view}" + (f", chunk {c.chunk_size}" if c.chunk_size else "")
+        rows.append([where, c.target, "itself", *_control(c.itself, c.itself_verdict), percent(c.margin)])
+        slowed = f"slowed by {c.slowdown - 1:.0%}" if c.slowdown else "slowed"
+        rows.append([where, c.target, slowed, *_control(c.slowed, c.slowed_verdict), percent(c.margin)])
+    head = heading("Controls", "controls")
+    if not rows:
+        return head + paragraph("Controls: NOT AVAILABLE, this run has no control rounds.")
+    note = (
+        "Fresh processes, run among those that they repeat. Against itself no difference may show; the slowdown must "
+        "be found, else no tie is declared. Where a backend scatters against itself, the margin is twice that scatter."
+    )
+    columns = ["backend", "target", "against", "found", "ratio", "interval", "margin"]
+    return head + table("A backend's time over its own", columns, rows, (0, 1, 2, 3)) + paragraph(note, "note")
+
+
+def isolation(comparison: Comparison) -> Fragment:
+    """How far an item's score moves when only its neighbours change, for every backend."""
+    rows = [
+        [f"{s.backend} {s.view}", s.target, small(s.neighbours_moved), small(s.chunks_moved), small(s.max_difference)]
+        for s in comparison.sides
+    ]
+    columns = ["side", "target", "other neighbours, other order", "other chunk size", "from the reference, at most"]
+    note = (
+        "The items of each call in reverse order with every other item's tokens exchanged, and the same items in calls "
+        "of other sizes: the scores of the items kept may move by rounding only. scorematrix audit asks more."
+    )
+    return (
+        heading("Isolation", "isolation", 3)
+        + table("Largest change of a probability when only an item's neighbours change", columns, rows, words=(0, 1))
+        + paragraph(note, "note")
+    )
+
+
+def effort(comparison: Comparison) -> Fragment:
+    """What was tried and how long that took, and whether the timed processes had settled."""
+    rows = [
+        [
+            f"{s.backend} {s.view}",
+            s.target,
+            str(s.tuning_configurations) if s.tuning_configurations else NONE,
+            significant(s.tuning_seconds / 60) if s.tuning_configurations else NONE,
+            ", ".join(f"{n} {name}" for name, n in s.steadiness.items()) or "not tested",
+        ]
+        for s in comparison.sides
+    ]
+    columns = ["side", "target", "configurations tried", "minutes", "rounds by steadiness"]
+    return table("Tuning effort and steadiness", columns, rows, words=(0, 1, 4))
+
+
+def _summary(contrast: Contrast) -> str:
+    """One line of the trust box, as markup."""
+    head = f"{contrast.name}, {contrast.view}"
+    if contrast.verdict == "deferred":
+        return marked(f"{STATE_WORDS[contrast.verdict]}: {head}: gates wait for the side that was skipped")
+    failed = [g.name for g in contrast.gates if g.status == "failed"]
+    waiting = [g.name for g in contrast.gates if g.status in ("not_run", "undecided")]
+    passed = sum(g.status == "passed" for g in contrast.gates)
+    if failed:
+        words = f"FAILED: {head}: {', '.join(failed)}"
+    elif waiting:
+        words = f"UNDECIDED: {head}: {passed} of {len(contrast.gates)} gates passed; not yet: {', '.join(waiting)}"
+    else:
+        words = f"PASSED: {head}: all {passed} gates"
+    return marked(words)
+
+
+def _status(contrast: Contrast, name: str) -> str:
+    found = [g.status for g in contrast.gates if g.name == name]
+    return found[0].upper().replace("_", " ") if found else "not asked"
+
+
+def _control(effect: Effect | None, verdict: str) -> list[str]:
+    word = {
+        "tie": "no difference",
+        "difference": "FAILED: a difference",
+        "found": "found",
+        "missed": "FAILED: missed",
+        "undecided": "UNDECIDED",
+        "not_run": "NOT RUN",
+    }[verdict]
+    return [word, significant(effect.ratio) if effect else NONE, span(effect.low, effect.high) if effect else NONE]

@@ -1,0 +1,178 @@
+"""The report's sections: what each shows, and that everything is a click or two away."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from scorematrix.compare import compare_run
+from scorematrix.compare.sides import starts
+from scorematrix.report import ReportPage
+from scorematrix.report.elements import table
+from scorematrix.report.ink import NONE
+from scorematrix.results.frames import against_reference, item_scores
+from scorematrix.results.schema import Compile, Setup
+from tests.factory import changed, make_params, make_run, make_scores
+
+SECTIONS = ("top", "scoreboard", "trust", "curves", "latency", "hardware", "starting", "numerics", "sequence",
+            "methods", "appendix", "notices")  # fmt: skip
+
+
+def page_of(run: tuple) -> ReportPage:
+    _, workload, _, rounds = run
+    return ReportPage(compare_run(*run), rounds, workload)
+
+
+@pytest.fixture(scope="module")
+def page() -> ReportPage:
+    return page_of(make_run())
+
+
+def whole(page: ReportPage) -> str:
+    return "".join(getattr(page, name)().html for name in SECTIONS)
+
+
+def element(html: str, anchor: str) -> str:
+    """The markup from the element with this id on."""
+    assert html.count(f'id="{anchor}"') == 1, anchor
+    return html[html.index(f'id="{anchor}"') :]
+
+
+def test_a_skip_is_one_click_from_its_reason_and_its_remedy(page: ReportPage) -> None:
+    html, banner = whole(page), page.top().html
+    ways = re.findall(r'href="#(skip-\d+)"', banner)
+    assert len(ways) == len(page.comparison.notices) == 2
+    for way, notice in zip(ways, page.comparison.notices):
+        assert notice.evidence in banner and "<code>make setup EXTRAS=" in banner
+        assert notice.next_step in element(html, way)
+
+
+def test_a_verdict_is_two_clicks_from_its_raw_samples(page: ReportPage) -> None:
+    html = whole(page)
+    ways = re.findall(r'href="#(evidence-\d+)"', page.top().html)
+    assert len(ways) == len(page.comparison.contrasts) == 2
+    for way, contrast in zip(ways, page.comparison.contrasts):
+        evidence = element(html, way)
+        evidence = evidence[: evidence.index("</details>")]
+        assert all(gate.name in evidence for gate in contrast.gates)
+        samples = re.findall(r'href="#(samples-[^"]+)"', evidence)
+        assert len(samples) == 2
+        for anchor in samples:
+            found = element(html, anchor)
+            found = found[: found.index("</details>")]
+            assert "No round of this side" in found if "gpu" in anchor or "tpu" in anchor else "confirm 5" in found
+
+
+def test_raw_samples_are_the_rounds_own(page: ReportPage) -> None:
+    (round_,) = (r for r in page.rounds if r.name == "jax.portable.cpu.r03")
+    seconds = sum(map(sum, round_.cell(8).call_ns[0])) / 1e9
+    found = element(page.appendix().html, "samples-jax-portable-cpu")
+    assert f"{seconds:.3f}" in found[: found.index("</details>")]
+
+
+def test_the_settings_name_the_mesh_of_a_view_that_is_spread() -> None:
+    def edit(r):
+        spread = {"settings": {"threads": 2} | ({"mesh": "data=2,model=4"} if r.backend == "jax" else {})}
+        return changed(r, record=r.record.model_dump() | spread)
+
+    html = page_of(make_run(edit=edit)).appendix().html
+    found = element(html, "settings")
+    found = found[: found.index("</details>")]
+    rows = [row for row in found.split("<tr") if "threads=2" in row]
+    assert [("jax" in row, "mesh=data=2,model=4" in row) for row in rows] == [("jax" in row,) * 2 for row in rows]
+    assert found.count("mesh=data=2,model=4") == 1, "rounds that say the same are one row"
+
+
+def test_every_cell_is_in_the_heatmap_or_says_why_not(page: ReportPage) -> None:
+    def edit(r):
+        cells = [c.model_dump() | {"status": "failed", "error": "boom", "scores": [], "call_ns": []}
+                 if c.chunk_size == 4 and r.backend == "jax" else c.model_dump() for c in r.cells]  # fmt: skip
+        return changed(r, cells=cells)
+
+    drawing = page_of(make_run(edit=edit)).scoreboard().html
+    words = re.findall(r">([^<>]+)</text>", drawing)
+    assert words.count("INVALID") == 1, "JAX at 4 items a call"
+    assert words.count("DEFERRED: skipped") == 2, "JAX on the TPU, PyTorch on the GPU"
+    assert sum("★" in word for word in words) == 2 and {"4", "8"} <= set(words)
+
+
+def test_what_is_not_available_stands_once_a_run_of_columns() -> None:
+    html = table("t", ["a", "b", "c", "d", "e"], [["row", NONE, NONE, "1", NONE]]).html
+    assert html.count(NONE) == 2 and html.count('colspan="2"') == 1
+    assert re.findall(r'<td class="figure"[^>]*>', html) == [
+        '<td class="figure" colspan="2">', '<td class="figure">', '<td class="figure">']  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cached", "kind", "trace", "compiled", "other"),
+    [
+        ([[]], "nothing_to_compile", 0, 0, 10),
+        ([[True, True]], "from_cache", 2, 4, 4),
+        ([[True, False]], "compiled", 2, 4, 4),
+    ],
+)
+def test_starts_are_told_by_what_happened(cached, kind: str, trace: float, compiled: float, other: float) -> None:
+    setups = [
+        Setup(load_model_seconds=1, load_backend_seconds=2, prepare_seconds=10,
+              compiles=[Compile(program="p", trace_seconds=1, compile_seconds=2, from_cache=c) for c in one])
+        for one in cached
+    ]  # fmt: skip
+    (found,) = starts(setups)
+    assert (found.kind, found.load_seconds, found.n_programs) == (kind, 3, len(cached[0]))
+    assert (found.trace_seconds, found.compile_seconds, found.other_seconds) == (trace, compiled, other)
+
+
+def test_of_starts_the_slowest_compile_and_the_median_of_the_rest() -> None:
+    def setup(prepare: float, cached: bool) -> Setup:
+        compiles = [Compile(program="p", trace_seconds=0, compile_seconds=prepare, from_cache=cached)]
+        return Setup(load_model_seconds=0, load_backend_seconds=0, prepare_seconds=prepare, compiles=compiles)
+
+    found = starts([setup(s, cached=False) for s in (7, 9)] + [setup(s, cached=True) for s in (3, 1, 2)])
+    assert [(f.kind, f.n_rounds, f.compile_seconds) for f in found] == [("compiled", 2, 9), ("from_cache", 3, 2)]
+
+
+def test_the_roofline_stands_on_measured_ceilings(page: ReportPage) -> None:
+    side = next(s for s in page.comparison.sides if s.backend == "jax" and s.target == "cpu")
+    cell = next(c for c in side.chunks if c.chunk_size == 8)
+    # 100 tokens a pass of 2 calls (one a request), float32: 2 operations a token and weight of 4 bytes.
+    assert cell.flops_per_weight_byte == pytest.approx(2 * 100 / 2 / 4)
+    assert cell.flops_per_second == pytest.approx(cell.mfu * side.matmul_flops_per_second)
+    assert "roofline-title" in page.hardware().html
+    blind = page_of(make_run(edit=lambda r: changed(r, ceilings=None)))
+    assert "Roofline: NOT AVAILABLE" in blind.hardware().html
+
+
+def test_the_worst_items_are_named_with_their_text() -> None:
+    def edit(r):
+        if r.backend != "jax" or r.role == "reference":
+            return r
+        scores = [[[p + 5e-5 * (q == 1 and i == 6), other] for i, (p, other) in enumerate(rows)]
+                  for q, rows in enumerate(make_scores())]  # fmt: skip
+        return changed(r, cells=[c.model_dump() | {"scores": scores} for c in r.cells])
+
+    run = make_run(edit=edit)
+    html = page_of(run).numerics().html
+    worst = html[html.index("furthest from the reference") :]
+    assert re.findall(r"<td>(item[^<]+)</td>", worst)[0] == "item &lt;6&gt; (q1, item 6)"
+    compared = against_reference(item_scores(run[3], run[1]))
+    assert set(compared["role"]) == {"confirm"} and set(compared["round"]) == {5}
+    assert compared["difference"].abs().max() == pytest.approx(5e-5)
+
+
+def test_cost_needs_a_price_with_source_and_date(page: ReportPage) -> None:
+    assert "Cost: NOT AVAILABLE" in page.starting().html
+    prices = {"cpu": {"usd_per_hour": 3.6, "source": "a price list", "date": "2026-11-24"}}
+    priced = page_of(make_run(make_params(prices=prices), seconds=lambda b, i, c: 1.6))
+    html = priced.starting().html
+    assert "a price list, 2026-11-24" in html
+    # 16 items in 1.6 s at 0.001 $ a second
+    assert ">100</td>" in html
+
+
+def test_a_run_without_a_figure_says_so_everywhere() -> None:
+    html = whole(page_of(make_run(keep=lambda p: False)))
+    for words in ("Chunk curves", "Speed at the same chunk size", "Throughput against latency", "Latency distribution",
+                  "Roofline", "Starting up", "Numerics", "Run sequence"):  # fmt: skip
+        assert f"{words}: NOT AVAILABLE" in html, words
+    assert "NO ROUND YET" in html
