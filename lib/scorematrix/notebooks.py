@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import warnings
@@ -10,12 +11,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from scorematrix.privacy import redacted
+
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 KERNEL = "python3"
 
 
 class NotebookFailed(RuntimeError):
-    """A cell raised, the kernel died, or a cell outlasted its limit; the text says which."""
+    """A cell raised, the kernel died, or a cell outlasted its limit; the text says which.
+
+    Attributes:
+        raised: name and text of the exception that a cell raised; None where none did.
+    """
+
+    def __init__(self, text: str, raised: tuple[str, str] | None = None) -> None:
+        super().__init__(text)
+        self.raised = raised
 
 
 def execute_notebook(name: str, output: Path, parameters: dict[str, Any], timeout_seconds: float | None = None) -> None:
@@ -24,6 +35,7 @@ def execute_notebook(name: str, output: Path, parameters: dict[str, Any], timeou
     Raises:
         ValueError: for an unknown notebook or parameter.
         NotebookFailed: where it did not run to its end; the copy with the error is kept all the same.
+        OSError: where the disk does not take the copy.
     """
     import nbclient.exceptions
     import papermill
@@ -51,16 +63,52 @@ def execute_notebook(name: str, output: Path, parameters: dict[str, Any], timeou
                 cwd=str(FOLDER),
             )
     except papermill.PapermillExecutionError as error:
-        raise NotebookFailed(f"{name}: cell {error.exec_count} raised {error.ename}: {error.evalue}") from None
+        raised = (error.ename, error.evalue)
+        raise NotebookFailed(f"{name}: cell {error.exec_count} raised {': '.join(raised)}", raised) from None
     except nbclient.exceptions.DeadKernelError:
         raise NotebookFailed(f"{name}: the kernel died (killed, or out of memory)") from None
     except nbclient.exceptions.CellTimeoutError:
         raise NotebookFailed(f"{name}: a cell took longer than {timeout_seconds:g} s") from None
     except RuntimeError as error:  # jupyter_client's only word for a kernel that died or was silent at its start
         raise NotebookFailed(f"{name}: no kernel: {error}") from None
+    except OSError as error:  # the copy could not be written; papermill does not say which file
+        raise OSError(error.errno, error.strerror, error.filename or str(output)) from None
     finally:
+        _keep(draft, output)
+
+
+def _keep(draft: Path, output: Path) -> None:
+    """Put the executed copy in its place; on a full disk it is cut off, and not worth an error beside that one's."""
+    try:
         if draft.exists():
+            _redact(draft)
             os.replace(draft, output)
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def _redact(path: Path) -> None:
+    """Take out of an executed copy what gives somebody away: paths and errors come in by parameters and outputs."""
+    content = json.loads(path.read_text("utf-8"))
+    content["metadata"]["papermill"] = _redacted(content["metadata"].get("papermill", {}))
+    for cell in content["cells"]:
+        if "injected-parameters" in cell["metadata"].get("tags", []):
+            cell["source"] = _redacted(cell["source"])
+        if "outputs" in cell:
+            cell["outputs"] = _redacted(cell["outputs"])
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _redacted(value: Any) -> Any:
+    match value:
+        case str():
+            return redacted(value)
+        case list():
+            return [_redacted(one) for one in value]
+        case dict():
+            return {key: _redacted(one) for key, one in value.items()}
+    return value
 
 
 def find_notebook(name: str) -> Path:

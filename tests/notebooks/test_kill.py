@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -16,7 +18,8 @@ from scorematrix.results import RunStore
 from tests.conftest import FIXTURES, environment_of_users, run_cli
 
 pytestmark = pytest.mark.slow
-COMMAND = ("run", str(FIXTURES / "tiny.yaml"), "--run-id", "k", "--set", "chunk_sizes=[8]")
+N_ROUNDS = 7
+COMMAND = ("run", str(FIXTURES / "tiny.yaml"), "--run-id", "k", "--set", "chunk_sizes=[8]", "--set", "controls=false")
 
 
 def finished(folder: Path) -> dict[str, bytes]:
@@ -34,9 +37,15 @@ def kernels(folder: Path) -> list[psutil.Process]:
 
 
 def test_sigkill_loses_at_most_the_round_in_flight(tmp_path: Path) -> None:
-    run, rng = tmp_path / "outputs" / "runs" / "k", random.Random(2)
+    """`KILLS=100 pytest -k sigkill` kills a hundred times; a run that is complete makes room for a new one."""
+    rng, n_kills, folders = random.Random(2), int(os.environ.get("KILLS", "3")), 0
     environment = environment_of_users(KILL_TEST=str(tmp_path))
-    for delay in (0.4, 6 + 6 * rng.random(), 9 + 9 * rng.random()):
+    run = tmp_path / "outputs" / "runs" / "k"
+    for delay in [0.4, *(6 + 12 * rng.random() for _ in range(n_kills - 1))]:
+        if len(finished(run)) == N_ROUNDS:
+            assert run_cli("validate", str(run)).returncode == 0
+            folders += 1
+            run.rename(run.with_name(f"complete-{folders}"))
         before = finished(run)
         started = subprocess.Popen([sys.executable, "-m", "scorematrix", *COMMAND], cwd=tmp_path, env=environment,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
@@ -55,10 +64,10 @@ def test_sigkill_loses_at_most_the_round_in_flight(tmp_path: Path) -> None:
             RunStore(run).rounds()  # every file is whole and belongs to the run
     done = run_cli(*COMMAND, "--report", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert finished(run).items() >= after.items() and len(finished(run)) == 7
+    assert finished(run).items() >= after.items() and len(finished(run)) == N_ROUNDS
     assert run_cli("validate", str(run)).returncode == 0
     left = [p.name for p in run.rglob(".*") if p.name != ".lock"]
-    assert left == [], "temporary files of killed processes are swept"
+    assert left == [] and not (run / "drafts").exists(), "what killed processes left is swept"
 
 
 def test_dead_kernel_and_slow_call_are_results(tmp_path: Path) -> None:
@@ -68,3 +77,36 @@ def test_dead_kernel_and_slow_call_are_results(tmp_path: Path) -> None:
     statuses = {cell.status for r in RunStore(tmp_path / "outputs" / "runs" / "k").rounds() for cell in r.cells}
     assert "timeout" in statuses and statuses <= {"timeout", "ok", "failed"}
     assert "call_timeout_seconds" in slow.stdout
+
+
+def test_a_cell_that_ends_its_process_costs_itself_only(tmp_path: Path) -> None:
+    """Every call outlasts its limit: each cell times out in a process of its own, none is left unmeasured."""
+    done = run_cli(*COMMAND, "--set", "chunk_sizes=[2,4,8]", "--set", "call_timeout_seconds=0.00001",
+                   "--only", "jax", cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    for round_ in RunStore(tmp_path / "outputs" / "runs" / "k").rounds():
+        statuses = [cell.status for cell in round_.cells]
+        assert statuses == ["timeout"] * 3 and round_.n_processes == 3, statuses
+    assert not (tmp_path / "outputs" / "runs" / "k" / "drafts").exists()
+
+
+@pytest.mark.parametrize("backend", ["jax", "pytorch"])
+def test_memory_that_runs_out_is_one_cells_result(backend: str, tmp_path: Path) -> None:
+    """A dense mask over 27,000 tokens under a limit of memory: that cell fails by name, the small one is measured."""
+    workload = "{kind: canonical, query_tokens: 24, n_items: 3000, item_tokens: 9, label_ids: [100, 200], seed: 3}"
+    command = [sys.executable, "-m", "scorematrix", *COMMAND, "--only", backend, "--set", f"workload={workload}",
+               "--set", "chunk_sizes=[100,3000]", "--set", "rounds=2", "--set", "passes=1"]  # fmt: skip
+    limit = 10 << 30  # of addresses, of which a framework takes some without using them
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    done = subprocess.run(command, cwd=tmp_path, env=environment_of_users(), preexec_fn=limited, capture_output=True,
+                          text=True, timeout=500)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    rounds = RunStore(tmp_path / "outputs" / "runs" / "k").rounds()
+    assert len(rounds) == 3
+    for round_ in rounds:
+        small, large = round_.cell(100), round_.cell(3000)
+        assert small.status == "ok" and large.status == "failed", (small.error, large.error)
+        assert any(words in large.error.lower() for words in ("memory", "resource_exhausted", "died")), large.error

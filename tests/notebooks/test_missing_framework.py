@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FIXTURES, ROOT, run_cli
+from tests.conftest import FIXTURES, ROOT, report_of, run_cli
 
 pytestmark = pytest.mark.slow
 GONE = {"pytorch": ("torch", "functorch", "transformers", "accelerate"), "jax": ("jax", "jaxlib", "jax_plugins")}
@@ -43,6 +43,6 @@ def test_report_comes_deferred(tmp_path: Path, missing: str, present: str) -> No
     assert notice["backend"] == missing and notice["reason"] == "not_installed"
     measured = {path.name.split(".")[0] for path in (run / "rounds").glob("*.r0[12].json")}
     assert measured == {present}
-    for text in (done.stdout, (run / "report.html").read_text(), (run / "report.md").read_text()):
+    for text in (done.stdout, report_of(run), report_of(run, "md")):
         assert "not_installed" in text.replace("\\_", "_") and "times as fast" not in text
-    assert present in (run / "report.html").read_text()
+    assert present in report_of(run)

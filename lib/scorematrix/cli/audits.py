@@ -1,0 +1,103 @@
+"""The command that asks whether one scorer can be trusted."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from scorematrix.cli.app import GATE_FAILED, AsJson, DType, Mesh, Model, app, out
+
+
+@app.command()
+def audit(
+    backend: Annotated[str | None, typer.Option(help="The backend to ask.")] = None,
+    url: Annotated[str | None, typer.Option(help="Or a live server's address, http://HOST:PORT.")] = None,
+    server: Annotated[str | None, typer.Option(help="With --url: sglang (default), sglang-jax or vllm.")] = None,
+    served_model: Annotated[str | None, typer.Option(help="With --url: the model's name there.")] = None,
+    risky: Annotated[
+        bool, typer.Option("--risky", help="With --url: also send, last, what has killed servers (negative ids).")
+    ] = False,
+    timeout: Annotated[float | None, typer.Option(help="With --url: seconds for one answer (120).", min=0.1)] = None,
+    view: Annotated[str | None, typer.Option(help="One view; by default each that the backend serves.")] = None,
+    model: Model = "smollm2-135m",
+    device: Annotated[str, typer.Option(help="auto, cpu, gpu or tpu.")] = "auto",
+    dtype: DType = "auto",
+    mesh: Mesh = None,
+    seed: Annotated[int, typer.Option(help="Of the token ids that are asked.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Contract, parity and isolation of one backend or live server, with the evidence; exit code 3: unsound."""
+    from scorematrix.report.audits import audit_sentence, replay_lines
+    from scorematrix.report.terminal import audit_table, contract_table
+
+    if (backend is None) == (url is None):
+        raise ValueError("audit: give either --backend B or --url URL")
+    if url is None and (server or served_model or risky or timeout):
+        given = f"--server={server!r}, --served-model={served_model!r}, --risky={risky} and --timeout={timeout}"
+        raise ValueError(f"{given} need their --url")
+    if url is not None and view is not None:
+        raise ValueError(f"--view={view!r} is of a backend; a live server has none, leave it out")
+    if url is not None and mesh is not None:
+        raise ValueError(f"--mesh={mesh!r} is of a backend; a live server has its own, leave it out")
+    if url is not None:
+        found = [_live(url, server, served_model, model, device, dtype, timeout, seed, risky)]
+    else:
+        found = _ours(backend, view, model, device, dtype, mesh, seed)
+    if as_json:
+        out.print_json(data=[report.model_dump(mode="json") | {"verdict": report.verdict} for report in found])
+    else:
+        for report in found:
+            out.print(audit_table(report))
+            if report.contract:
+                out.print(contract_table(report))
+            for line in replay_lines(report):
+                out.print(escape(line))
+        out.print(escape("\n".join(map(audit_sentence, found))))
+    if any(report.verdict == "unsound" for report in found):
+        raise typer.Exit(GATE_FAILED)
+
+
+def _ours(
+    backend: str, view: str | None, model: str, device: Any, dtype: Any, mesh: str | None, seed: int
+) -> list[Any]:
+    from scorematrix.audit import audit_backend
+    from scorematrix.models import load_model
+    from scorematrix.scoring import backend_entry, load_backend
+
+    entry = backend_entry(backend, view)
+    loaded = load_model(model)
+    options = dict(model=loaded, device=device, dtype=dtype, mesh=mesh)
+    return [
+        audit_backend(load_backend(backend, view=one, **options), loaded, seed=seed)
+        for one in ([view] if view else entry.views)
+    ]
+
+
+def _live(
+    url: str,
+    server: str | None,
+    served_model: str | None,
+    model: str,
+    device: str,
+    dtype: Any,
+    timeout: float | None,
+    seed: int,
+    risky: bool,
+) -> Any:
+    """Caps are those of the CPU only where the server is said to run on one."""
+    from scorematrix.audit import audit_server
+    from scorematrix.models import load_model
+    from scorematrix.scoring.server import ScoreClient
+
+    options = dict(
+        server=server or "sglang",
+        dtype="float32" if dtype == "auto" else dtype,
+        device="server" if device == "auto" else device,
+        timeout_seconds=timeout or 120.0,
+    )
+    ScoreClient(url, **options).close()  # a mistake in the address is told before the model is loaded
+    return audit_server(
+        url, load_model(model), served_model=served_model or "default", seed=seed, risky=risky, **options
+    )

@@ -1,0 +1,192 @@
+"""Commands that fill, judge and check runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from scorematrix.cli.app import GATE_FAILED, NOTHING_RAN, Outputs, Set, Written, app, out
+
+
+@app.command()
+def run(
+    params: Annotated[Path, typer.Argument(help="A params file, params/quick.yaml say.")],
+    run_id: Annotated[str | None, typer.Option(help="Name of the run folder; by default from name and hash.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Confirmation rounds, instead of the file's.")] = None,
+    until_decided: Annotated[
+        bool, typer.Option(help="Double the rounds until every verdict is settled, up to max_rounds.")
+    ] = False,
+    max_rounds: Annotated[int | None, typer.Option(help="With --until-decided; by default 8 times rounds.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Run only this backend; repeatable.")] = None,
+    set_: Set = None,
+    retry_failed: Annotated[bool, typer.Option(help="Measure rounds that failed again.")] = False,
+    readiness: Written = None,
+    on: Annotated[str | None, typer.Option(help="ray, or ray://HOST:10001: measure on a Ray cluster's nodes.")] = None,
+    mirror: Annotated[str | None, typer.Option(help="An address (gs://, s3://) that holds a copy of the run.")] = None,
+    with_report: Annotated[bool, typer.Option("--report", help="Write the report when the rounds are done.")] = False,
+    outputs: Outputs = Path("outputs"),
+) -> None:
+    """Execute the plan by papermill; the same command again continues what is unfinished."""
+    from scorematrix.matrix import load_params, prepare_run, read_assignments, run_folder
+    from scorematrix.readiness import load_written
+    from scorematrix.report.progress import RunProgress
+    from scorematrix.results import Mirror, RecordStore, RunStore
+    from scorematrix.scoring.registry import BACKENDS
+
+    overrides = read_assignments(set_ or []) | ({"rounds": rounds} if rounds is not None else {})
+    checked = load_params(params, overrides)
+    if until_decided or max_rounds is not None:
+        most = max_rounds or checked.max_rounds or min(99, 8 * checked.rounds)
+        checked = load_params(params, overrides | {"max_rounds": most})
+    if unknown := [name for name in only or [] if name not in BACKENDS]:
+        raise ValueError(f"--only={unknown[0]!r} is no backend; known: {', '.join(BACKENDS)}")
+    written = load_written(readiness) if readiness else None
+    store = RunStore(run_folder(outputs, run_id or checked.default_run_id))
+    copy = Mirror(mirror) if mirror else None
+    with _filling(on) as fill:
+        if copy is not None and (came := copy.pull(store.folder)):
+            out.print(f"took in {came} files from {mirror}")
+        prepare_run(checked, store)
+        out.print(f"run {store.folder}")
+
+        def on_progress(event: Any) -> None:
+            progress(event)
+            if copy is not None and event.state == "end":
+                copy.push(store.folder)
+
+        with RunProgress(out, store) as progress:
+            fill(
+                checked,
+                store,
+                only=only,
+                retry_failed=retry_failed,
+                records=RecordStore(outputs),
+                written=written,
+                settled=lambda: _compared(store).settled,
+                on_progress=on_progress,
+            )
+    comparison = _compared(store)
+    if with_report:
+        _write_report(store, comparison)
+    if copy is not None:
+        copy.push(store.folder)
+    _conclude(comparison)
+
+
+@app.command()
+def report(
+    runs: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder or id.")],
+    merge: Annotated[list[str] | None, typer.Option(help="Take this run's rounds in first; repeatable.")] = None,
+    compare: Annotated[
+        str | None, typer.Option(metavar="OLD", help="Say what changed since this run of the same plan instead.")
+    ] = None,
+    outputs: Outputs = Path("outputs"),
+) -> None:
+    """Judge a run; write comparison.json, report.html and .md (or report-PARTIAL.*); with --compare: what changed."""
+    from scorematrix.results import merge_runs
+
+    store = _opened(runs, outputs)
+    if compare is not None:
+        if merge:
+            raise ValueError(f"--compare={compare!r} takes no --merge; merge first, then compare")
+        return _write_change(_opened(compare, outputs), store)
+    if merge:
+        out.print(escape("\n".join(merge_runs(store, [_opened(other, outputs) for other in merge]))))
+    comparison = _compared(store)
+    _write_report(store, comparison)
+    _conclude(comparison)
+
+
+@app.command()
+def validate(
+    paths: Annotated[list[Path], typer.Argument(help="Workloads, rounds, run folders, params files.")],
+) -> None:
+    """Is this a sound workload, round, run or params file?"""
+    from scorematrix.matrix import validate_path
+
+    for path in paths:
+        out.print(f"{path}: {validate_path(path)}")
+
+
+@app.command()
+def bundle(
+    path: Annotated[Path, typer.Argument(help="The archive to write.")] = Path("scorematrix.tar.gz"),
+    full: Annotated[bool, typer.Option("--full/--minimal", help="With tests and recorded runs, or without.")] = False,
+    outputs: Outputs = Path("outputs"),
+) -> None:
+    """An archive to carry to a machine, with checksums; the same files are the same bytes."""
+    from scorematrix.bundle import write_bundle
+
+    made = write_bundle(path, full=full, outputs=outputs)
+    out.print(f"wrote {made.path}: {made.n_files} files, sha256 {made.sha256}")
+
+
+@contextmanager
+def _filling(on: str | None) -> Iterator[Callable[..., None]]:
+    """What fills the run: this machine, or a cluster, which is reached before anything is written."""
+    if on is None:
+        from scorematrix.matrix import fill_run
+
+        yield fill_run
+        return
+    try:
+        from scorematrix.cluster import connected, fill_on_cluster
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise ValueError(f"--on={on!r} needs Ray: `make setup EXTRAS=cpu,cluster`, or pip install ray") from None
+    with connected(on):
+        yield fill_on_cluster
+
+
+def _opened(run: str, outputs: Path) -> Any:
+    """A run by folder, id or address; what lies at an address is brought under `outputs/runs` first."""
+    from scorematrix.matrix import run_folder
+    from scorematrix.results import Mirror, is_address, open_run
+
+    if is_address(run):
+        name = run.rstrip("/").rsplit("/", 1)[-1]
+        Mirror(run).pull(run_folder(outputs, name))
+        run = name
+    return open_run(run, outputs)
+
+
+def _write_report(store: Any, comparison: Any) -> None:
+    from scorematrix.report import write_report
+
+    for path in write_report(store, comparison):
+        out.print(f"wrote {path}")
+
+
+def _write_change(old: Any, new: Any) -> None:
+    from scorematrix.report.change import change_lines, open_change, write_change
+
+    change = open_change(old, new)
+    for line in change_lines(change):
+        out.print(escape(line))
+    out.print(f"wrote {write_change(change, new)}")
+    if any(side.change.state == "invalid" for side in change.sides):
+        raise typer.Exit(GATE_FAILED)
+
+
+def _conclude(comparison: Any) -> None:
+    """The last lines of a command that concerns a run: verdicts, and every skip notice."""
+    from scorematrix.report.terminal import closing_lines
+
+    for line in closing_lines(comparison):
+        out.print(escape(line))
+    if all(side.state == "skipped" for side in comparison.sides):
+        raise typer.Exit(NOTHING_RAN)
+    if any(contrast.verdict == "invalid" for contrast in comparison.contrasts):
+        raise typer.Exit(GATE_FAILED)
+
+
+def _compared(store: Any) -> Any:
+    from scorematrix.compare import compare_run
+
+    return compare_run(store.manifest(), store.workload(), store.readiness(), store.rounds())

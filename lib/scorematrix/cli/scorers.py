@@ -1,0 +1,66 @@
+"""Commands about one scorer: its answers, and which models there are."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from scorematrix.cli.app import AsJson, DType, Mesh, Model, app, out
+
+
+@app.command()
+def score(
+    query: Annotated[str, typer.Option(help="The query's text.")],
+    item: Annotated[list[str], typer.Option(help="An item's text; repeatable.")],
+    label: Annotated[list[str], typer.Option(help="A label that is one token; repeatable.")],
+    model: Model = "smollm2-135m",
+    backend: Annotated[str, typer.Option()] = "jax",
+    view: Annotated[str, typer.Option()] = "portable",
+    dtype: DType = "auto",
+    mesh: Mesh = None,
+    softmax: Annotated[bool, typer.Option(help="Over the labels; else over the whole vocabulary.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Score a query's items with one backend. Query and items are tokenized apart, nothing is put between."""
+    from scorematrix.models import load_model
+    from scorematrix.scoring import backend_entry, load_backend
+    from scorematrix.workload import score_request_from_text
+
+    backend_entry(backend, view)
+    loaded = load_model(model)
+    request = score_request_from_text(loaded.tokenizer, query, item, label, apply_softmax=softmax)
+    scorer = load_backend(backend, view=view, model=loaded, dtype=dtype, mesh=mesh)
+    scores = scorer.score(request)
+    if as_json:
+        rows = [dict(zip(label, map(float, row))) for row in scores]
+        out.print_json(
+            data={"model": model, "backend": backend, "view": view, "dtype": scorer.info.dtype, "scores": rows}
+        )
+        return
+    table = Table("item", *(f"P({name!r})" for name in label))
+    for text, row in zip(item, scores):
+        table.add_row(escape(repr(text)), *(f"{p:.4f}" for p in row))
+    out.print(table)
+    why = scorer.info.settings.get("dtype_choice")
+    where = scorer.info.device + (f", mesh {spread}" if (spread := scorer.info.settings.get("mesh")) else "")
+    out.print(f"{backend}, {view} view, {where}, {scorer.info.dtype}" + (f" ({why})" if why else ""))
+
+
+@app.command()
+def models(
+    action: Annotated[str | None, typer.Argument(help="`fetch` brings a model to this machine.")] = None,
+    name: Annotated[str | None, typer.Argument(help="The model to fetch.")] = None,
+) -> None:
+    """What can be scored with, and from where."""
+    from scorematrix.models import fetch, list_models
+    from scorematrix.report.terminal import models_table
+
+    if action is None:
+        out.print(models_table(list_models()))
+    elif action == "fetch" and name:
+        out.print(f"{name}: {fetch(name)}")
+    else:
+        raise ValueError(f"models {action!r} {name or ''}: write `scorematrix models` or `... models fetch NAME`")

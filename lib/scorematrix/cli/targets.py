@@ -1,0 +1,74 @@
+"""Commands about machines: what is ready, what fits, how to get one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from scorematrix.cli.app import NOTHING_RAN, Outputs, Set, Written, app, out
+
+
+@app.command()
+def preflight(
+    params: Annotated[Path | None, typer.Argument(help="A params file; without one, every known target.")] = None,
+    target: Annotated[str | None, typer.Option(help="Only this target.")] = None,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Compile the plan's JAX cells for the target, a TPU or a GPU.")
+    ] = False,
+    set_: Set = None,
+    readiness: Written = None,
+    outputs: Outputs = Path("outputs"),
+) -> None:
+    """Devices, packages, model: what is ready, what will be skipped and why; with --compile, what fits a target."""
+    from scorematrix.matrix import compile_cells, load_params, preflight_readiness, read_assignments
+    from scorematrix.readiness import load_written
+    from scorematrix.report.terminal import compiled_line, readiness_table
+    from scorematrix.results import RecordStore
+
+    checked, store = load_params(params, read_assignments(set_ or [])) if params else None, RecordStore(outputs)
+    if compile_ and (checked is None or target is None):
+        raise ValueError("--compile needs PARAMS and --target, params/contract.yaml --target tpu-v6e-1 say")
+    found = preflight_readiness(checked, target, store.read() | (load_written(readiness) if readiness else {}))
+    out.print(readiness_table(found))
+    for state in found.skipped:
+        out.print(f"{state.target}, {state.backend}: {escape(state.evidence)}. Next: {escape(state.next_step or '')}")
+    if compile_:
+        record = compile_cells(checked, target, lambda cell: out.print(escape(compiled_line(cell))))
+        out.print(f"wrote {store.keep_compiled(record)}")
+        if all(cell.status == "not_compiled" for cell in record.cells):
+            raise typer.Exit(NOTHING_RAN)
+    elif len(found.skipped) == len(found.states):
+        raise typer.Exit(NOTHING_RAN)
+
+
+@app.command()
+def provision(
+    plan: Annotated[Path, typer.Argument(help="A provision plan, params/provision/gpu_g4.yaml say.")],
+    execute: Annotated[bool, typer.Option("--execute", help="Run the commands; without it they are shown.")] = False,
+    outputs: Outputs = Path("outputs"),
+) -> None:
+    """Try the zones in order, and record every attempt under outputs/readiness."""
+    from scorematrix.readiness import dry_run, load_plan
+    from scorematrix.readiness import provision as try_zones
+    from scorematrix.report.terminal import attempt_line
+    from scorematrix.results import RecordStore
+
+    checked, store = load_plan(plan), RecordStore(outputs)
+    store.read()  # a damaged record is told of before anything is asked for
+    if not execute:
+        for command in dry_run(checked):
+            out.print(escape(command))
+        out.print("nothing was run; --execute tries these in order until one machine runs")
+        return
+
+    def on_attempt(attempt: Any) -> None:
+        store.keep(checked.target, attempt)
+        out.print(escape(attempt_line(attempt)))
+
+    if (found := try_zones(checked, on_attempt)) is None:
+        out.print(f"{checked.target}: no machine; see {store.folder / checked.target}.json")
+        raise typer.Exit(NOTHING_RAN)
+    out.print(f"{checked.target} runs in {found.zone} as {found.name}; give it back by: {escape(found.teardown or '')}")

@@ -1,0 +1,109 @@
+"""Both engines behind `scorematrix serve` and in process, in one run: real servers, papermill, verdicts of both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+
+from scorematrix.compare import Comparison
+from scorematrix.results import RunStore, read_document
+from tests.conftest import FIXTURES, report_of, run_cli
+
+pytestmark = pytest.mark.slow
+TABLE = {"jax": "sglang-jax", "pytorch": "sglang"}
+"""Engine: the server that it is behind."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("servers")
+    done = run_cli("run", str(FIXTURES / "servers.yaml"), "--run-id", "s", "--report", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "outputs" / "runs" / "s"
+
+
+def test_the_whole_matrix_runs_over_http(run: Path) -> None:
+    rounds = RunStore(run).rounds()
+    assert len(rounds) == 1 + 4 * 3
+    assert all(cell.status == "ok" for r in rounds for cell in r.cells), [r.error for r in rounds]
+    for round_ in (r for r in rounds if r.view == "server"):
+        assert round_.record and round_.setup and round_.events == []
+        assert round_.record.settings["start_seconds"] > 0
+        assert "scorematrix serve --backend" in str(round_.record.settings["started_by"])
+        assert (run / "servers" / f"{round_.name}.log").is_file()
+
+
+def test_scores_over_http_are_those_in_process(run: Path) -> None:
+    rounds = {r.name: r for r in RunStore(run).rounds()}
+    for engine, server in TABLE.items():
+        for chunk in (4, 8):
+            here = rounds[f"{engine}.best_native.cpu.r01"].cell(chunk)
+            there = rounds[f"{server}.server.cpu.r01"].cell(chunk)
+            assert here and there
+            assert np.abs(np.asarray(here.scores) - np.asarray(there.scores)).max() <= 2e-5
+
+
+def test_servers_are_compared_with_each_other_and_engines_with_each_other(run: Path) -> None:
+    comparison = read_document(run / "comparison.json", Comparison)
+    assert [(c.view, c.jax_backend, c.pytorch_backend) for c in comparison.contrasts] == [
+        ("best_native", "jax", "pytorch"),
+        ("server", "sglang-jax", "sglang"),
+    ]
+    for contrast in comparison.contrasts:
+        bad = [g for g in contrast.gates if g.status == "failed"]
+        assert bad == [], f"{contrast.view}: {bad}"
+        ceiling = next(g for g in contrast.gates if g.name.startswith("physics"))
+        assert ceiling.status == "passed", "a launched server's ceiling is measured once it has ended"
+    assert "sglang-jax against sglang, server view" in comparison.contrasts[1].sentence
+    over = {(s.backend, s.baseline) for s in comparison.speedups}
+    assert {("jax", "sglang-jax"), ("pytorch", "sglang")} <= over, "what the front costs"
+    assert "sglang-jax against sglang" in report_of(run)
+
+
+def test_each_server_is_audited_and_put_under_load_once(run: Path) -> None:
+    studies = {study.backend: study for study in RunStore(run).studies()}
+    assert studies.keys() == set(TABLE.values())
+    for study in studies.values():
+        assert study.errors == {} and study.audit and study.load
+        assert study.audit.verdict == "sound", [g for g in study.audit.gates if g.status != "passed"]
+        assert [p.concurrency or p.rate for p in study.load.points] == [1, 2, 20]
+        assert all(point.totals.answered for point in study.load.points)
+    page = report_of(run)
+    for words in ("Audit of sglang-jax server: SOUND", "sglang under load", "1 at once", "20/s offered"):
+        assert words in page, words
+
+
+def test_no_server_is_left(run: Path) -> None:
+    """The guard of a server names the run's log, and lives until its whole process group has ended."""
+    commands = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]
+    assert [command for command in commands if "guard.py" in command and str(run) in command] == []
+
+
+def test_a_server_that_is_not_there_is_skipped_and_its_verdict_deferred(tmp_path: Path) -> None:
+    content = yaml.safe_load((FIXTURES / "servers.yaml").read_text())
+    content["backends"][2]["server"] = {"url": "http://127.0.0.1:9"}
+    content["backends"][3]["server"] = {"launch": "no-such-program {port}"}
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(content))
+    done = run_cli("run", "p.yaml", "--run-id", "s", "--report", "--set", "chunk_sizes=[8]", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    comparison = read_document(tmp_path / "outputs" / "runs" / "s" / "comparison.json", Comparison)
+    assert [c.verdict for c in comparison.contrasts][1] == "deferred"
+    assert {n.backend: n.reason for n in comparison.notices} == {"sglang-jax": "no_answer", "sglang": "not_installed"}
+    assert "no server answers at http://127.0.0.1:9" in done.stdout.replace("\n", " ")
+
+
+def test_a_server_that_dies_costs_its_cell_and_the_report_says_so(tmp_path: Path) -> None:
+    content = yaml.safe_load((FIXTURES / "servers.yaml").read_text())
+    script = Path(__file__).parents[1] / "scoring" / "dying_server.py"
+    content["backends"][2]["server"] = {"launch": f"{{python}} {script} {{port}} 3"}
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(content))
+    done = run_cli("run", "p.yaml", "--run-id", "s", "--report", "--only", "sglang-jax", cwd=tmp_path)
+    run = tmp_path / "outputs" / "runs" / "s"
+    rounds = RunStore(run).rounds()
+    assert rounds and all("started again" in " ".join(r.events) for r in rounds), done.stdout
+    assert any("server_died" in str(cell.error) for r in rounds for cell in r.cells)
+    assert "out of luck" in report_of(run)
