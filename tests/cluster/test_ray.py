@@ -31,6 +31,7 @@ from scorematrix.matrix import load_params, plan_rounds, prepare_run
 from scorematrix.readiness import target
 from scorematrix.results import Round, RunStore
 from tests.conftest import FIXTURES, environment_of_users, run_cli
+from tests.processes import KERNEL, running
 
 pytestmark = pytest.mark.slow
 COMPARISONS = "[{jax: cpu, pytorch: cpu}, {jax: tpu-v6e-1, pytorch: gpu-g4}, {jax: tpu-v5e-1, pytorch: gpu-g4}]"
@@ -88,8 +89,7 @@ def cluster() -> Iterator[SmallCluster]:
 def kernels(node: ray._private.node.Node) -> list[psutil.Process]:
     """The processes that measure on a node now."""
     (raylet,) = node.all_processes["raylet"]
-    found = psutil.Process(raylet.process.pid).children(recursive=True)
-    return [process for process in found if "ipykernel_launcher" in " ".join(process.cmdline())]
+    return running(KERNEL, under=raylet.process.pid)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-import psutil
 import pytest
 
 from scorematrix.results import RunStore
 from tests.conftest import FIXTURES, environment_of_users, run_cli
 from tests.disks import small_disk
+from tests.processes import KERNEL, running
 
 pytestmark = pytest.mark.slow
 RUN = ("run", str(FIXTURES / "tiny.yaml"), "--run-id", "r", "--set", "chunk_sizes=[8]", "--set", "controls=false",
@@ -148,13 +148,13 @@ def test_a_kernel_that_hangs_is_ended_and_its_round_is_measured_again(tmp_path: 
     started = subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE)  # fmt: skip
     deadline = time.monotonic() + 120
-    while not (kernels := kernels_of(tmp_path)) and time.monotonic() < deadline:
+    while not (kernels := running(KERNEL, FAULT_TEST=str(tmp_path))) and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(1.5)  # it has said that it is there, and is busy with its imports
     kernels[0].send_signal(signal.SIGSTOP)
     out, err = started.communicate(timeout=300)
     assert started.returncode == 0, out + err
-    assert not kernels[0].is_running() and kernels_of(tmp_path) == [], "it was ended"
+    assert not kernels[0].is_running() and running(KERNEL, FAULT_TEST=str(tmp_path)) == [], "it was ended"
     rounds = RunStore(tmp_path / "outputs" / "runs" / "r").rounds()
     failed = [r for r in rounds if any(cell.status != "ok" for cell in r.cells)]
     assert len(rounds) == N_ROUNDS and len(failed) == 1
@@ -162,13 +162,3 @@ def test_a_kernel_that_hangs_is_ended_and_its_round_is_measured_again(tmp_path: 
     done = run_cli(*command[3:], "--retry-failed", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert all(cell.status == "ok" for r in RunStore(tmp_path / "outputs" / "runs" / "r").rounds() for cell in r.cells)
-
-
-def kernels_of(folder: Path) -> list[psutil.Process]:
-    """Kernel processes of runs in a folder."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "environ"]):
-        command = " ".join(process.info["cmdline"] or [])
-        if "ipykernel_launcher" in command and (process.info["environ"] or {}).get("FAULT_TEST") == str(folder):
-            found.append(process)
-    return found

@@ -11,11 +11,11 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from scorematrix.results import RunStore
 from tests.conftest import FIXTURES, environment_of_users, run_cli
+from tests.processes import KERNEL, running
 
 pytestmark = pytest.mark.slow
 N_ROUNDS = 7
@@ -24,16 +24,6 @@ COMMAND = ("run", str(FIXTURES / "tiny.yaml"), "--run-id", "k", "--set", "chunk_
 
 def finished(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (folder / "rounds").glob("*.json")}
-
-
-def kernels(folder: Path) -> list[psutil.Process]:
-    """Kernel processes that descend from runs in this folder."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "environ"]):
-        command = " ".join(process.info["cmdline"] or [])
-        if "ipykernel_launcher" in command and (process.info["environ"] or {}).get("KILL_TEST") == str(folder):
-            found.append(process)
-    return found
 
 
 def test_sigkill_loses_at_most_the_round_in_flight(tmp_path: Path) -> None:
@@ -54,10 +44,11 @@ def test_sigkill_loses_at_most_the_round_in_flight(tmp_path: Path) -> None:
         except subprocess.TimeoutExpired:
             started.send_signal(signal.SIGKILL)
             started.wait()
-        deadline = time.monotonic() + 15
-        while kernels(tmp_path) and time.monotonic() < deadline:
+        deadline = time.monotonic() + 60
+        while running(KERNEL, KILL_TEST=str(tmp_path)) and time.monotonic() < deadline:
             time.sleep(0.2)
-        assert kernels(tmp_path) == [], "an orphaned kernel ends by itself, and does not disturb the next round"
+        alive = running(KERNEL, KILL_TEST=str(tmp_path))
+        assert alive == [], "an orphaned kernel ends by itself, and does not disturb the next round"
         after = finished(run)
         assert before.items() <= after.items(), "finished rounds stay as they were"
         if (run / "run.json").exists():

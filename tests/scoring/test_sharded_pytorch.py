@@ -19,6 +19,7 @@ from scorematrix.models.random_weights import RANDOM_SHAPES, random_weights
 from scorematrix.scoring.mesh import Mesh
 from scorematrix.scoring.pytorch.best_native import BestNativeBackend
 from scorematrix.scoring.pytorch.sharded import ShardedBackend
+from tests.processes import running
 
 pytestmark = pytest.mark.slow
 RAGGED = [5, 40, 1, 9, 9, 9, 3, 70, 2, 33, 6]
@@ -39,8 +40,7 @@ def request_of(lengths: list[int], apply_softmax: bool = True) -> ScoreRequest:
 
 def ranks() -> list[psutil.Process]:
     """The other ranks that live, in their order."""
-    children = psutil.Process().children()
-    return [child for child in children if "scorematrix.scoring.pytorch.rank" in child.cmdline()]
+    return running("scorematrix.scoring.pytorch.rank", under=os.getpid())
 
 
 @pytest.mark.parametrize("mesh", ["data=2", "model=2", "data=2,model=2", "data=4", "model=4"])
@@ -103,7 +103,7 @@ def test_a_dead_rank_is_named_at_once(model: Model) -> None:
     start = time.monotonic()
     with pytest.raises(RuntimeError, match="rank 1 of mesh 'data=1,model=2' ended with code -9"):
         many.score(request_of(RAGGED))
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 60
     with pytest.raises(RuntimeError, match="no more use: rank 1 of mesh .* load it again"):
         many.score(request_of(RAGGED))
 
