@@ -159,7 +159,7 @@ def pins() -> dict[str, str]:
 
 
 def normal(name: str) -> str:
-    return name.strip().lower().replace("_", "-")
+    return re.sub(r"\[.*?\]", "", name).strip().lower().replace("_", "-")
 
 
 def declared() -> dict[str, str]:

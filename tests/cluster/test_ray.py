@@ -30,6 +30,7 @@ from scorematrix.compare import Comparison, compare_run
 from scorematrix.matrix import load_params, plan_rounds, prepare_run
 from scorematrix.readiness import target
 from scorematrix.results import Round, RunStore
+from scorematrix.scoring.server.launched import free_port
 from tests.conftest import FIXTURES, environment_of_users, run_cli
 from tests.processes import KERNEL, running
 
@@ -46,7 +47,9 @@ class SmallCluster:
     """Three nodes: two that are plain, and one that declares chips which it has not."""
 
     def __init__(self) -> None:
-        self._cluster = Cluster(initialize_head=True, head_node_args=SMALL)
+        self.client_port = free_port()
+        head = SMALL | {"ray_client_server_port": self.client_port}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self.plain = self._cluster.add_node(**SMALL)
         self.special = self._cluster.add_node(**SMALL | {"num_gpus": 1, "resources": {"TPU-v6e-1": 1}})
         self.address = self._cluster.address
@@ -115,9 +118,9 @@ def files(run: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (run / "rounds").glob("*.json")}
 
 
-def driver(folder: Path, address: str) -> subprocess.Popen:
+def driver(folder: Path, address: str, on: str = "ray") -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "scorematrix", *COMMAND, "--on", "ray"], cwd=folder, text=True,
+        [sys.executable, "-m", "scorematrix", *COMMAND, "--on", on], cwd=folder, text=True,
         env=environment_of_users(RAY_ADDRESS=address, COLUMNS="200"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
@@ -140,7 +143,7 @@ def story(cluster: SmallCluster, tmp_path_factory: pytest.TempPathFactory) -> St
     first.send_signal(signal.SIGKILL)
     first.wait()
     left = files(run)
-    second = driver(folder, cluster.address)
+    second = driver(folder, "", f"ray://127.0.0.1:{cluster.client_port}")  # from outside the cluster
     output = until(second, 1)
     while not kernels(cluster.plain):
         time.sleep(0.1)
