@@ -45,6 +45,7 @@ def test_four_rounds_do_not_decide() -> None:
     (contrast,) = comparison.contrasts
     assert contrast.verdict == "not_enough_evidence"
     assert contrast.more_rounds == 1
+    assert "JAX's speed is 0.50 times PyTorch's (4 rounds, too few for an interval)" in contrast.sentence
     assert comparison.partial
 
 

@@ -133,7 +133,7 @@ def sentence(
     if verdict.state == "tie" and interval is not None:
         speed, low, high = _speedup(interval, "jax")
         return (
-            f"{head}a tie. JAX's speed is {speed:.3f} of PyTorch's (95 % interval {low:.3f} to {high:.3f}, "
+            f"{head}a tie. JAX's speed is {speed:.3f} times PyTorch's (95 % interval {low:.3f} to {high:.3f}, "
             f"{interval.n} paired rounds): {verdict.reason}."
         )
     if verdict.state == "deferred":
@@ -143,7 +143,10 @@ def sentence(
     so_far = ""
     if interval is not None and interval.n > 1:
         speed, low, high = _speedup(interval, "jax")
-        so_far = f" So far JAX's speed is {speed:.2f} of PyTorch's ({low:.2f} to {high:.2f}, {interval.n} rounds)."
+        within = f"{low:.2f} to {high:.2f}, {interval.n} rounds"
+        if interval.n < MIN_ROUNDS:
+            within = f"{interval.n} rounds, too few for an interval"
+        so_far = f" So far JAX's speed is {speed:.2f} times PyTorch's ({within})."
     step = f" Next: {verdict.next_step}." if verdict.next_step else ""
     return f"{head}not enough evidence, no winner is named: {verdict.reason}.{so_far}{step}"
 

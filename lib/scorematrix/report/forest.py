@@ -38,7 +38,11 @@ def forest(comparison: Comparison) -> Fragment:
     axes.axvline(1.0, color="black", linewidth=0.8)
     axes.set_xscale("log")
     axes.set_xlim(1 / edge, edge * 1.15)
-    ticks = [t for t in (0.1, 0.25, 0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 2.0, 4.0, 10.0) if 1 / edge <= t <= edge]
+    ticks = [
+        t
+        for t in (0.001, 0.01, 0.1, 0.25, 0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 2.0, 4.0, 10.0, 100.0, 1000.0)
+        if 1 / edge <= t <= edge
+    ]
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.minorticks_off()
     axes.grid(axis="y", visible=False)
@@ -49,12 +53,12 @@ def forest(comparison: Comparison) -> Fragment:
 
 
 def _edge(comparison: Comparison) -> float:
-    """How far to either side the drawing of verdicts reaches: to the widest interval, and beyond every margin."""
-    ends = [1.25, *(1.2 * (1 + c.margin) for c in comparison.contrasts if c.effect)]
-    for contrast in comparison.contrasts:
-        if contrast.effect is not None:
-            ends += [contrast.effect.high, 1 / contrast.effect.low] if contrast.effect.low > 0 else []
-    return min(max(ends) * 1.1, 20.0)
+    """How far to either side the drawing of verdicts reaches: to every effect and margin, and to wide intervals."""
+    effects = [contrast.effect for contrast in comparison.contrasts if contrast.effect]
+    points = [1.25, *(1.2 * (1 + c.margin) for c in comparison.contrasts if c.effect)]
+    points += [max(effect.ratio, 1 / effect.ratio) for effect in effects]
+    ends = [end for effect in effects if effect.low > 0 for end in (effect.high, 1 / effect.low)]
+    return max(1.1 * max(points), min(1.1 * max(ends, default=1.0), 20.0))
 
 
 def _wrapped(name: str) -> str:
