@@ -28,6 +28,9 @@ QUICK = "--xla_backend_optimization_level=1"
 FLAGS_OF_USERS = os.environ.get("XLA_FLAGS", "").replace(QUICK, "").strip()  # a worker inherits ours
 os.environ["XLA_FLAGS"] = f"{FLAGS_OF_USERS} {QUICK}".strip()
 
+# For tests that watch a real clock: a machine that stands still for a moment costs one of three tries.
+real_time = pytest.mark.flaky(reruns=2, reruns_delay=1)
+
 ROOT = Path(__file__).resolve().parents[1]
 
 FIXTURES = ROOT / "tests" / "fixtures"
@@ -61,6 +64,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if item.get_closest_marker("servers"):
                 item.add_marker(pytest.mark.skip(reason="real servers start when asked for: make test-servers"))
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+# For processes whose answers are looked at and whose speed is not.
+QUICK_COMPILES = {"XLA_FLAGS": f"{FLAGS_OF_USERS} {QUICK}".strip()}
 
 
 def environment_of_users(**variables: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from scorematrix.measure.memory import HostMemory
 from scorematrix.models import Model, load_model
 from scorematrix.scoring.compiles import compile_counter
 from scorematrix.workload import Workload, WorkloadRequest
+from tests.conftest import real_time
 from tests.factory import changed, make_params, make_run
 from tests.faults.lies import LyingBackend, leaks, remembering
 
@@ -81,6 +82,7 @@ def test_a_recompile_in_every_third_call_is_seen(framework: str, model: Model, w
     assert contrast.verdict == "invalid" and "compiles while timed" in contrast.reason
 
 
+@real_time
 def test_scores_kept_by_query_are_seen_by_new_queries(model: Model, workload: Workload) -> None:
     sound = load_backend("pytorch", view="portable", model=model, device="cpu", dtype="float32")
 
@@ -129,6 +131,7 @@ def test_a_probe_that_raises_is_recorded(model: Model, workload: Workload) -> No
     assert probes.error == "RuntimeError: boom" and not probes.fresh_ns
 
 
+@real_time
 def test_the_control_is_slowed_by_what_it_says(model: Model, workload: Workload) -> None:
     sound = load_backend("pytorch", view="portable", model=model, device="cpu", dtype="float32")
     taken = LyingBackend(sound, lambda s, r: time.sleep(0.02) or s.score(r))

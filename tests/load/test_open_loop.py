@@ -14,6 +14,7 @@ from scorematrix.load import LoadGenerator, Plan, poisson_arrivals
 from scorematrix.load.questions import Questions
 from scorematrix.results import LoadRecord, LoadWorkload
 from scorematrix.results.load import LoadPoint
+from tests.conftest import real_time
 from tests.load.fake_server import GOOD, REQUESTS, Answer, Fake, sends, serving
 
 WORKLOAD = LoadWorkload(name="w", sha256="0", n_requests=1, n_items=2, query_tokens=3, tokens=6, calls_per_request=1)
@@ -63,6 +64,7 @@ def stalls_once(fake: Fake) -> Answer:
     return answer
 
 
+@real_time
 def test_one_stall_shows_in_all_that_were_due_in_it() -> None:
     """No coordinated omission: a request that was due 0.1 s into a stall of 1 s has waited for 0.9 s, sent or not."""
     plan = Plan(0.0, 2.4, 6)
@@ -93,6 +95,7 @@ def test_windows_take_their_own_seeds_and_the_warm_up_counts_for_none() -> None:
     assert all(len(window.lag_ns) == window.offered for window in point.windows)
 
 
+@real_time
 def test_a_late_generator_says_so_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     def marked() -> str | None:
         with serving(sends(GOOD, pause=0.03)) as fake:

@@ -12,7 +12,7 @@ import pytest
 from scorematrix.load import Plan, find_saturation, generator_ceiling, measure_load
 from scorematrix.results import LoadPoint, LoadRecord, LoadWindow, read_document
 from scorematrix.workload import canonical_workload
-from tests.conftest import run_cli
+from tests.conftest import real_time, run_cli
 from tests.load.fake_server import http, sends, serving
 from tests.serving.process import Server
 
@@ -55,6 +55,7 @@ def test_the_search_ends_at_the_highest_rate_that_is_kept(
         assert min(point.rate for point in points if point.shortfall(objective)) <= max(kept) * 1.09
 
 
+@real_time
 def test_the_generator_can_do_far_more_than_any_model() -> None:
     ceiling = generator_ceiling(WORKLOAD.score_requests(), concurrency=4, seconds=0.5)
     assert ceiling.requests_per_second > 500
@@ -75,6 +76,7 @@ def test_a_record_holds_all_that_was_done() -> None:
         LoadRecord.model_validate(edited)
 
 
+@real_time
 def test_the_command_measures_a_real_server(noop: Server, tmp_path: Path) -> None:
     kept = tmp_path / "load.json"
     done = run_cli("load", noop.url, *SMALL, "--concurrency", "1,4", "--rates", "50", "--seconds", "1.8", "--warmup",
@@ -132,6 +134,7 @@ def test_mistakes_end_with_2_and_one_line(options: list[str], words: str) -> Non
 
 
 @pytest.mark.slow
+@real_time
 def test_saturated_with_bad_requests_mixed_in_it_neither_breaks_nor_grows(noop: Server) -> None:
     """More callers than may wait in line, a tenth of what they send is bad: all is answered, refused or rejected."""
     process = psutil.Process(noop.process.pid)
@@ -152,6 +155,7 @@ def test_saturated_with_bad_requests_mixed_in_it_neither_breaks_nor_grows(noop: 
     assert noop.process.poll() is None
 
 
+@real_time
 def test_too_many_at_once_are_refused_and_come_back_later() -> None:
     server = Server("--backend", "noop", "--max-waiting", "1")
     try:

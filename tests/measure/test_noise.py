@@ -12,6 +12,7 @@ import pytest
 
 from scorematrix.measure.gpu import GpuWatch
 from scorematrix.measure.noise import NoiseWatch, throttle_events
+from tests.conftest import real_time
 
 
 def _burn(seconds: float, core: int) -> None:
@@ -21,6 +22,7 @@ def _burn(seconds: float, core: int) -> None:
         pass
 
 
+@real_time
 def test_work_of_others_is_told_from_our_own() -> None:
     """A process that is not ours takes a core; a child of ours counts as ours."""
     core = min(os.sched_getaffinity(0))

@@ -11,7 +11,7 @@ import yaml
 
 from scorematrix.compare import Comparison
 from scorematrix.results import RunStore, read_document
-from tests.conftest import FIXTURES, report_of, run_cli
+from tests.conftest import FIXTURES, QUICK_COMPILES, report_of, run_cli
 
 pytestmark = pytest.mark.slow
 TABLE = {"jax": "sglang-jax", "pytorch": "sglang"}
@@ -21,7 +21,7 @@ TABLE = {"jax": "sglang-jax", "pytorch": "sglang"}
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("servers")
-    done = run_cli("run", str(FIXTURES / "servers.yaml"), "--run-id", "s", "--report", cwd=folder)
+    done = run_cli("run", str(FIXTURES / "servers.yaml"), "--run-id", "s", "--report", cwd=folder, **QUICK_COMPILES)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "outputs" / "runs" / "s"
 
@@ -40,11 +40,10 @@ def test_the_whole_matrix_runs_over_http(run: Path) -> None:
 def test_scores_over_http_are_those_in_process(run: Path) -> None:
     rounds = {r.name: r for r in RunStore(run).rounds()}
     for engine, server in TABLE.items():
-        for chunk in (4, 8):
-            here = rounds[f"{engine}.best_native.cpu.r01"].cell(chunk)
-            there = rounds[f"{server}.server.cpu.r01"].cell(chunk)
-            assert here and there
-            assert np.abs(np.asarray(here.scores) - np.asarray(there.scores)).max() <= 2e-5
+        here = rounds[f"{engine}.best_native.cpu.r01"].cell(8)
+        there = rounds[f"{server}.server.cpu.r01"].cell(8)
+        assert here and there
+        assert np.abs(np.asarray(here.scores) - np.asarray(there.scores)).max() <= 2e-5
 
 
 def test_servers_are_compared_with_each_other_and_engines_with_each_other(run: Path) -> None:
@@ -88,7 +87,7 @@ def test_a_server_that_is_not_there_is_skipped_and_its_verdict_deferred(tmp_path
     content["backends"][2]["server"] = {"url": "http://127.0.0.1:9"}
     content["backends"][3]["server"] = {"launch": "no-such-program {port}"}
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(content))
-    done = run_cli("run", "p.yaml", "--run-id", "s", "--report", "--set", "chunk_sizes=[8]", cwd=tmp_path)
+    done = run_cli("run", "p.yaml", "--run-id", "s", "--report", cwd=tmp_path, **QUICK_COMPILES)
     assert done.returncode == 0, done.stdout + done.stderr
     comparison = read_document(tmp_path / "outputs" / "runs" / "s" / "comparison.json", Comparison)
     assert [c.verdict for c in comparison.contrasts][1] == "deferred"
@@ -101,7 +100,7 @@ def test_a_server_that_dies_costs_its_cell_and_the_report_says_so(tmp_path: Path
     script = Path(__file__).parents[1] / "scoring" / "dying_server.py"
     content["backends"][2]["server"] = {"launch": f"{{python}} {script} {{port}} 3"}
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(content))
-    done = run_cli("run", "p.yaml", "--run-id", "s", "--report", "--only", "sglang-jax", cwd=tmp_path)
+    done = run_cli("run", "p.yaml", "--run-id", "s", "--report", "--only", "sglang-jax", cwd=tmp_path, **QUICK_COMPILES)
     run = tmp_path / "outputs" / "runs" / "s"
     rounds = RunStore(run).rounds()
     assert rounds and all("started again" in " ".join(r.events) for r in rounds), done.stdout

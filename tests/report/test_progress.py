@@ -15,6 +15,7 @@ from scorematrix.report.live import NotebookProgress, follow_run, status_page
 from scorematrix.report.progress import RunProgress
 from scorematrix.results import RunStore
 from scorematrix.results.status import RunFollower
+from tests.conftest import real_time
 from tests.factory import make_params, write_run
 
 LOCAL = {"comparisons": [{"jax": "cpu", "pytorch": "cpu"}]}
@@ -42,6 +43,7 @@ def test_a_log_holds_one_line_a_round_and_nothing_else(store: RunStore) -> None:
     assert re.fullmatch(rf"\[2/9\] (jax|pytorch)\.portable\.cpu\.r00 tuning: {figures}", lines[1])
 
 
+@real_time
 def test_a_terminal_shows_what_goes_on(store: RunStore) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=120, _environ={"TERM": "xterm"})
     seen = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", drive(console, store, wait=0.5))
@@ -51,6 +53,7 @@ def test_a_terminal_shows_what_goes_on(store: RunStore) -> None:
     assert re.search(r"━ *\n *done", seen), "the bar has a line of its own"
 
 
+@real_time
 def test_a_narrow_terminal_keeps_to_its_width(store: RunStore) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=50, soft_wrap=True, _environ={"TERM": "xterm"})
     with RunProgress(console, store):
@@ -88,12 +91,14 @@ def test_a_run_that_nobody_fills_is_shown_once(store: RunStore, displays: Displa
     assert "No run is recorded yet" in displays.shown[1]
 
 
+@real_time
 def test_a_run_that_goes_on_is_followed_for_so_long(store: RunStore, displays: Displays) -> None:
     with store.lock():
         follow_run(store, seconds=0.3)
     assert len(displays.shown) >= 3 and all("PARTIAL, a process is filling" in html for html in displays.shown)
 
 
+@real_time
 def test_a_run_that_is_filled_from_a_notebook(store: RunStore, displays: Displays) -> None:
     with NotebookProgress(store) as progress:
         progress(None)

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.conftest import QUICK, ROOT, environment_of_users
-from tests.scoring.eight_devices import CASES, random_cases
+from tests.scoring.eight_devices import CASES, N_RANDOM, random_cases
 
 pytestmark = pytest.mark.slow
 
@@ -23,6 +23,6 @@ def differences() -> dict[str, list[float]]:
     return dict(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
 
 
-@pytest.mark.parametrize("case", [*CASES, *random_cases(4, seed=8)])
+@pytest.mark.parametrize("case", [*CASES, *random_cases(N_RANDOM, seed=8)])
 def test_sharded_scores_are_those_of_one_device(case: str, differences: dict[str, list[float]]) -> None:
     assert max(differences[case]) <= 2e-5

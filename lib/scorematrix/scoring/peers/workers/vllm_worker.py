@@ -27,6 +27,7 @@ class PrefixCacheScorer:
             dtype=options["dtype"],
             enable_prefix_caching=True,
             max_model_len=options["max_model_len"],
+            block_size=options["block_size"],
             max_num_seqs=256,
             seed=0,
         )
@@ -47,7 +48,7 @@ class PrefixCacheScorer:
 
 
 def load(options: dict) -> tuple[PrefixCacheScorer, dict]:
-    return PrefixCacheScorer(options), {"vllm": vllm.__version__}
+    return PrefixCacheScorer(options), {"vllm": vllm.__version__, "block_size": options["block_size"]}
 
 
 if __name__ == "__main__":
