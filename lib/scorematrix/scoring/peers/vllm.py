@@ -8,9 +8,8 @@ from typing import Any
 from scorematrix.models.safetensors_writer import write_hf_folder
 from scorematrix.scoring.peers.backend import PeerBackend
 
-
 # Whole blocks of a query are found again, what is left over is computed with every item: of a query of 2000 tokens 80
-# under the CPU backend's own 128, 16 under 32, the smallest that it has fast kernels for.
+# under the CPU backend's own 128, 16 under 32, the smallest that it takes.
 BLOCK_TOKENS = 32
 
 
