@@ -31,7 +31,7 @@ from scorematrix.matrix import load_params, plan_rounds, prepare_run
 from scorematrix.readiness import target
 from scorematrix.results import Round, RunStore
 from scorematrix.scoring.server.launched import free_port
-from tests.conftest import FIXTURES, environment_of_users, run_cli
+from tests.conftest import FIXTURES, environment_of_users, real_time, run_cli
 from tests.processes import KERNEL, running
 
 pytestmark = pytest.mark.slow
@@ -71,6 +71,7 @@ def cluster() -> Iterator[SmallCluster]:
     folder = tempfile.mkdtemp(prefix="r-", dir="/tmp")  # a socket's path is short
     kept = dict(os.environ)
     os.environ |= environment_of_users(RAY_USAGE_STATS_ENABLED="0", RAY_TMPDIR=folder)
+    os.environ["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = "300"  # how long a client's server may take to start
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}  # nobody else gets in
     ray._raylet.Config.initialize("")  # read on import, which may be long ago
     made = SmallCluster()
@@ -118,9 +119,9 @@ def files(run: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (run / "rounds").glob("*.json")}
 
 
-def driver(folder: Path, address: str, on: str = "ray") -> subprocess.Popen:
+def driver(folder: Path, address: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "scorematrix", *COMMAND, "--on", on], cwd=folder, text=True,
+        [sys.executable, "-m", "scorematrix", *COMMAND, "--on", "ray"], cwd=folder, text=True,
         env=environment_of_users(RAY_ADDRESS=address, COLUMNS="200"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
@@ -143,7 +144,7 @@ def story(cluster: SmallCluster, tmp_path_factory: pytest.TempPathFactory) -> St
     first.send_signal(signal.SIGKILL)
     first.wait()
     left = files(run)
-    second = driver(folder, "", f"ray://127.0.0.1:{cluster.client_port}")  # from outside the cluster
+    second = driver(folder, cluster.address)
     output = until(second, 1)
     while not kernels(cluster.plain):
         time.sleep(0.1)
@@ -228,6 +229,17 @@ def summary(found: Comparison) -> dict:
         ],
         "sides": [(s.backend, s.view, s.target, s.state, [c.chunk_size for c in s.chunks]) for s in found.sides],
     }  # fmt: skip
+
+
+@real_time  # Ray gives a client's first connection so many seconds
+def test_a_driver_outside_the_cluster_measures_through_rays_client(cluster: SmallCluster, tmp_path: Path) -> None:
+    client = f"ray://127.0.0.1:{cluster.client_port}"
+    shutil.rmtree(tmp_path / "outputs", ignore_errors=True)
+    done = run_cli(*COMMAND, "--only", "jax", "--on", client, cwd=tmp_path, RAY_ADDRESS="")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rounds = RunStore(tmp_path / "outputs" / "runs" / "r").rounds()
+    assert len(rounds) == len(ENDED.findall(done.stdout)) > 0
+    assert all(cell.status == "ok" for round_ in rounds for cell in round_.cells)
 
 
 def test_a_round_goes_to_the_node_that_declares_its_target(cluster: SmallCluster, tmp_path: Path) -> None:
