@@ -79,7 +79,7 @@ def run_cli(*arguments: str, cwd: Path = ROOT, python: str = sys.executable, **v
     """The command line in a process of its own, as a user runs it."""
     command = [python, "-m", "scorematrix", *arguments]
     environment = environment_of_users(COLUMNS="200", **variables)
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=1200)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=500)
 
 
 def report_of(run: Path, ending: str = "html") -> str:

@@ -27,8 +27,8 @@ from scorematrix.cluster.fleet import Fleet
 from scorematrix.cluster.run import NodesLost, fill_on_cluster
 from scorematrix.cluster.survey import Pool
 from scorematrix.compare import Comparison, compare_run
-from scorematrix.matrix import load_params, plan_rounds, prepare_run
-from scorematrix.readiness import target
+from scorematrix.matrix import load_params, needed_targets, plan_rounds, prepare_run
+from scorematrix.readiness import check_readiness, probe_machine, target
 from scorematrix.results import Round, RunStore
 from scorematrix.scoring.server.launched import free_port
 from tests.conftest import FIXTURES, environment_of_users, real_time, run_cli
@@ -261,7 +261,23 @@ def test_a_round_goes_to_the_node_that_declares_its_target(cluster: SmallCluster
     assert [(e.state, e.note) for e in events] == [(s, f"node {special[0].name}") for s in ("begin", "end")]
     assert events[-1].round.error and events[-1].round.cells[0].status == "not_run"
     assert fleet.given_up and "tpu-v6e-1" in fleet.given_up[0]
-    assert issubclass(NodesLost, OSError) and fill_on_cluster
+
+
+def test_a_run_whose_last_node_is_gone_says_so_and_can_go_on(
+    cluster: SmallCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = load_params(
+        FIXTURES / "tiny.yaml", {"chunk_sizes": [8], "comparisons": [{"jax": "cpu", "pytorch": "cpu"}]}
+    )
+    readiness = check_readiness(needed_targets(params), probe_machine(), "made up")
+    gone = Pool("cpu", "a kind of its own", {"CPU": 1}, {"f" * 56: "m"}, frozenset({"jax", "pytorch"}))
+    monkeypatch.setattr("scorematrix.cluster.run.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("scorematrix.cluster.run.living_nodes", list)
+    monkeypatch.setattr("scorematrix.cluster.run.survey_cluster", lambda *_: (readiness, {"cpu": gone}))
+    store = RunStore(tmp_path / "run")
+    with connected_to(cluster), pytest.raises(NodesLost, match="cpu has had no living node for 0 s, and rounds of it"):
+        fill_on_cluster(params, store)
+    assert store.rounds() == [] and len(store.manifest().plan) > 1 and not store.in_use()
 
 
 def pool(node: Node) -> Pool:

@@ -31,7 +31,7 @@ def launched(tmp_path: Path, *more: str, start_seconds: float = 30) -> LaunchedS
     return LaunchedServer(command, port, variables={}, log=tmp_path / "log" / "s.log", start_seconds=start_seconds)
 
 
-def gone(pid: int, seconds: float = 60) -> bool:
+def gone(pid: int, seconds: float = 20) -> bool:
     deadline = time.monotonic() + seconds
     with contextlib.suppress(psutil.NoSuchProcess):
         while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 def differences() -> dict[str, list[float]]:
     environment = environment_of_users(XLA_FLAGS=f"--xla_force_host_platform_device_count=8 {QUICK}")
     command = [sys.executable, "-m", "tests.scoring.eight_devices"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1200)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=550)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return dict(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
 

@@ -103,7 +103,7 @@ def test_a_dead_rank_is_named_at_once(model: Model) -> None:
     start = time.monotonic()
     with pytest.raises(RuntimeError, match="rank 1 of mesh 'data=1,model=2' ended with code -9"):
         many.score(request_of(RAGGED))
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 20
     with pytest.raises(RuntimeError, match="no more use: rank 1 of mesh .* load it again"):
         many.score(request_of(RAGGED))
 

@@ -13,7 +13,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,11 +29,13 @@ from scorematrix.matrix.run import Progress, lost_round
 from scorematrix.readiness import target
 from scorematrix.results import LostTry, PlannedRound, Round, RunStore, TargetRecord
 from scorematrix.results.parcel import Parcel, pack_plan, unpack_round
+from scorematrix.results.times import utc_now
 
 MOST_TRIES = 3
 MOST_PLACEMENTS = 30
 """How often Ray may fail to place a pair: on a node that is gone, until the cluster has noticed."""
 PATIENCE_SECONDS = 600.0
+"""How long a node that does not answer is waited for, or one in the place of the last of a target."""
 Pair = list[PlannedRound]
 
 
@@ -231,7 +232,7 @@ class Fleet:
         """The whole pair again, elsewhere; a round that was lost too often is a result, and the others go on."""
         planned = flight.left[0]
         where = flight.node[:8]
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        now = utc_now()
         tries = [*flight.tries, LostTry(at_utc=now, node=where, reason=reason)]
         note = f"lost with node {where}, try {len(tries)} of {MOST_TRIES}: {reason}"
         self._drop(flight.pair)

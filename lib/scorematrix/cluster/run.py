@@ -28,13 +28,8 @@ def fill_on_cluster(
     written: Mapping[str, TargetRecord] | None = None,
     settled: Callable[[], bool] = lambda: False,
     on_progress: Callable[[Progress], None] = lambda _: None,
-    patience_seconds: float = PATIENCE_SECONDS,
 ) -> None:
     """`matrix.fill_run` on the nodes of the cluster that is connected: same plan, same files, same events.
-
-    Args:
-        patience_seconds: how long to wait for a node that does not answer, or for one in the place of the last of a
-            target.
 
     Raises:
         ValueError: for a run folder that is damaged, in use, or of other params.
@@ -45,7 +40,7 @@ def fill_on_cluster(
     with store.lock():
         tried, compiled = known_records(params, store, records, written)
         needed = needed_targets(params)
-        with Fleet(params, store, needed, only, tried, patience_seconds, on_progress) as fleet:
+        with Fleet(params, store, needed, only, tried, PATIENCE_SECONDS, on_progress) as fleet:
             nodes = living_nodes()
             readiness, pools = survey_cluster(needed, nodes, fleet.ask(nodes), only, tried, compiled)
             todo, kept = open_plan(params, store, readiness, retry_failed)

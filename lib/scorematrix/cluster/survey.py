@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import scorematrix
 from scorematrix.cluster.nodes import Node, demand, describe, nodes_for
@@ -12,6 +11,7 @@ from scorematrix.cluster.worker import Needed, NodeReport
 from scorematrix.privacy import redacted
 from scorematrix.readiness import Machine, check_readiness, target
 from scorematrix.results import CompiledRecord, Readiness, TargetRecord, TargetState
+from scorematrix.results.times import utc_now
 
 Reports = Mapping[Node, NodeReport | str]
 """What each node said of itself; or, as text, why it could not be asked."""
@@ -62,7 +62,7 @@ def survey_cluster(
             states += [_unfit(state, f"node {able[0].name}: {reports[able[0]]}") for state in _lacking(rows, "", only)]
         else:
             states += _lacking(rows, describe(nodes), only, records)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = utc_now()
     machine = f"Ray cluster, {'; '.join(dict.fromkeys(pool.make for pool in pools.values())) or 'no node is ready'}"
     return Readiness(checked_utc=now, machine=redacted(machine), states=states, compiled=list(compiled)), pools
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from scorematrix.compare.caveats import caveats
 from scorematrix.compare.controls import gather_controls, judge_control
@@ -14,6 +13,7 @@ from scorematrix.compare.questions import answer_all, ask_questions, time_ratio
 from scorematrix.compare.schema import Comparison, Effect, Notice, Speedup, WorkloadSummary
 from scorematrix.compare.sides import summarise_side
 from scorematrix.results import SERVER_VIEW, SIDES, Manifest, Readiness, Round
+from scorematrix.results.times import utc_now
 from scorematrix.workload.workload import Workload
 
 
@@ -40,7 +40,7 @@ def compare_run(manifest: Manifest, workload: Workload, readiness: Readiness, ro
     return Comparison(
         run_id=manifest.run_id,
         created_utc=manifest.created_utc,
-        compared_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        compared_utc=utc_now(),
         params=manifest.params,
         params_sha256=manifest.params_sha256,
         weights_sha256=next((r.weights_sha256 for r in rounds if r.weights_sha256), None),

@@ -16,6 +16,8 @@ TAKEN = 0.1
 """A share of the cores that others took, or more."""
 BUSY = 1.5
 """A load average of so much a core."""
+MOST_NAMED = 4
+"""Of more rounds only the number is told."""
 
 
 def caveats(
@@ -108,6 +110,6 @@ def _cost_sources(manifest: Manifest) -> list[str]:
     ]
 
 
-def _some(names: Sequence[str], most: int = 4) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return "; ".join(names[:most]) + rest
+def _some(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return "; ".join(names[:MOST_NAMED]) + rest

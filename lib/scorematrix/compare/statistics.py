@@ -14,6 +14,8 @@ from scipy import stats
 CONFIDENCE = 0.95
 POWER = 0.9
 """With this chance the number of rounds that is asked for decides."""
+MOST_ROUNDS = 1000
+"""More are not asked for."""
 MIN_ROUNDS = 5
 """Fewer rounds never decide (rule 16)."""
 
@@ -85,12 +87,12 @@ def half_width(sd_log: float, n: int, confidence: float = CONFIDENCE) -> float:
 
 
 def rounds_to_decide(
-    interval: Interval, margin: float, confidence: float = CONFIDENCE, power: float = POWER, most: int = 1000
+    interval: Interval, margin: float, confidence: float = CONFIDENCE, power: float = POWER
 ) -> int | None:
     """How many rounds in all would decide with a chance of `power`, if centre and scatter are what they seem.
 
     The chance that a t interval of n rounds lies wholly on one side of the margin is that of a noncentral t. A centre
-    right at the margin needs ever more rounds, neither win nor tie comes into reach: None if more than `most`.
+    right at the margin needs ever more rounds, neither win nor tie comes into reach: None if more than MOST_ROUNDS.
     """
     if interval.n < 2:
         return None
@@ -105,8 +107,8 @@ def rounds_to_decide(
         return bool(chance >= power)  # one that is no number is not enough
 
     # The chance grows with the rounds.
-    found = bisect.bisect_left(range(fewest, most + 1), True, key=decides)
-    return fewest + found if fewest + found <= most else None
+    found = bisect.bisect_left(range(fewest, MOST_ROUNDS + 1), True, key=decides)
+    return fewest + found if fewest + found <= MOST_ROUNDS else None
 
 
 @dataclass(frozen=True)

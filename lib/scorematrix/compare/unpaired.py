@@ -30,7 +30,7 @@ class UnpairedRatio:
     freedom: float
 
 
-def welch_interval(over: Sequence[float], under: Sequence[float], confidence: float = CONFIDENCE) -> UnpairedRatio:
+def welch_interval(over: Sequence[float], under: Sequence[float]) -> UnpairedRatio:
     """exp of Welch's t interval of the logarithms: the two sets may differ in size and in scatter.
 
     Source: B. L. Welch, The generalization of Student's problem when several different population variances are
@@ -48,7 +48,7 @@ def welch_interval(over: Sequence[float], under: Sequence[float], confidence: fl
     # Without any scatter there is nothing to estimate: the interval is a point.
     freedom = sum(shares) ** 2 / sum(s**2 / (len(own) - 1) for s, own in zip(shares, logs)) if error else math.inf
     mean = float(np.mean(logs[0]) - np.mean(logs[1]))
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
     low, high = math.exp(mean - half), math.exp(mean + half)
     return UnpairedRatio(math.exp(mean), low, high, len(over), len(under), error, freedom)
 

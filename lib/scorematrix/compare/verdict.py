@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scorematrix.compare.schema import Gate, VerdictState
-from scorematrix.compare.statistics import CONFIDENCE, MIN_ROUNDS, Interval, rounds_to_decide
+from scorematrix.compare.statistics import CONFIDENCE, MIN_ROUNDS, MOST_ROUNDS, Interval, rounds_to_decide
 
 OPEN = ("not_run", "undecided")
 """States of a gate that has neither passed nor failed."""
@@ -97,7 +97,7 @@ def judge(
     step = (
         f"about {more} more rounds would decide: a new run with rounds={needed}, or with --until-decided"
         if more
-        else "more than 1,000 rounds would be needed: treat as close"
+        else f"more than {MOST_ROUNDS:,} rounds would be needed: treat as close"
     )
     return Verdict("not_enough_evidence", f"the interval crosses the {words}", step, more, wants_rounds=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from contextlib import ExitStack
 
 import scorematrix
 from scorematrix.load.book import Plan
@@ -12,6 +12,7 @@ from scorematrix.load.generator import LoadGenerator
 from scorematrix.load.mlperf import SCENARIOS, run_mlperf
 from scorematrix.results.load import LoadPoint, LoadRecord, LoadWorkload, MlperfResult
 from scorematrix.results.schema import Environment
+from scorematrix.results.times import utc_now
 from scorematrix.scoring.server import ScoreClient
 from scorematrix.workload import ScoreRequest, Workload
 
@@ -87,19 +88,13 @@ def measure_load(
         ValueError: naming the argument, its value and the remedy; and where no rate can be searched for because
             nothing was answered.
     """
-    if not concurrency and not rates:
-        raise ValueError("concurrency=[] and no rates: give at least one of them")
-    for name, values in (("concurrency", concurrency), ("rates", rates or ())):
-        if wrong := [value for value in values if not value > 0]:
-            raise ValueError(f"{name} holds {wrong[0]}, which is not above 0")
-    if objective_seconds is not None and not objective_seconds > 0:
-        raise ValueError(f"objective_seconds={objective_seconds} must be above 0")
+    _check(concurrency, rates or (), objective_seconds)
     plan = plan or Plan(2.0, 12.0)
     requests = workload.score_requests()
     generator = LoadGenerator(
         url, requests, server=server, model=model, timeout_seconds=timeout_seconds, bad_every=bad_every
     )
-    started = _now()
+    started = utc_now()
     ceiling = None
     if self_check:
         ceiling = generator_ceiling(requests, server=server, concurrency=max([*concurrency, 8]))
@@ -122,22 +117,21 @@ def measure_load(
         find_saturation(ask, best / 2, objective_seconds)
     opinions: list[MlperfResult] = []
     if mlperf_seconds is not None:
-        clients: list[ScoreClient] = []
+        with ExitStack() as clients:
 
-        def load_client() -> ScoreClient:
-            clients.append(ScoreClient(url, server=server, model=model, timeout_seconds=timeout_seconds))
-            return clients[-1]
+            def load_client() -> ScoreClient:
+                client = ScoreClient(url, server=server, model=model, timeout_seconds=timeout_seconds)
+                clients.callback(client.close)
+                return client
 
-        opinions = _second_opinion(load_client, requests, points, mlperf_seconds, objective_seconds)
-        for client in clients:
-            client.close()
+            opinions = _second_opinion(load_client, requests, points, mlperf_seconds, objective_seconds)
     return LoadRecord(
         scorematrix=scorematrix.__version__,
         server=server,
         model=model,
         device=device,
         started_utc=started,
-        finished_utc=_now(),
+        finished_utc=utc_now(),
         seed=seed,
         timeout_seconds=timeout_seconds,
         objective_seconds=objective_seconds,
@@ -148,6 +142,16 @@ def measure_load(
         mlperf=opinions,
         environment=environment,
     )
+
+
+def _check(concurrency: Sequence[int], rates: Sequence[float], objective_seconds: float | None) -> None:
+    if not concurrency and not rates:
+        raise ValueError("concurrency=[] and no rates: give at least one of them")
+    for name, values in (("concurrency", concurrency), ("rates", rates)):
+        if wrong := [value for value in values if not value > 0]:
+            raise ValueError(f"{name} holds {wrong[0]}, which is not above 0")
+    if objective_seconds is not None and not objective_seconds > 0:
+        raise ValueError(f"objective_seconds={objective_seconds} must be above 0")
 
 
 def _second_opinion(
@@ -188,7 +192,3 @@ def _described(workload: Workload, calls_per_request: int) -> LoadWorkload:
         tokens=workload.n_tokens / n,
         calls_per_request=calls_per_request,
     )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

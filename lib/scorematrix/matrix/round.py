@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +36,7 @@ from scorematrix.results import (
     Setup,
     StorageFailed,
 )
+from scorematrix.results.times import utc_now
 from scorematrix.scoring import BACKENDS, Backend, load_backend, missing_packages
 from scorematrix.scoring.ceilings import measure_ceilings
 from scorematrix.scoring.compiles import compile_counter
@@ -130,7 +130,7 @@ class _Draft:
         self.probes: Probes | None = None
         self.noise: Noise | None = None
         self.weights_sha256: str | None = None
-        self.started_utc = earlier.started_utc if earlier else _now()
+        self.started_utc = earlier.started_utc if earlier else utc_now()
         self.seconds_before = earlier.seconds or 0.0 if earlier else 0.0
         self.began = time.monotonic()
         self.environment = describe_environment()
@@ -240,7 +240,7 @@ class _Draft:
             run_id=self.store.manifest().run_id,
             **self.planned.model_dump(),
             started_utc=self.started_utc,
-            finished_utc=_now(),
+            finished_utc=utc_now(),
             seconds=self.seconds_before + time.monotonic() - self.began,
             params_sha256=self.params.sha256,
             workload_sha256=self.workload.sha256,
@@ -272,10 +272,6 @@ class _Draft:
                 self.store.write_round(self._round())
         finally:  # a full disk included: the call would go on without end
             self.leave()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _measure_ceilings(backend: Backend, device_kind: str) -> Ceilings:

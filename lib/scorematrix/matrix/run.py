@@ -6,7 +6,6 @@ import errno
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +31,7 @@ from scorematrix.results import (
     TargetRecord,
     keep_reached,
 )
+from scorematrix.results.times import utc_now
 
 NOTEBOOK = "02_score_matrix"
 
@@ -82,12 +82,12 @@ def prepare_run(params: Params, store: RunStore) -> None:
     with store.lock():
         store.write_workload(workload)
         # Until this machine has been looked at nothing is known to be ready: a report can be made from here on.
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        now = utc_now()
         store.write_readiness(Readiness(checked_utc=now, machine=cpu_name(), states=[]))
         store.write_manifest(
             Manifest(
                 run_id=store.folder.name,
-                created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+                created_utc=now,
                 scorematrix=scorematrix.__version__,
                 params=params.model_dump(mode="json"),
                 params_sha256=params.sha256,
@@ -222,7 +222,7 @@ def _failed(round_: Round) -> bool:
 def lost_round(params: Params, store: RunStore, planned: PlannedRound, error: str, seconds: float) -> Round:
     """The record of a round that left none itself: every cell failed, with the reason."""
     manifest = store.manifest()
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = utc_now()
     return Round(
         run_id=manifest.run_id,
         **planned.model_dump(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from scorematrix.audit import audit_server
@@ -13,6 +12,7 @@ from scorematrix.matrix.params import Params
 from scorematrix.measure import describe_environment
 from scorematrix.readiness.targets import target
 from scorematrix.results import PlannedRound, ServerStudy
+from scorematrix.results.times import utc_now
 from scorematrix.scoring.server import LiveBackend
 from scorematrix.workload import Workload
 
@@ -62,7 +62,7 @@ def study_server(live: LiveBackend, params: Params, planned: PlannedRound, workl
         target=planned.target,
         params_sha256=params.sha256,
         workload_sha256=workload.sha256,
-        at_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        at_utc=utc_now(),
         errors=errors,
         **found,
     )

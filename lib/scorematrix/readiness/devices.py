@@ -14,6 +14,8 @@ from pathlib import Path
 from scorematrix.readiness.holders import taken, tpu_taken
 from scorematrix.scoring.registry import Framework
 
+PATIENCE_SECONDS = 120.0
+
 _PROBES: dict[Framework, str] = {
     "jax": "import jax, json; print(json.dumps([[d.platform, d.device_kind] for d in jax.devices()]))",
     "pytorch": "import torch, json; print(json.dumps([['gpu', torch.cuda.get_device_name(i)] "
@@ -46,14 +48,14 @@ class Machine:
     taken: dict[str, str] = field(default_factory=dict)
 
 
-def probe_machine(timeout_seconds: float = 120.0) -> Machine:
+def probe_machine() -> Machine:
     """Look at drivers, and ask each installed framework in a process of its own.
 
     A process of its own, because whoever imports a framework owns the TPU until it ends.
     """
     nvidia, nvidia_evidence = _nvidia_gpus()
     tpu_nodes = sorted(str(p) for pattern in ("accel*", "vfio/[0-9]*") for p in Path("/dev").glob(pattern))
-    frameworks = _framework_devices(timeout_seconds)
+    frameworks = _framework_devices()
     return Machine(
         nvidia=nvidia,
         nvidia_evidence=nvidia_evidence,
@@ -88,7 +90,7 @@ def _nvidia_gpus() -> tuple[tuple[str, ...], str]:
     return names, f"nvidia-smi lists {', '.join(names) or 'no GPU'}"
 
 
-def _framework_devices(timeout_seconds: float) -> dict[Framework, FrameworkDevices]:
+def _framework_devices() -> dict[Framework, FrameworkDevices]:
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     asked = {
         framework: subprocess.Popen(
@@ -100,11 +102,11 @@ def _framework_devices(timeout_seconds: float) -> dict[Framework, FrameworkDevic
     found: dict[Framework, FrameworkDevices] = {}
     for framework, process in asked.items():
         try:
-            out, err = process.communicate(timeout=timeout_seconds)
+            out, err = process.communicate(timeout=PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            found[framework] = FrameworkDevices((), f"{framework} did not answer within {timeout_seconds:.0f} s")
+            found[framework] = FrameworkDevices((), f"{framework} did not answer within {PATIENCE_SECONDS:.0f} s")
             continue
         if process.returncode:
             last = (err.strip().splitlines() or ["no message"])[-1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +15,7 @@ from scorematrix.readiness import gcloud
 from scorematrix.readiness.refusals import classify
 from scorematrix.readiness.targets import target
 from scorematrix.results.targets import Attempt
+from scorematrix.results.times import utc_now
 
 SAME_ZONE_TRIES = 2
 """How often a zone is tried where the machine came and was taken away again."""
@@ -95,7 +95,7 @@ def _try(
     sleep: Callable[[float], None],
 ) -> Attempt:
     begun = Attempt(
-        at_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        at_utc=utc_now(),
         zone=zone,
         machine_type=plan.machine_type,
         name=plan.name,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from scorematrix.privacy import redacted
@@ -12,6 +11,7 @@ from scorematrix.readiness.servers import lacking_server
 from scorematrix.readiness.targets import Target, target
 from scorematrix.readiness.tried import summed_up
 from scorematrix.results.targets import CompiledRecord, Readiness, TargetRecord, TargetState
+from scorematrix.results.times import utc_now
 from scorematrix.scoring.place import ServerPlace
 from scorematrix.scoring.registry import BACKENDS, missing_environment, missing_packages
 
@@ -40,7 +40,7 @@ def check_readiness(
         for name, backend, views in needed
     ]
     states = [state.model_copy(update={"evidence": redacted(state.evidence)}) for state in states]
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = utc_now()
     return Readiness(checked_utc=now, machine=description, states=states, compiled=list(compiled))
 
 

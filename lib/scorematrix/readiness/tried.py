@@ -18,6 +18,8 @@ from scorematrix.results.targets import Attempt, SkipReason, TargetRecord
 
 TELLING: tuple[SkipReason, ...] = ("permission", "quota", "capacity", "unsupported", "unknown")
 """Of several refusals, the one that has to be cleared first."""
+MOST_LETTERS = 200
+"""Of an error's text in evidence."""
 
 
 class _Tried(BaseModel):
@@ -132,6 +134,6 @@ def _before(attempts: Sequence[Attempt]) -> str:
     return f"; refused before: {reasons}"
 
 
-def _short(text: str, most: int = 200) -> str:
+def _short(text: str) -> str:
     plain = " ".join(text.split())
-    return plain if len(plain) <= most else plain[: most - 3] + "..."
+    return plain if len(plain) <= MOST_LETTERS else plain[: MOST_LETTERS - 3] + "..."

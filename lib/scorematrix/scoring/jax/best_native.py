@@ -166,7 +166,8 @@ def compile_program(
     """Trace and compile ahead of time for one padded shape; `weights` may be shapes only."""
     inputs = program_shapes(config, key, weights.layers.k_ldkh.dtype, device)
     function = jax.jit(functools.partial(score_step, config, key, form))
-    return devices.compile_ahead(function, (weights, *inputs), device, program_name(key))
+    options = devices.compiler_options(device)
+    return devices.compile_ahead(function, (weights, *inputs), device, program_name(key), options)
 
 
 def program_name(key: ProgramKey) -> str:

@@ -1,21 +1,26 @@
-"""How many programs JAX has made in this process, whoever asked for them."""
+"""What JAX has compiled in this process, whoever asked for it, and what of it its persistent cache held."""
 
 from __future__ import annotations
 
+from collections import Counter
+
 import jax
 
-_n_compiles = 0
+COMPILED = "/jax/core/compile/backend_compile_duration"
+CACHE_HIT = "/jax/compilation_cache/cache_hits"
+
+_counts: Counter[str] = Counter()
 
 
-def _count(event: str, duration_secs: float, **_: object) -> None:
-    global _n_compiles
-    if event == "/jax/core/compile/backend_compile_duration":
-        _n_compiles += 1
-
-
-jax.monitoring.register_event_duration_secs_listener(_count)
+jax.monitoring.register_event_listener(lambda event, **_: _counts.update([event]))
+jax.monitoring.register_event_duration_secs_listener(lambda event, _seconds, **_: _counts.update([event]))
 
 
 def compiles_so_far() -> int:
     """Programs compiled, or read from the persistent cache, since this module was loaded."""
-    return _n_compiles
+    return _counts[COMPILED]
+
+
+def persistent_cache_hits() -> int:
+    """Those of them that were read from the persistent cache (JAX_COMPILATION_CACHE_DIR)."""
+    return _counts[CACHE_HIT]

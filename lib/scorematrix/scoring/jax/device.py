@@ -16,7 +16,7 @@ from scorematrix.models.catalogue import Model
 from scorematrix.models.config import DecoderConfig
 from scorematrix.models.weights import DecoderWeights, LayerWeights, expected_shapes
 from scorematrix.scoring.contract import BackendInfo, CompileEvent
-from scorematrix.scoring.jax.cache import persistent_cache_hits
+from scorematrix.scoring.jax.compiles import persistent_cache_hits
 from scorematrix.scoring.precision import auto_dtype
 
 for _tree in (DecoderWeights, LayerWeights):
@@ -86,25 +86,30 @@ def _placement(where: jax.Device | Placement) -> Placement:
 
 
 def compile_ahead(
-    function: Callable, arguments: tuple[Any, ...], device: jax.Device, name: str
+    function: Callable,
+    arguments: tuple[Any, ...],
+    device: jax.Device,
+    name: str,
+    options: dict[str, int] | None = None,
 ) -> tuple[jax.stages.Compiled, CompileEvent]:
     """Trace and compile a jitted function for arguments that may be shapes only.
 
     Args:
         device: that it is compiled for, or one of them.
+        options: what XLA is told beyond its defaults.
     """
     hits = persistent_cache_hits()
     start = time.perf_counter()
     platform = {"gpu": "cuda"}.get(device.platform, device.platform)  # "gpu" is known only where there is one
     lowered = function.trace(*arguments).lower(lowering_platforms=(platform,))
     middle = time.perf_counter()
-    compiled = lowered.compile(compiler_options=compiler_options(device))
+    compiled = lowered.compile(compiler_options=options)
     end = time.perf_counter()
     return compiled, CompileEvent(name, middle - start, end - middle, persistent_cache_hits() > hits)
 
 
 def compiler_options(device: jax.Device) -> dict[str, int]:
-    """What XLA is told beyond its defaults: on a CPU, to use whole AVX-512 registers where there are any."""
+    """What the best-native views tell XLA: on a CPU, to use whole AVX-512 registers where there are any."""
     return {"xla_cpu_prefer_vector_width": 512} if device.platform == "cpu" else {}
 
 

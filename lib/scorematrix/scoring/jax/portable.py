@@ -6,7 +6,6 @@ Step for step the same as scoring/pytorch/portable.py.
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Sequence
 
 import jax
@@ -19,7 +18,6 @@ from scorematrix.models.config import DecoderConfig
 from scorematrix.models.weights import DecoderWeights, LayerWeights
 from scorematrix.scoring.contract import CompileEvent, Scores
 from scorematrix.scoring.jax import device as devices
-from scorematrix.scoring.jax.cache import persistent_cache_hits
 from scorematrix.scoring.jax.model import (
     einsum,
     feed_forward,
@@ -88,14 +86,8 @@ def compile_program(
     on_device = jax.sharding.SingleDeviceSharding(device)
     inputs = [jax.ShapeDtypeStruct((n,), jnp.int32, sharding=on_device) for n in (t, t, t, s, c)]
     function = jax.jit(functools.partial(score_packed, config, apply_softmax))
-    hits = persistent_cache_hits()
-    start = time.perf_counter()
-    lowered = function.lower(weights, *inputs)
-    middle = time.perf_counter()
-    compiled = lowered.compile()
-    end = time.perf_counter()
     name = f"portable t={t} s={s} c={c} softmax={apply_softmax}"
-    return compiled, CompileEvent(name, middle - start, end - middle, persistent_cache_hits() > hits)
+    return devices.compile_ahead(function, (weights, *inputs), device, name)
 
 
 def score_packed(
