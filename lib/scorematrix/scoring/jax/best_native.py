@@ -166,8 +166,7 @@ def compile_program(
     """Trace and compile ahead of time for one padded shape; `weights` may be shapes only."""
     inputs = program_shapes(config, key, weights.layers.k_ldkh.dtype, device)
     function = jax.jit(functools.partial(score_step, config, key, form))
-    options = devices.compiler_options(device)
-    return devices.compile_ahead(function, (weights, *inputs), device, program_name(key), options)
+    return devices.compile_ahead(function, (weights, *inputs), device, program_name(key), tuned=True)
 
 
 def program_name(key: ProgramKey) -> str:

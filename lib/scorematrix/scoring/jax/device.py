@@ -90,20 +90,21 @@ def compile_ahead(
     arguments: tuple[Any, ...],
     device: jax.Device,
     name: str,
-    options: dict[str, int] | None = None,
+    *,
+    tuned: bool = False,
 ) -> tuple[jax.stages.Compiled, CompileEvent]:
     """Trace and compile a jitted function for arguments that may be shapes only.
 
     Args:
         device: that it is compiled for, or one of them.
-        options: what XLA is told beyond its defaults.
+        tuned: with what the best-native views tell XLA beyond its defaults.
     """
     hits = persistent_cache_hits()
     start = time.perf_counter()
     platform = {"gpu": "cuda"}.get(device.platform, device.platform)  # "gpu" is known only where there is one
     lowered = function.trace(*arguments).lower(lowering_platforms=(platform,))
     middle = time.perf_counter()
-    compiled = lowered.compile(compiler_options=options)
+    compiled = lowered.compile(compiler_options=compiler_options(device) if tuned else None)
     end = time.perf_counter()
     return compiled, CompileEvent(name, middle - start, end - middle, persistent_cache_hits() > hits)
 

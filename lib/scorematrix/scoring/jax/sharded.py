@@ -186,8 +186,8 @@ def compile_program(
         out_specs=(P("data"), KeptPrefix(KEPT, KEPT) if key.keeps_prefix else None),
         check_vma=False,  # a Pallas kernel does not say over which axes its result varies
     )
-    first, name = mesh.devices.flat[0], f"{program_name(key)} {own}"
-    return devices.compile_ahead(jax.jit(function), arguments, first, name, devices.compiler_options(first))
+    name = f"{program_name(key)} {own}"
+    return devices.compile_ahead(jax.jit(function), arguments, mesh.devices.flat[0], name, tuned=True)
 
 
 def program_shapes(config: DecoderConfig, key: ProgramKey, dtype: jnp.dtype, mesh: jax.sharding.Mesh) -> tuple:
