@@ -57,6 +57,20 @@ def test_a_clock_that_does_not_see_the_work_is_caught() -> None:
     assert "1.50 times the work" in contrast.reason
 
 
+def test_a_call_that_is_mostly_overhead_grows_by_little() -> None:
+    """Times that grow by what the added work costs at the ceiling, and by no more, are no fault."""
+
+    def seconds(backend: str, index: int, chunk: int) -> float:
+        call = 1.2 * (1 if chunk == 8 else 1 - 0.25 * (1 - 1 / 1.5))
+        return call * 8 / chunk * equal_seconds(backend, index, 8) / equal_seconds("jax", 0, 8)
+
+    contrast, _ = contrast_of(seconds=seconds)
+    (gate,) = [g for g in contrast.gates if g.name == "growth jax"]
+    assert gate.found["ceiling_share"] == pytest.approx(0.25, rel=0.02)
+    assert gate.status == "passed" and "not due" not in gate.detail
+    assert 1.02 < gate.allowed["ratio"] < gate.found["ratio"] < 1.12
+
+
 def test_a_call_that_is_all_overhead_need_not_grow() -> None:
     """Far from the ceiling the same times are no fault: what a call costs is not its work."""
     contrast, _ = contrast_of(seconds=lambda b, i, c: 40.0 * 4 / c, edit=lambda r: r, margin=0.05)

@@ -15,8 +15,8 @@ from scorematrix.results.schema import SIDES, Manifest
 
 CEILING_SHARE = 1.05
 """A rate above this share of the measured ceiling is no rate: the clock stopped before the work was done (rule 8)."""
-GROWTH_SHARE = 0.25
-"""A call with more work takes at least this share of the growth in work longer (rule 8) ..."""
+GROWTH_SHARE = 0.5
+"""A call with more work takes longer, by this share at least of what the added work costs at the ceiling (rule 8) ..."""
 GROWTH_WORK = 1.25
 """... asked only where the largest call has so many times the work of the smallest ..."""
 OVERHEAD_SHARE = 0.1
@@ -81,7 +81,11 @@ def physics_gate(side: SideEvidence, sides: Sequence[SideEvidence], floor_flops:
 
 
 def growth_gate(side: SideEvidence, manifest: Manifest) -> Gate | None:
-    """A call with more items takes longer: else the clock does not see the work. None where nothing can be said."""
+    """A call with more items takes longer: else the clock does not see the work. None where nothing can be said.
+
+    A call may cost more than its work: at half the ceiling, half of its time need not grow. What is due follows the
+    share of the ceiling that the larger call reaches, so a small model on a fast device is not suspected.
+    """
     chunks = [c for c in side.chunk_sizes if c in manifest.call_flops and side.seconds_by_round(c)]
     if len(chunks) < 2:
         return None
@@ -93,15 +97,15 @@ def growth_gate(side: SideEvidence, manifest: Manifest) -> Gate | None:
     if work < GROWTH_WORK or len(ratios) < 2 or ceiling is None:
         return None
     grown = geometric_interval([ratio * calls[small] / calls[large] for ratio in ratios.values()])
-    least = 1 + GROWTH_SHARE * (work - 1)
     seconds = geometric_interval(list(side.seconds_by_round(large).values())).center
     share = manifest.call_flops[large] / seconds / ceiling
+    least = 1 / (1 - GROWTH_SHARE * min(share, 1) * (1 - 1 / work))
     detail = (
         f"a call of {large} items has {work:.2f} times the work of one of {small} and takes {grown.center:.2f} times "
-        f"as long ({grown.low:.2f} to {grown.high:.2f}), {least:.2f} at least are due"
+        f"as long ({grown.low:.2f} to {grown.high:.2f}), {least:.2f} at least are due at {share:.0%} of the ceiling"
     )
     if share < OVERHEAD_SHARE:
-        passed, detail = True, f"{detail}; not due here: at {share:.0%} of the ceiling a call is not bound by its work"
+        passed, detail = True, f"{detail}; not due here: such a call is not bound by its work"
     else:
         passed = grown.high >= least
     return Gate(
