@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -64,17 +65,25 @@ def random_cases(n: int, seed: int) -> dict[str, tuple[DecoderConfig, Mesh, list
     return found
 
 
+def made_up(config: DecoderConfig) -> Model:
+    """A model of this shape."""
+    return Model("made up", "seed 3", config, None, random_weights(config, 3))
+
+
+@functools.cache
+def on_one_device(config: DecoderConfig, lengths: tuple[int, ...]) -> list[tuple[ScoreRequest, np.ndarray]]:
+    """Requests over the labels and over the vocabulary, with the scores of the engine without a mesh."""
+    one, rng = BestNativeBackend(made_up(config), device="cpu", dtype="float32"), np.random.default_rng(5)
+    query, items = rng.integers(0, 256, 50).tolist(), [rng.integers(0, 256, n).tolist() for n in lengths]
+    requests = [ScoreRequest(query, items, [3, 200], apply_softmax) for apply_softmax in (True, False)]
+    return [(request, one.score(request)) for request in requests]
+
+
 def largest_difference(config: DecoderConfig, mesh: Mesh, lengths: list[int], options: dict[str, int]) -> list[float]:
     """From one device's scores, over the labels and over the vocabulary; a second call is asked where queries stay."""
-    model = Model("made up", "seed 3", config, None, random_weights(config, 3))
-    rng = np.random.default_rng(5)
-    one = BestNativeBackend(model, device="cpu", dtype="float32")
-    many = ShardedBackend(model, mesh=mesh, device="cpu", dtype="float32", **options)
-    query, items = rng.integers(0, 256, 50).tolist(), [rng.integers(0, 256, n).tolist() for n in lengths]
+    many = ShardedBackend(made_up(config), mesh=mesh, device="cpu", dtype="float32", **options)
     found = []
-    for apply_softmax in (True, False):
-        request = ScoreRequest(query, items, [3, 200], apply_softmax)
-        expected = one.score(request)
+    for request, expected in on_one_device(config, tuple(lengths)):
         many.prepare([request])
         n_programs = len(many.compile_events)
         calls = [many.score(request) for _ in range(1 + options.get("reuse_prefix", 0))]
