@@ -58,17 +58,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Slow ones first: at the end, one process would wait for the other. Real servers only where they are asked for.
-
-    What starts real rounds on a machine that others share is tried twice, and the summary names what needed it.
-    """
+    """Slow ones first: at the end, one process would wait for the other. Real servers only where they are asked for."""
     if not config.getoption("--servers"):
         for item in items:
             if item.get_closest_marker("servers"):
                 item.add_marker(pytest.mark.skip(reason="real servers start when asked for: make test-servers"))
-    for item in items:
-        if item.get_closest_marker("slow") and not item.get_closest_marker("flaky"):
-            item.add_marker(pytest.mark.flaky(reruns=1))
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

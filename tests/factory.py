@@ -96,9 +96,8 @@ def make_probes(seconds: float, chunk_size: int, **changes: object) -> Probes:
 
 def make_cells(planned: PlannedRound, params: Params, seconds: Seconds) -> list[Cell]:
     """What a round of this kind would have measured; a control is its twin with another scatter, and 5 % slower."""
-    sizes = [8] if planned.role == "reference" else chunk_order(params, planned)
     cells = []
-    for size in sizes:
+    for size in chunk_order(params, planned):
         taken = seconds(planned.backend, planned.index, size)
         if planned.role == "control":
             taken *= float(np.exp(np.random.default_rng([planned.index, 99]).normal(0, 0.001)))

@@ -12,7 +12,7 @@ from scorematrix.compare import compare_run
 from scorematrix.matrix.cells import MOST_PROBE_PASSES
 from scorematrix.models import Model
 from scorematrix.results import RunStore
-from tests.conftest import FIXTURES, real_time, report_of, run_cli
+from tests.conftest import FIXTURES, report_of, run_cli
 from tests.factory import changed, equal_seconds, make_cell, make_params, write_run
 
 TINY = str(FIXTURES / "tiny.yaml")
@@ -163,7 +163,6 @@ def test_models_and_validate(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@real_time
 def test_until_decided_goes_on_to_the_next_look_and_stops_there(tmp_path: Path) -> None:
     """Two rounds cannot decide, four cannot either: both looks are taken, and no more rounds than the bound."""
     run = [

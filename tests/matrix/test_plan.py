@@ -6,7 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 from scorematrix.matrix import chunk_order, load_params, needed_targets, plan_rounds
-from tests.factory import make_params
+from scorematrix.matrix.run import lost_round
+from tests.factory import make_params, write_run
 
 QUICK = Path(__file__).parents[2] / "params" / "quick.yaml"
 
@@ -55,6 +56,15 @@ def test_chunk_order_varies_by_round_but_not_by_side() -> None:
     orders = [tuple(chunk_order(params, planned)) for planned in by_side["jax"]]
     assert len(set(orders)) > 2 and all(sorted(order) == [1, 2, 4, 8] for order in orders)
     assert orders == [tuple(chunk_order(params, planned)) for planned in by_side["pytorch"]]
+
+
+def test_the_reference_is_asked_in_short_calls(tmp_path: Path) -> None:
+    """A call of 500 long items outlasts its limit. A lost reference is recorded with the one size that it has."""
+    params = make_params(chunk_sizes=[100, 500])
+    planned = plan_rounds(params)[0]
+    assert planned.role == "reference" and chunk_order(params, planned) == [8]
+    lost = lost_round(params, write_run(tmp_path / "run"), planned, "its node is gone", 0.0)
+    assert [(cell.chunk_size, cell.status) for cell in lost.cells] == [(8, "failed")]
 
 
 def test_a_view_may_have_chunk_sizes_of_its_own() -> None:

@@ -16,7 +16,7 @@ from scorematrix.results.schema import SIDES, Manifest
 CEILING_SHARE = 1.05
 """A rate above this share of the measured ceiling is no rate: the clock stopped before the work was done (rule 8)."""
 GROWTH_SHARE = 0.5
-"""A call with more work takes longer by this share at least of what the work costs at the ceiling (rule 8) ..."""
+"""A call with more work takes longer by at least this share of the added work's time at the ceiling (rule 8) ..."""
 GROWTH_WORK = 1.25
 """... asked only where the largest call has so many times the work of the smallest ..."""
 OVERHEAD_SHARE = 0.1

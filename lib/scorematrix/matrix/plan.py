@@ -10,6 +10,8 @@ from scorematrix.scoring.registry import BACKENDS, REFERENCE
 
 CONTROL_VIEW = "best_native"
 """The view that controls are of, where a target has it."""
+REFERENCE_CHUNK = 8
+"""Items of a call to the reference, which is exact at any chunk size: hundreds of them would outlast any time limit."""
 
 
 def plan_rounds(params: Params) -> list[PlannedRound]:
@@ -50,8 +52,10 @@ def needed_targets(params: Params) -> list[tuple[str, str, list[str]]]:
 def chunk_order(params: Params, planned: PlannedRound) -> list[int]:
     """The order of chunk sizes within a round: drawn anew for each index, alike for backends with the same sizes.
 
-    A control round needs no more than one, the largest: that takes least time.
+    A control round needs no more than one, the largest: that takes least time. Nor does the reference.
     """
+    if planned.role == "reference":
+        return [REFERENCE_CHUNK]
     sizes = params.chunk_sizes_of(planned.backend, planned.view)
     if planned.role == "control":
         return [max(sizes)]

@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from scorematrix.scoring.server import LiveBackend
 
 EXIT_CODE = 75
-REFERENCE_CHUNK = 8
-"""Items of a call to the reference, which is exact at any chunk size: hundreds of them would outlast any time limit."""
 OUT_OF_MEMORY = ("out of memory", "resource_exhausted", "outofmemory", "memoryerror", "bad_alloc", "allocate memory")
 """Words of an error after which a process may hold memory that nobody can free."""
 
@@ -114,9 +112,7 @@ class _Draft:
     def __init__(self, store: RunStore, planned: PlannedRound, params: Params, workload: Workload) -> None:
         self.store, self.planned, self.params, self.workload = store, planned, params, workload
         self.is_reference = planned.role == "reference"
-        longest = max(len(request.items_ids) for request in workload.requests)
-        reference = min(longest, REFERENCE_CHUNK)
-        self.chunk_sizes = [reference] if self.is_reference else chunk_order(params, planned)
+        self.chunk_sizes = chunk_order(params, planned)
         earlier = store.draft(planned.name)
         self.n_processes = earlier.n_processes + 1 if earlier else 1
         self.cells = [cell for cell in earlier.cells if cell.status != "not_run"] if earlier else []
