@@ -141,24 +141,30 @@ def test_a_damaged_file_is_named_and_made_again(complete: Path, tmp_path: Path, 
     assert run_cli("validate", str(run)).returncode == 0
 
 
-def test_a_kernel_that_hangs_is_ended_and_its_round_is_measured_again(tmp_path: Path) -> None:
-    """Papermill's time-out: a stopped kernel neither ends nor answers."""
+@pytest.mark.parametrize("moment", ["start", "cell"])
+def test_a_kernel_that_dies_or_hangs_costs_its_round_only(tmp_path: Path, moment: str) -> None:
+    """It is killed before it has said anything; or, once its cell has begun, stopped: it neither ends nor answers."""
     command = [sys.executable, "-m", "scorematrix", *RUN, "--set", "round_timeout_seconds=20"]
     environment = environment_of_users(FAULT_TEST=str(tmp_path))
     started = subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE)  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not (kernels := running(KERNEL, FAULT_TEST=str(tmp_path))) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(1.5)  # it has said that it is there, and is busy with its imports
-    kernels[0].send_signal(signal.SIGSTOP)
+    drafts = tmp_path / "outputs" / "runs" / "r" / "drafts"
+    kernels, deadline = [], time.monotonic() + 120
+    while not kernels and started.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+        if moment == "start" or list(drafts.glob("*.json")):
+            kernels = running(KERNEL, FAULT_TEST=str(tmp_path))
+    kernels[0].send_signal(signal.SIGKILL if moment == "start" else signal.SIGSTOP)
     out, err = started.communicate(timeout=300)
     assert started.returncode == 0, out + err
     assert not kernels[0].is_running() and running(KERNEL, FAULT_TEST=str(tmp_path)) == [], "it was ended"
     rounds = RunStore(tmp_path / "outputs" / "runs" / "r").rounds()
     failed = [r for r in rounds if any(cell.status != "ok" for cell in r.cells)]
     assert len(rounds) == N_ROUNDS and len(failed) == 1
-    assert "a cell took longer than 20 s" in failed[0].cells[0].error and failed[0].seconds > 20
+    (cell,) = failed[0].cells
+    words = ["no kernel", "the kernel died"] if moment == "start" else ["a cell took longer than 20 s"]
+    assert any(word in cell.error for word in words), cell.error
+    assert failed[0].seconds > (0 if moment == "start" else 20), "the time until it was given up is the round's"
     done = run_cli(*command[3:], "--retry-failed", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert all(cell.status == "ok" for r in RunStore(tmp_path / "outputs" / "runs" / "r").rounds() for cell in r.cells)

@@ -189,7 +189,7 @@ def execute_round(params: Params, store: RunStore, planned: PlannedRound) -> Rou
         draft = store.draft(planned.name)
         if draft is None:  # it ended before any cell began: another process would too
             break
-        draft, pending = _after_death(draft, pending, error)
+        draft, pending = _after_death(draft, pending, error, time.monotonic() - began)
         if not pending:
             store.write_round(draft)
             return draft
@@ -199,14 +199,21 @@ def execute_round(params: Params, store: RunStore, planned: PlannedRound) -> Rou
     return lost
 
 
-def _after_death(draft: Round, pending: int, error: str) -> tuple[Round, int]:
-    """The draft of a process that ended, and how many cells are left; one that made no headway died of its cell."""
+def _after_death(draft: Round, pending: int, error: str, seconds: float) -> tuple[Round, int]:
+    """The draft of a process that ended, and how many cells are left; one that made no headway died of its cell.
+
+    Args:
+        seconds: since the round began: what a process spent after its last word is the round's time too.
+    """
     left = [cell for cell in draft.cells if cell.status == "not_run"]
-    if len(left) < pending:
-        return draft, len(left)
-    failed = Cell(chunk_size=left[0].chunk_size, status="failed", error=error)
-    cells = [failed if cell is left[0] else cell for cell in draft.cells]
-    return Round(**draft.model_dump(exclude={"sha256", "cells"}), cells=cells), len(left) - 1
+    failed = left[0] if len(left) == pending else None
+    cells = [
+        Cell(chunk_size=cell.chunk_size, status="failed", error=error) if cell is failed else cell
+        for cell in draft.cells
+    ]
+    known = draft.model_dump(exclude={"sha256", "cells", "seconds", "finished_utc"})
+    draft = Round(**known, cells=cells, seconds=seconds, finished_utc=utc_now())
+    return draft, sum(cell.status == "not_run" for cell in cells)
 
 
 def is_ready(readiness: Readiness, planned: PlannedRound) -> bool:
