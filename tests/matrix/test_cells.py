@@ -13,7 +13,6 @@ from scorematrix.measure import Watchdog
 from scorematrix.measure.memory import HostMemory
 from scorematrix.scoring import BackendInfo
 from scorematrix.workload import ScoreRequest
-from tests.conftest import real_time
 from tests.factory import make_workload
 
 
@@ -52,7 +51,6 @@ class Hurrying:
         return np.full((len(request.items_ids), len(request.label_ids)), 0.5, np.float32)
 
 
-@real_time
 @pytest.mark.parametrize(("slow", "n_warmup"), [(2, 3), (0, 1)])
 def test_windows_are_long_enough_even_after_a_slow_warmup(slow: int, n_warmup: int) -> None:
     meter = Meter(make_workload(), 1, 2, Watchdog(60, lambda: None), HostMemory(), lambda: 0)

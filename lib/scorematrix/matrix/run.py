@@ -205,15 +205,13 @@ def _after_death(draft: Round, pending: int, error: str, seconds: float) -> tupl
     Args:
         seconds: since the round began: what a process spent after its last word is the round's time too.
     """
-    left = [cell for cell in draft.cells if cell.status == "not_run"]
-    failed = left[0] if len(left) == pending else None
-    cells = [
-        Cell(chunk_size=cell.chunk_size, status="failed", error=error) if cell is failed else cell
-        for cell in draft.cells
-    ]
+    cells = list(draft.cells)
+    left = [i for i, cell in enumerate(cells) if cell.status == "not_run"]
+    if len(left) == pending:
+        i = left.pop(0)
+        cells[i] = Cell(chunk_size=cells[i].chunk_size, status="failed", error=error)
     known = draft.model_dump(exclude={"sha256", "cells", "seconds", "finished_utc"})
-    draft = Round(**known, cells=cells, seconds=seconds, finished_utc=utc_now())
-    return draft, sum(cell.status == "not_run" for cell in cells)
+    return Round(**known, cells=cells, seconds=seconds, finished_utc=utc_now()), len(left)
 
 
 def is_ready(readiness: Readiness, planned: PlannedRound) -> bool:
