@@ -145,7 +145,7 @@ def sentence(
         speed, low, high = _speedup(interval, "jax")
         within = f"{low:.2f} to {high:.2f}, {interval.n} rounds"
         if interval.n < MIN_ROUNDS:
-            within = f"{interval.n} rounds, too few for an interval"
+            within += ", too few to decide"
         so_far = f" So far JAX's speed is {speed:.2f} times PyTorch's ({within})."
     step = f" Next: {verdict.next_step}." if verdict.next_step else ""
     return f"{head}not enough evidence, no winner is named: {verdict.reason}.{so_far}{step}"
