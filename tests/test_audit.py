@@ -10,7 +10,7 @@ from scorematrix import load_backend
 from scorematrix.audit import audit_backend
 from scorematrix.models import load_model
 from scorematrix.report.audits import audit_sentence
-from tests.conftest import run_cli
+from tests.conftest import QUICK_COMPILES, run_cli
 from tests.faults.lies import LIES, LyingBackend
 
 TINY = ("--model", "random:tiny-qwen3", "--device", "cpu")
@@ -28,7 +28,7 @@ def test_every_view_is_audited_and_sound() -> None:
 
 @pytest.mark.parametrize(("backend", "view"), [("jax", "best_native"), ("pytorch", "portable")])
 def test_json_carries_the_evidence(backend: str, view: str) -> None:
-    done = run_cli("audit", "--backend", backend, "--view", view, *TINY, "--json")
+    done = run_cli("audit", "--backend", backend, "--view", view, *TINY, "--json", **QUICK_COMPILES)
     (report,) = json.loads(done.stdout)
     assert (report["verdict"], report["view"], report["model"]) == ("sound", view, "random:tiny-qwen3")
     parity = next(gate for gate in report["gates"] if gate["name"] == "parity")

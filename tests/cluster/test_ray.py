@@ -222,7 +222,7 @@ def test_it_is_the_comparison_of_a_local_run(story: Story, tmp_path: Path) -> No
 
 def summary(found: Comparison) -> dict:
     """A comparison without its times."""
-    timed = ("steady", "physics", "caching", "growth")
+    timed = ("steady", "physics", "growth")
     return {
         "contrasts": [
             (c.kind, c.view, c.verdict, [(g.name, g.status) for g in c.gates if g.name.split()[0] not in timed],
