@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from scorematrix import ScoreRequest, load_backend
 from scorematrix.models import Model, load_model
 from scorematrix.models.random_weights import RANDOM_SHAPES
-from scorematrix.scoring.jax import attention
 from scorematrix.scoring.jax.best_native import BestNativeBackend as JaxBestNative
 from scorematrix.scoring.jax.best_native import ProgramKey, compile_program
 from scorematrix.scoring.jax.device import weight_shapes
@@ -110,24 +108,3 @@ def test_memory_grows_with_tokens_not_with_their_square() -> None:
         bytes_[n_items] = program.memory_analysis().temp_size_in_bytes
     assert bytes_[500] <= 1e9
     assert bytes_[2000] <= 4 * bytes_[500]
-
-
-@pytest.mark.parametrize("causal", [True, False])
-def test_splash_kernel_agrees(causal: bool) -> None:
-    """The TPU's kernel, interpreted, against the plain form: padding of the query included."""
-    q, t, n_query = 200, 200 if causal else 77, 190
-    keys = jax.random.split(jax.random.key(1), 3)
-    queries, ks, vs = (
-        jax.random.normal(key, shape) for key, shape in zip(keys, [(t, 4, 128), (q, 2, 128), (q, 2, 128)])
-    )
-    prefix = attention.Prefix(ks, vs, jnp.int32(n_query))
-    queries = queries * 128**-0.5
-    if causal:
-        expected = attention.query_attention(queries, prefix, "tiles")
-        found = attention.query_attention(queries, prefix, "splash_interpreted")
-        assert np.abs(expected - found)[:n_query].max() < 1e-5
-    else:
-        expected = attention.prefix_attention(queries, prefix, "tiles")
-        found = attention.prefix_attention(queries, prefix, "splash_interpreted")
-        assert np.abs(expected.values_rnh - found.values_rnh).max() < 1e-5
-        assert np.abs(expected.lse_rn - found.lse_rn).max() < 1e-5

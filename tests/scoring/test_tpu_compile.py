@@ -28,7 +28,7 @@ chip = topologies.get_topology_desc(
 config = RANDOM_SHAPES["qwen3-0.6b"]
 step = lay_out(ScoreRequest([1] * 2000, [[1] * 20] * 500, [9454, 2753]), range(500), with_query=True)
 weights = weight_shapes(config, "bfloat16", chip)
-program, event = compile_program(config, weights, ProgramKey(step.shape, 2, True, False), "splash", chip)
+program, event = compile_program(config, weights, ProgramKey(step.shape, 2, True, False), "pallas", chip)
 memory = program.memory_analysis()
 print(json.dumps({
     "program": event.program,

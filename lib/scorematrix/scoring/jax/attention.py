@@ -6,7 +6,8 @@ Scores, softmax and sums are float32; operands are in the weights' format. Queri
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Literal, NamedTuple, TypeVar
 
 import jax
@@ -15,13 +16,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 from scorematrix.scoring.jax import kernels
 from scorematrix.scoring.jax.model import einsum
-from scorematrix.scoring.shared_prefix import PADDING
+from scorematrix.scoring.shared_prefix import PADDING, StepShape
 
-Form = Literal["tiles", "cudnn", "splash", "splash_interpreted"]
-"""tiles: plain operations on score tiles that stay in cache (CPU). cudnn: NVIDIA GPUs. splash: the Pallas TPU kernel;
-interpreted, it runs anywhere, for tests."""
+Form = Literal["tiles", "large_tiles", "cudnn", "pallas", "pallas_interpreted"]
+"""tiles: plain operations on score tiles that stay in cache (CPU). large_tiles: the same, few and large (float32 on a
+GPU). cudnn: NVIDIA GPUs. pallas: our kernel for TPUs; interpreted, it runs anywhere, for tests."""
 
-TILE_ROWS = 256
+PALLAS = ("pallas", "pallas_interpreted")
+TILE_ROWS = {"tiles": 256, "large_tiles": 2048}
 BAND_ROWS = 128
 CAUSAL_BANDS = 8
 Tree = TypeVar("Tree")
@@ -42,6 +44,24 @@ class Prefix(NamedTuple):
     n_query: Int[Array, ""]
 
 
+class BlockInputs(NamedTuple):
+    """The arrays of `shared_prefix.Block`."""
+
+    token_t: Int[Array, " t"]
+    position_t: Int[Array, " t"]
+    item_t: Int[Array, " t"]
+    scored_s: Int[Array, " s"]
+
+
+def attention_form(platform: str, dtype: str) -> Form:
+    """The fastest attention that a kind of device has for a number format."""
+    if platform == "cpu":
+        return "tiles"
+    if platform == "tpu":
+        return "pallas"
+    return "large_tiles" if dtype == "float32" else "cudnn"  # which does not take float32
+
+
 def merge(a: Attended, b: Attended) -> Float[Array, "r n h"]:
     """The attention over both parts' keys together."""
     top_rn = jnp.maximum(a.lse_rn, b.lse_rn)
@@ -50,10 +70,62 @@ def merge(a: Attended, b: Attended) -> Float[Array, "r n h"]:
     return values_rnh / (share_a_rn + share_b_rn)[..., None]
 
 
+def find_own_items(blocks: Sequence[BlockInputs], shape: StepShape, form: Form) -> list[Array]:
+    """Which keys are a row's own item's, for all layers: a bias on each block's tiles, or each row's item."""
+    if form in PALLAS:
+        return [_kernel().item_of_rows([block.item_t for block in blocks], shape)]
+    return [tile_bias(block.item_t, size.tile, size.window) for block, size in zip(blocks, shape.blocks)]
+
+
+def rows_computed(shape: StepShape, form: Form) -> int:
+    """Tokens of a step, with what fills a kernel's last block."""
+    return _kernel().whole_blocks(shape.n_tokens) if form in PALLAS else shape.n_tokens
+
+
+def joint_attention(
+    q_tnh: Array, k_tkh: Array, v_tkh: Array, prefix: Prefix, own_items: Sequence[Array], shape: StepShape, form: Form
+) -> Float[Array, "t n h"]:
+    """Every token's attention: the query's over itself, the items' over the query and their own item."""
+    if form in PALLAS:
+        return _kernel().joint_attention(
+            q_tnh, k_tkh, v_tkh, *prefix, own_items[0], shape, interpret=form == "pallas_interpreted"
+        )
+    parts = [query_attention(q_tnh[: shape.q], prefix, form)] if shape.with_query else []
+    for bias_bru, size, here in zip(own_items, shape.blocks, shape.block_slices):
+        q_brnh = tiled_rows(q_tnh[here], size.tile)
+        keys_bukh, values_bukh = (tiled_windows(x[here], size.tile, size.window) for x in (k_tkh, v_tkh))
+        own = own_attention(q_brnh, keys_bukh, values_bukh, bias_bru, size.t)
+        parts.append(merge(prefix_attention(q_tnh[here], prefix, form), own))
+    return jnp.concatenate(parts)
+
+
+def scored_attention(
+    q_snh: Array,
+    k_tkh: Array,
+    v_tkh: Array,
+    prefix: Prefix,
+    blocks: Sequence[BlockInputs],
+    shape: StepShape,
+    form: Form,
+) -> Float[Array, "s n h"]:
+    """The attention of the scored positions alone: what the last layer needs."""
+    owns, start = [], 0
+    for block, size, here in zip(blocks, shape.blocks, shape.block_slices):
+        # The window ends at the scored token, the last of its item: nothing in it lies ahead.
+        index_su = block.scored_s[:, None] - jnp.arange(size.window)
+        same_su = block.item_t[index_su] == block.item_t[block.scored_s][:, None]
+        bias_su = jnp.where((index_su >= 0) & same_su, 0.0, -jnp.inf)
+        q_s1nh = q_snh[start : start + size.s, None]
+        owns.append(own_attention(q_s1nh, k_tkh[here][index_su], v_tkh[here][index_su], bias_su[:, None], size.s))
+        start += size.s
+    own = Attended(*(jnp.concatenate(arrays) for arrays in zip(*owns)))
+    return merge(prefix_attention(q_snh, prefix, form), own)
+
+
 def query_attention(q_qnh: Float[Array, "q n h"], prefix: Prefix, form: Form) -> Float[Array, "q n h"]:
     """The query over itself, causally. Rows of padding are whatever comes out."""
-    if form != "tiles":
-        return kernels.attend(form, q_qnh, *prefix, causal=True)[0]
+    if form not in TILE_ROWS:
+        return kernels.attend(q_qnh, *prefix, causal=True)[0]
     q = q_qnh.shape[0]
     band = -(-q // max(1, min(CAUSAL_BANDS, q // BAND_ROWS)) // BAND_ROWS) * BAND_ROWS
     bands = []
@@ -65,20 +137,20 @@ def query_attention(q_qnh: Float[Array, "q n h"], prefix: Prefix, form: Form) ->
             seen_ru = row_r[:, None] >= jnp.arange(end)
             return attend_tile(q_qnh[row_r], keys_kuh, values_kue, seen_ru).values_rnh
 
-        bands.append(in_tiles(attend, jnp.arange(start, end), BAND_ROWS))
+        bands.append(in_tiles(attend, jnp.arange(start, end), BAND_ROWS if form == "tiles" else band))
     return jnp.concatenate(bands)
 
 
 def prefix_attention(q_tnh: Float[Array, "t n h"], prefix: Prefix, form: Form) -> Attended:
     """Item tokens over the whole query: nothing to mask but padding."""
-    if form != "tiles":
-        return Attended(*kernels.attend(form, q_tnh, *prefix, causal=False))
+    if form not in TILE_ROWS:
+        return Attended(*kernels.attend(q_tnh, *prefix, causal=False))
     keys_kuh, values_kuh = heads_first(prefix.keys_qkh), heads_first(prefix.values_qkh)
     # Keys of padding repeat the first one and have no weight in values or sum: no mask on the score tiles.
     real_u1 = (jnp.arange(keys_kuh.shape[1]) < prefix.n_query)[:, None]
     keys_kuh = jnp.where(real_u1, keys_kuh, keys_kuh[:, :1])
     values_kuh = jnp.where(real_u1, with_ones(values_kuh), 0)
-    return in_tiles(lambda q_rnh: attend_tile(q_rnh, keys_kuh, values_kuh), q_tnh, TILE_ROWS)
+    return in_tiles(lambda q_rnh: attend_tile(q_rnh, keys_kuh, values_kuh), q_tnh, TILE_ROWS[form])
 
 
 def in_tiles(function: Callable[[Array], Tree], x_t: Array, rows: int) -> Tree:
@@ -172,3 +244,10 @@ def heads_first(x_ukh: Float[Array, "u k h"]) -> Float[Array, "k u h"]:
 def with_ones(values: Float[Array, "... h"]) -> Float[Array, "... e"]:
     """A column of ones behind the values."""
     return jnp.concatenate([values, jnp.ones_like(values[..., :1])], axis=-1)
+
+
+def _kernel() -> ModuleType:
+    """Loaded only where it is used: Pallas takes its time."""
+    from scorematrix.scoring.jax import joint_kernel
+
+    return joint_kernel

@@ -20,17 +20,16 @@ from scorematrix.models.weights import DecoderWeights, LayerWeights
 from scorematrix.scoring.contract import CompileEvent, Scores
 from scorematrix.scoring.jax import device as devices
 from scorematrix.scoring.jax.attention import (
-    Attended,
+    PALLAS,
+    BlockInputs,
     Form,
     Prefix,
+    attention_form,
+    find_own_items,
     in_tiles,
-    merge,
-    own_attention,
-    prefix_attention,
-    query_attention,
-    tile_bias,
-    tiled_rows,
-    tiled_windows,
+    joint_attention,
+    rows_computed,
+    scored_attention,
 )
 from scorematrix.scoring.jax.model import (
     einsum,
@@ -65,15 +64,6 @@ class KeptPrefix(NamedTuple):
     values_lqkh: Array
 
 
-class BlockInputs(NamedTuple):
-    """The arrays of `shared_prefix.Block`."""
-
-    token_t: Int[Array, " t"]
-    position_t: Int[Array, " t"]
-    item_t: Int[Array, " t"]
-    scored_s: Int[Array, " s"]
-
-
 class BestNativeBackend:
     """Backend `jax`, view `best_native`.
 
@@ -93,12 +83,11 @@ class BestNativeBackend:
     ) -> None:
         self._device = devices.choose_device(device)
         dtype, why = devices.choose_dtype(dtype, self._device)
-        self._form: Form = {"cpu": "tiles", "gpu": "cudnn", "tpu": "splash"}[self._device.platform]
+        self._form = attention_form(self._device.platform, dtype)
         self.compile_events: list[CompileEvent] = []
         self._config = model.config
         self._weights = devices.place_weights(model.weights, dtype, self._device)
-        budget = devices.step_budget_bytes(self._device)
-        self._step_tokens = step_tokens or tokens_a_step(model.config, budget)
+        self._step_tokens = step_tokens or tokens_a_step(model.config, devices.step_budget_bytes(self._device))
         self._kept: PrefixCache[KeptPrefix] = PrefixCache(reuse_prefix)
         self._programs: dict[ProgramKey, jax.stages.Compiled] = {}
         self.info = devices.describe(
@@ -208,11 +197,14 @@ def score_step(
     query_tokens, query_positions = [query_q], [jnp.arange(key.shape.q)]
     if not key.shape.with_query:
         query_tokens, query_positions = [], []
-    token_t = jnp.concatenate([*query_tokens, *(block.token_t for block in blocks)])
-    position_t = jnp.concatenate([*query_positions, *(block.position_t for block in blocks)])
+    fill_t = jnp.zeros(rows_computed(key.shape, form) - key.shape.n_tokens, jnp.int32)
+    token_t = jnp.concatenate([*query_tokens, *(block.token_t for block in blocks), fill_t])
+    position_t = jnp.concatenate([*query_positions, *(block.position_t for block in blocks), fill_t])
     rotary = rotary_tables(position_t, inverse_frequencies(config))
     scored_s = jnp.concatenate([block.scored_s + s.start for block, s in zip(blocks, key.shape.block_slices)])
-    biases = [tile_bias(block.item_t, size.tile, size.window) for block, size in zip(blocks, key.shape.blocks)]
+    own_items = find_own_items(blocks, key.shape, form)
+    # On a CPU a float32 result costs nothing; elsewhere what is as wide as this is bound by memory.
+    wide_dtype = jnp.float32 if form == "tiles" else weights.layers.gate_ldf.dtype
 
     def keys_and_values(l: Array, k_tkh: Array, v_tkh: Array) -> Prefix:
         if given is not None:
@@ -221,23 +213,26 @@ def score_step(
 
     def layer_step(x_td: Array, l: Array) -> tuple[Array, KeptPrefix | None]:
         layer = layer_at(weights.layers, l)
-        q_tnh, k_tkh, v_tkh = project(config, layer, x_td, rotary)
+        q_tnh, k_tkh, v_tkh = project(config, layer, x_td, rotary, form)
         prefix = keys_and_values(l, k_tkh, v_tkh)
-        attended_tnh = joint_attention(q_tnh, k_tkh, v_tkh, prefix, biases, key.shape, form)
+        attended_tnh = joint_attention(q_tnh, k_tkh, v_tkh, prefix, own_items, key.shape, form)
         x_td = x_td + total(einsum("tnh,nhd->td", attended_tnh, layer.o_lnhd, layer.o_lnhd.dtype))
         rows = ROWS if form == "tiles" else x_td.shape[0]
-        x_td = in_tiles(lambda x_rd: x_rd + total(feed_forward(config, layer, x_rd)), x_td, rows)
+        x_td = in_tiles(lambda x_rd: x_rd + total(feed_forward(config, layer, x_rd, wide_dtype)), x_td, rows)
         return x_td, KeptPrefix(prefix.keys_qkh, prefix.values_qkh) if key.keeps_prefix else None
 
     def last_layer(x_td: Array) -> tuple[Array, KeptPrefix | None]:
         layer = layer_at(weights.layers, config.n_layers - 1)
-        _, k_tkh, v_tkh = project(config, layer, x_td, rotary)
+        q_tnh, k_tkh, v_tkh = project(config, layer, x_td, rotary, form)
         x_sd = x_td[scored_s]
-        q_snh, _, _ = project(config, layer, x_sd, tuple(table[scored_s] for table in rotary))
         prefix = keys_and_values(config.n_layers - 1, k_tkh, v_tkh)
-        attended_snh = scored_attention(q_snh, k_tkh, v_tkh, prefix, blocks, key.shape, form)
+        if form in PALLAS:  # it takes whole blocks of rows
+            attended_snh = joint_attention(q_tnh, k_tkh, v_tkh, prefix, own_items, key.shape, form)[scored_s]
+        else:
+            q_snh, _, _ = project(config, layer, x_sd, tuple(table[scored_s] for table in rotary), form)
+            attended_snh = scored_attention(q_snh, k_tkh, v_tkh, prefix, blocks, key.shape, form)
         x_sd = x_sd + total(einsum("tnh,nhd->td", attended_snh, layer.o_lnhd, layer.o_lnhd.dtype))
-        x_sd = x_sd + total(feed_forward(config, layer, x_sd))
+        x_sd = x_sd + total(feed_forward(config, layer, x_sd, wide_dtype))
         return x_sd, KeptPrefix(prefix.keys_qkh[None], prefix.values_qkh[None]) if key.keeps_prefix else None
 
     x_td, kept = jax.lax.scan(
@@ -250,47 +245,11 @@ def score_step(
     return scores_sc, kept
 
 
-def joint_attention(
-    q_tnh: Array, k_tkh: Array, v_tkh: Array, prefix: Prefix, biases: Sequence[Array], shape: StepShape, form: Form
-) -> Float[Array, "t n h"]:
-    """Every token's attention: the query's over itself, the items' over the query and their own item."""
-    parts = [query_attention(q_tnh[: shape.q], prefix, form)] if shape.with_query else []
-    for bias_bru, size, here in zip(biases, shape.blocks, shape.block_slices):
-        q_brnh = tiled_rows(q_tnh[here], size.tile)
-        keys_bukh, values_bukh = (tiled_windows(x[here], size.tile, size.window) for x in (k_tkh, v_tkh))
-        own = own_attention(q_brnh, keys_bukh, values_bukh, bias_bru, size.t)
-        parts.append(merge(prefix_attention(q_tnh[here], prefix, form), own))
-    return jnp.concatenate(parts)
-
-
-def scored_attention(
-    q_snh: Array,
-    k_tkh: Array,
-    v_tkh: Array,
-    prefix: Prefix,
-    blocks: Sequence[BlockInputs],
-    shape: StepShape,
-    form: Form,
-) -> Float[Array, "s n h"]:
-    """The attention of the scored positions alone: what the last layer needs."""
-    owns, start = [], 0
-    for block, size, here in zip(blocks, shape.blocks, shape.block_slices):
-        # The window ends at the scored token, the last of its item: nothing in it lies ahead.
-        index_su = block.scored_s[:, None] - jnp.arange(size.window)
-        same_su = block.item_t[index_su] == block.item_t[block.scored_s][:, None]
-        bias_su = jnp.where((index_su >= 0) & same_su, 0.0, -jnp.inf)
-        q_s1nh = q_snh[start : start + size.s, None]
-        owns.append(own_attention(q_s1nh, k_tkh[here][index_su], v_tkh[here][index_su], bias_su[:, None], size.s))
-        start += size.s
-    own = Attended(*(jnp.concatenate(arrays) for arrays in zip(*owns)))
-    return merge(prefix_attention(q_snh, prefix, form), own)
-
-
 def project(
-    config: DecoderConfig, layer: LayerWeights, x_td: Array, rotary: tuple[Array, Array]
+    config: DecoderConfig, layer: LayerWeights, x_td: Array, rotary: tuple[Array, Array], form: Form
 ) -> tuple[Array, Array, Array]:
     """Scaled float32 queries; keys and values in the weights' format."""
-    q_tnh, k_tkh, v_tkh = project_qkv(config, layer, x_td, *rotary)
+    q_tnh, k_tkh, v_tkh = project_qkv(config, layer, x_td, *rotary, turn_weights=form in PALLAS)
     dtype = layer.k_ldkh.dtype
     return q_tnh * config.head_dim**-0.5, k_tkh.astype(dtype), v_tkh.astype(dtype)
 

@@ -17,13 +17,12 @@ from jax.experimental import topologies
 from scorematrix.models.catalogue import read_description
 from scorematrix.models.config import DecoderConfig
 from scorematrix.scoring.jax import best_native, cuda_chips, portable, sharded
-from scorematrix.scoring.jax.attention import Form
+from scorematrix.scoring.jax.attention import attention_form
 from scorematrix.scoring.jax.device import weight_shapes
 from scorematrix.scoring.mesh import Mesh
 from scorematrix.scoring.sharding import repeated_kv
 from scorematrix.workload.request import ScoreRequest
 
-FORMS: dict[str, Form] = {"tpu": "splash", "gpu": "cudnn"}
 BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -81,7 +80,8 @@ def _chips(platform: str, topology: str) -> list[Any]:
 
 
 def _programs(cell: dict[str, Any], config: DecoderConfig, request: ScoreRequest) -> list[Any]:
-    chips, dtype, form = _chips(cell["platform"], cell["topology"]), cell["dtype"], FORMS[cell["platform"]]
+    chips, dtype = _chips(cell["platform"], cell["topology"]), cell["dtype"]
+    form = attention_form(cell["platform"], dtype)
     if (text := cell["mesh"]) is not None:
         mesh = Mesh.parse(text)
         over = sharded.mesh_of(mesh, chips[: mesh.size])

@@ -1,8 +1,8 @@
 """NVIDIA GPUs as XLA's CUDA compiler has to be told of them where there is none: what a driver would say.
 
 Sizes by compute capability are those of the CUDA C++ Programming Guide (its table of technical specifications), the
-others those of each chip. Written against JAX 0.10's way of describing a GPU; nobody has compiled by them on a machine
-without a GPU yet. A compiler that wants more, or cuDNN's attention that looks for a GPU, says so in the cell's error.
+others those of each chip. Written against JAX 0.10 and its CUDA 12 plugin, by which the H100 was compiled for on a machine
+without a GPU; the other chips have not been tried. A compiler that wants more says so in the cell's error.
 """
 
 from __future__ import annotations

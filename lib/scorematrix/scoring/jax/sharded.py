@@ -24,7 +24,7 @@ from scorematrix.models.weights import DecoderWeights
 from scorematrix.scoring.contract import CompileEvent, Scores
 from scorematrix.scoring.jax import best_native
 from scorematrix.scoring.jax import device as devices
-from scorematrix.scoring.jax.attention import Form
+from scorematrix.scoring.jax.attention import Form, attention_form
 from scorematrix.scoring.jax.best_native import BlockInputs, KeptPrefix, ProgramKey, program_name, score_step
 from scorematrix.scoring.mesh import Mesh
 from scorematrix.scoring.prefix_cache import PrefixCache
@@ -62,7 +62,7 @@ class ShardedBackend:
         self._n_replicas, share = mesh.data, device_share(model.config, mesh)
         chosen = choose_devices(device, mesh)
         dtype, why = devices.choose_dtype(dtype, chosen[0])
-        self._form: Form = {"cpu": "tiles", "gpu": "cudnn", "tpu": "splash"}[chosen[0].platform]
+        self._form = attention_form(chosen[0].platform, dtype)
         self.compile_events: list[CompileEvent] = []
         self._config, self._mesh = model.config, mesh_of(mesh, chosen)
         weights = repeat_kv_heads(model.config, model.weights, mesh)

@@ -6,6 +6,7 @@ Scores, softmax and sums are float32; operands are in the weights' format. Queri
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,8 +14,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorematrix.scoring.pytorch import kernels
+from scorematrix.scoring.pytorch.compiled import any_length, compiled
 from scorematrix.scoring.pytorch.model import einsum
-from scorematrix.scoring.shared_prefix import PADDING
+from scorematrix.scoring.shared_prefix import PADDING, StepShape
 
 
 class Attended(NamedTuple):
@@ -31,12 +33,74 @@ class Prefix(NamedTuple):
     values_qkh: Float[Tensor, "q k h"]
 
 
+class BlockInputs(NamedTuple):
+    """The arrays of `shared_prefix.Block`."""
+
+    token_t: Int[Tensor, " t"]
+    position_t: Int[Tensor, " t"]
+    item_t: Int[Tensor, " t"]
+    scored_s: Int[Tensor, " s"]
+
+
 def merge(a: Attended, b: Attended) -> Float[Tensor, "r n h"]:
     """The attention over both parts' keys together."""
     top_rn = torch.maximum(a.lse_rn, b.lse_rn)
     share_a_rn, share_b_rn = torch.exp(a.lse_rn - top_rn), torch.exp(b.lse_rn - top_rn)
     values_rnh = share_a_rn[..., None] * a.values_rnh + share_b_rn[..., None] * b.values_rnh
     return values_rnh / (share_a_rn + share_b_rn)[..., None]
+
+
+def find_own_items(blocks: Sequence[BlockInputs], shape: StepShape) -> list[Tensor]:
+    """Which keys are a row's own item's, for all layers: a bias on each block's tiles."""
+    return [tile_bias(block.item_t, size.tile, size.window) for block, size in zip(blocks, shape.blocks)]
+
+
+def joint_attention(
+    q_tnh: Tensor, k_tkh: Tensor, v_tkh: Tensor, prefix: Prefix, own_items: Sequence[Tensor], shape: StepShape
+) -> Float[Tensor, "t n h"]:
+    """Every token's attention: the query's over itself, the items' over the query and their own item."""
+    parts = [query_attention(q_tnh[: shape.q], prefix)] if shape.with_query else []
+    for bias_bru, size, here in zip(own_items, shape.blocks, shape.block_slices):
+        over_query = prefix_attention(q_tnh[here], prefix)
+        lengthy = (q_tnh[here], k_tkh[here], v_tkh[here], bias_bru, *over_query)
+        parts.append(with_own_items(size.tile, size.window, *map(any_length, lengthy)))
+    return torch.cat(parts)
+
+
+def scored_attention(
+    q_snh: Tensor, k_tkh: Tensor, v_tkh: Tensor, prefix: Prefix, blocks: Sequence[BlockInputs], shape: StepShape
+) -> Float[Tensor, "s n h"]:
+    """The attention of the scored positions alone: what the last layer needs."""
+    owns, start = [], 0
+    for block, size, here in zip(blocks, shape.blocks, shape.block_slices):
+        # The window ends at the scored token, the last of its item: nothing in it lies ahead.
+        index_su = block.scored_s[:, None] - torch.arange(size.window, device=q_snh.device)
+        same_su = block.item_t[index_su.clamp(min=0)] == block.item_t[block.scored_s][:, None]
+        bias_su = torch.where((index_su >= 0) & same_su, 0.0, -torch.inf)
+        index_su = index_su.clamp(min=0)
+        q_s1nh = q_snh[start : start + size.s, None]
+        owns.append(own_attention(q_s1nh, k_tkh[here][index_su], v_tkh[here][index_su], bias_su[:, None]))
+        start += size.s
+    own = Attended(*(torch.cat(tensors) for tensors in zip(*owns)))
+    return merge(prefix_attention(q_snh, prefix), own)
+
+
+@compiled
+def with_own_items(
+    tile: int,
+    window: int,
+    q_tnh: Tensor,
+    k_tkh: Tensor,
+    v_tkh: Tensor,
+    bias_bru: Float[Tensor, "b r u"],
+    values_tnh: Tensor,
+    lse_tn: Tensor,
+) -> Float[Tensor, "t n h"]:
+    """A block's attention over the query joined with that over each token's own item."""
+    q_brnh = q_tnh.reshape(-1, tile, *q_tnh.shape[1:])
+    keys_bukh, values_bukh = (tiled_windows(x, tile, window) for x in (k_tkh, v_tkh))
+    own = own_attention(q_brnh, keys_bukh, values_bukh, bias_bru)
+    return merge(Attended(values_tnh, lse_tn), own)
 
 
 def query_attention(q_qnh: Float[Tensor, "q n h"], prefix: Prefix) -> Float[Tensor, "q n h"]:

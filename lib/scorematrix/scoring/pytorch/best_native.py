@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -20,14 +19,11 @@ from scorematrix.scoring.contract import CompileEvent, Scores
 from scorematrix.scoring.prefix_cache import PrefixCache
 from scorematrix.scoring.pytorch import device as devices
 from scorematrix.scoring.pytorch.attention import (
-    Attended,
+    BlockInputs,
     Prefix,
-    merge,
-    own_attention,
-    prefix_attention,
-    query_attention,
-    tile_bias,
-    tiled_windows,
+    find_own_items,
+    joint_attention,
+    scored_attention,
 )
 from scorematrix.scoring.pytorch.compiled import any_length, compile_counts, compiled
 from scorematrix.scoring.pytorch.model import (
@@ -50,16 +46,6 @@ from scorematrix.scoring.shared_prefix import (
     tokens_a_step,
 )
 from scorematrix.workload.request import ScoreRequest
-
-
-class BlockInputs(NamedTuple):
-    """The arrays of `shared_prefix.Block`."""
-
-    token_t: Int[Tensor, " t"]
-    position_t: Int[Tensor, " t"]
-    item_t: Int[Tensor, " t"]
-    scored_s: Int[Tensor, " s"]
-
 
 Finish = Callable[[DecoderConfig, LayerWeights, Tensor, Tensor], Tensor]
 """`finish_layer`, or what stands for it where other devices hold a part of the layer."""
@@ -201,7 +187,7 @@ def score_step(
     position_t = torch.cat([*query_positions, *(block.position_t for block in blocks)])
     rotary = rotary_tables(position_t, inverse_frequency)
     scored_s = torch.cat([block.scored_s + s.start for block, s in zip(blocks, shape.block_slices)])
-    biases = [tile_bias(block.item_t, size.tile, size.window) for block, size in zip(blocks, shape.blocks)]
+    own_items = find_own_items(blocks, shape)
     kept: list[Prefix] = []
 
     def keys_and_values(l: int, k_tkh: Tensor, v_tkh: Tensor) -> Prefix:
@@ -216,7 +202,7 @@ def score_step(
     for l, layer in enumerate(layers[:-1]):
         q_tnh, k_tkh, v_tkh = project(config, layer, any_length(x_td), *map(any_length, rotary))
         prefix = keys_and_values(l, k_tkh, v_tkh)
-        attended_tnh = joint_attention(q_tnh, k_tkh, v_tkh, prefix, biases, shape)
+        attended_tnh = joint_attention(q_tnh, k_tkh, v_tkh, prefix, own_items, shape)
         x_td = finish(config, layer, any_length(x_td), any_length(attended_tnh))
 
     # In the last layer only the scored positions are needed, beside every token's keys and values.
@@ -231,36 +217,6 @@ def score_step(
     return scores_sc, kept if keeps_prefix else None
 
 
-def joint_attention(
-    q_tnh: Tensor, k_tkh: Tensor, v_tkh: Tensor, prefix: Prefix, biases: Sequence[Tensor], shape: StepShape
-) -> Float[Tensor, "t n h"]:
-    """Every token's attention: the query's over itself, the items' over the query and their own item."""
-    parts = [query_attention(q_tnh[: shape.q], prefix)] if shape.with_query else []
-    for bias_bru, size, here in zip(biases, shape.blocks, shape.block_slices):
-        over_query = prefix_attention(q_tnh[here], prefix)
-        lengthy = (q_tnh[here], k_tkh[here], v_tkh[here], bias_bru, *over_query)
-        parts.append(with_own_items(size.tile, size.window, *map(any_length, lengthy)))
-    return torch.cat(parts)
-
-
-def scored_attention(
-    q_snh: Tensor, k_tkh: Tensor, v_tkh: Tensor, prefix: Prefix, blocks: Sequence[BlockInputs], shape: StepShape
-) -> Float[Tensor, "s n h"]:
-    """The attention of the scored positions alone: what the last layer needs."""
-    owns, start = [], 0
-    for block, size, here in zip(blocks, shape.blocks, shape.block_slices):
-        # The window ends at the scored token, the last of its item: nothing in it lies ahead.
-        index_su = block.scored_s[:, None] - torch.arange(size.window, device=q_snh.device)
-        same_su = block.item_t[index_su.clamp(min=0)] == block.item_t[block.scored_s][:, None]
-        bias_su = torch.where((index_su >= 0) & same_su, 0.0, -torch.inf)
-        index_su = index_su.clamp(min=0)
-        q_s1nh = q_snh[start : start + size.s, None]
-        owns.append(own_attention(q_s1nh, k_tkh[here][index_su], v_tkh[here][index_su], bias_su[:, None]))
-        start += size.s
-    own = Attended(*(torch.cat(tensors) for tensors in zip(*owns)))
-    return merge(prefix_attention(q_snh, prefix), own)
-
-
 @compiled
 def project(
     config: DecoderConfig, layer: LayerWeights, x_td: Tensor, cos_th: Tensor, sin_th: Tensor
@@ -269,24 +225,6 @@ def project(
     q_tnh, k_tkh, v_tkh = project_qkv(config, layer, x_td, cos_th, sin_th)
     dtype = layer.k_ldkh.dtype
     return (q_tnh * config.head_dim**-0.5).to(dtype), k_tkh.to(dtype), v_tkh.to(dtype)
-
-
-@compiled
-def with_own_items(
-    tile: int,
-    window: int,
-    q_tnh: Tensor,
-    k_tkh: Tensor,
-    v_tkh: Tensor,
-    bias_bru: Float[Tensor, "b r u"],
-    values_tnh: Tensor,
-    lse_tn: Tensor,
-) -> Float[Tensor, "t n h"]:
-    """A block's attention over the query joined with that over each token's own item."""
-    q_brnh = q_tnh.reshape(-1, tile, *q_tnh.shape[1:])
-    keys_bukh, values_bukh = (tiled_windows(x, tile, window) for x in (k_tkh, v_tkh))
-    own = own_attention(q_brnh, keys_bukh, values_bukh, bias_bru)
-    return merge(Attended(values_tnh, lse_tn), own)
 
 
 @compiled

@@ -1,0 +1,226 @@
+"""A step's attention on a TPU in one Pallas kernel: every row over the query, then over its own item, in one softmax.
+
+Head by head and block of rows by block of rows, keys pass in blocks: the query's first, then those that the rows' own
+items can reach. Maximum, sum and weighted values of a row run along, so no score leaves the chip's vector memory and
+there is nothing to merge. Rows lie along the lanes: what is taken over keys goes down a column, all products are plain
+ones, and it is how XLA lays out what comes from a projection.
+
+Letters beside the folder's: r row of a block, u key of a block.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+from jaxtyping import Array, Float, Int
+
+from scorematrix.scoring.shared_prefix import PADDING, StepShape
+
+ROWS = 512
+"""Rows of a block, and keys whose scores are computed at once."""
+QUERY_KEYS = 1024
+"""Keys of the query that are brought in at once."""
+QUERY_ROW, QUERY_KEY = -2, -3
+"""What stands for an item where the query's tokens are: as rows and as keys of the items' part they match nobody."""
+
+
+def whole_blocks(n: int) -> int:
+    """Rows that are computed for n."""
+    return _up(n, ROWS)
+
+
+def item_of_rows(items: Sequence[Int[Array, " t"]], shape: StepShape) -> Int[Array, " t"]:
+    """Every row's item, numbered through the step: of the query's rows, each block's, and what fills the last block."""
+    numbered, before = [jnp.full(shape.n_query_tokens, QUERY_ROW)], 0
+    for item_t, size in zip(items, shape.blocks):
+        numbered.append(jnp.where(item_t == PADDING, PADDING, item_t + before))
+        before += size.s
+    return jnp.concatenate([*numbered, jnp.full(whole_blocks(shape.n_tokens) - shape.n_tokens, PADDING)])
+
+
+def joint_attention(
+    q_tnh: Float[Array, "t n h"],
+    k_tkh: Float[Array, "t k h"],
+    v_tkh: Float[Array, "t k h"],
+    keys_qkh: Float[Array, "q k h"],
+    values_qkh: Float[Array, "q k h"],
+    n_query: Int[Array, ""],
+    item_t: Int[Array, " t"],
+    shape: StepShape,
+    *,
+    interpret: bool = False,
+) -> Float[Array, "t n h"]:
+    """Attention of all rows of a step, in the keys' format.
+
+    Args:
+        q_tnh: scaled; t is of `whole_blocks`.
+        keys_qkh: the query's, of which those from n_query on are padding.
+        item_t: of `item_of_rows`.
+    """
+    (t, n, h), k, dtype = q_tnh.shape, k_tkh.shape[1], k_tkh.dtype
+    # The query's keys in whole chunks, and those in whole blocks; what fills them lies behind n_query.
+    block_u = min(QUERY_KEYS, _up(shape.q, ROWS))
+    fill = ((0, _up(shape.q, block_u) - keys_qkh.shape[0]), (0, 0), (0, 0))
+    n_query_blocks = _up(shape.q, block_u) // block_u
+    first_block = _first_own_blocks(shape, t)
+    n_own_blocks = max(1 + i - first for i, first in enumerate(first_block))
+    # How many of the query's keys a row sees: all, or, where it is of the query itself, those up to its own.
+    row_t = jnp.arange(t)
+    limit_t = jnp.where(row_t < shape.n_query_tokens, jnp.minimum(row_t + 1, n_query), n_query)
+    limit_br = limit_t.reshape(-1, ROWS)
+    bounds = jnp.stack([jnp.asarray(first_block, jnp.int32), limit_br.min(axis=1), limit_br.max(axis=1)])
+    key_item_t = jnp.where(item_t == QUERY_ROW, QUERY_KEY, item_t)
+
+    def key_head(head: Array) -> Array:
+        return jax.lax.div(head, n // k)  # "//" would look for a TPU
+
+    def query_block(j: Array) -> Array:
+        return jnp.minimum(j, n_query_blocks - 1)
+
+    def own_block(i: Array, j: Array, bounds: Array) -> Array:
+        return jnp.clip(_own_block(i, j, n_own_blocks), jnp.minimum(bounds[0, i], i), i)
+
+    rows = pl.BlockSpec((None, h, ROWS), lambda head, i, j, bounds: (head, 0, i))
+    of_rows = pl.BlockSpec((1, ROWS), lambda head, i, j, bounds: (0, i))
+    in_specs = [
+        rows,
+        of_rows,
+        of_rows,
+        pl.BlockSpec((None, block_u, h), lambda head, i, j, bounds: (key_head(head), query_block(j), 0)),
+        pl.BlockSpec((None, h, block_u), lambda head, i, j, bounds: (key_head(head), 0, query_block(j))),
+        pl.BlockSpec((None, ROWS, h), lambda head, i, j, bounds: (key_head(head), own_block(i, j, bounds), 0)),
+        pl.BlockSpec((None, h, ROWS), lambda head, i, j, bounds: (key_head(head), 0, own_block(i, j, bounds))),
+        pl.BlockSpec((ROWS, 1), lambda head, i, j, bounds: (own_block(i, j, bounds), 0)),
+    ]
+    running = [(1, ROWS), (1, ROWS), (h, ROWS)]
+    n_seen = n * t * (shape.q + n_own_blocks * ROWS)
+    values_nht = pl.pallas_call(
+        functools.partial(_kernel, n_query_blocks=n_query_blocks, n_own_blocks=n_own_blocks),
+        grid_spec=pltpu.PrefetchScalarGridSpec(
+            num_scalar_prefetch=1,
+            grid=(n, t // ROWS, max(n_query_blocks, n_own_blocks)),
+            in_specs=in_specs,
+            out_specs=rows,
+            scratch_shapes=[pltpu.VMEM(size, jnp.float32) for size in running],
+        ),
+        out_shape=jax.ShapeDtypeStruct((n, h, t), dtype),
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary")),
+        cost_estimate=pl.CostEstimate(
+            flops=4 * n_seen * h, transcendentals=n_seen, bytes_accessed=dtype.itemsize * t * h * 2 * (n + k)
+        ),
+        name="joint_attention",
+        interpret=interpret,
+    )(
+        bounds,
+        jnp.einsum("tnh->nht", q_tnh.astype(dtype)),
+        limit_t[None],
+        item_t[None],
+        jnp.einsum("ukh->kuh", jnp.pad(keys_qkh, fill)),
+        jnp.einsum("ukh->khu", jnp.pad(values_qkh, fill)),
+        jnp.einsum("ukh->kuh", k_tkh),
+        jnp.einsum("ukh->khu", v_tkh),
+        key_item_t[:, None],
+    )
+    return jnp.einsum("nht->tnh", values_nht)
+
+
+def _kernel(
+    bounds_ref,
+    q_ref,
+    limit_ref,
+    item_ref,
+    query_keys_ref,
+    query_values_ref,
+    keys_ref,
+    values_ref,
+    key_item_ref,
+    out_ref,
+    top_ref,
+    sum_ref,
+    values_sum_ref,
+    *,
+    n_query_blocks: int,
+    n_own_blocks: int,
+) -> None:
+    """One block of rows of one head over a block of the query's keys and one of their own items'.
+
+    Args:
+        bounds_ref: for each block of rows the first block of keys that their own items reach, and how many of the
+            query's keys its rows see at least and at most.
+    """
+    i, j = pl.program_id(1), pl.program_id(2)
+    first_own, least_seen, most_seen = bounds_ref[0, i], bounds_ref[1, i], bounds_ref[2, i]
+    exact = jax.lax.Precision.HIGHEST if q_ref.dtype == jnp.float32 else None
+    product = functools.partial(jnp.dot, precision=exact, preferred_element_type=jnp.float32)
+
+    @pl.when(j == 0)
+    def begin() -> None:
+        top_ref[...] = jnp.full_like(top_ref, -jnp.inf)
+        sum_ref[...] = jnp.zeros_like(sum_ref)
+        values_sum_ref[...] = jnp.zeros_like(values_sum_ref)
+
+    def take_in(keys_uh: Array, values_hu: Array, seen_ur: Array | None) -> None:
+        """The softmax's running maximum and sums, with some keys more."""
+        scores_ur = product(keys_uh, q_ref[...])
+        if seen_ur is not None:
+            scores_ur = jnp.where(seen_ur, scores_ur, -jnp.inf)
+        top_1r = jnp.maximum(top_ref[...], scores_ur.max(axis=0, keepdims=True))
+        weights_ur, kept_1r = jnp.exp(scores_ur - top_1r), jnp.exp(top_ref[...] - top_1r)
+        sum_ref[...] = kept_1r * sum_ref[...] + weights_ur.sum(axis=0, keepdims=True)
+        values_sum_ref[...] = kept_1r * values_sum_ref[...] + product(values_hu, weights_ur.astype(values_hu.dtype))
+        top_ref[...] = top_1r
+
+    for start in range(0, query_keys_ref.shape[0], ROWS):
+        chunk, key = slice(start, start + ROWS), j * query_keys_ref.shape[0] + start
+
+        @pl.when((j < n_query_blocks) & (key + ROWS <= least_seen))
+        def seen_by_all(chunk: slice = chunk) -> None:
+            take_in(query_keys_ref[chunk, :], query_values_ref[:, chunk], None)
+
+        @pl.when((j < n_query_blocks) & (key + ROWS > least_seen) & (key < most_seen))
+        def seen_by_some(chunk: slice = chunk, key: Array = key) -> None:
+            key_ur = key + jax.lax.broadcasted_iota(jnp.int32, (ROWS, ROWS), 0)
+            take_in(query_keys_ref[chunk, :], query_values_ref[:, chunk], key_ur < limit_ref[...])
+
+    block = _own_block(i, j, n_own_blocks)
+
+    @pl.when((block >= first_own) & (block <= i))
+    def own_items() -> None:
+        key_ur = block * ROWS + jax.lax.broadcasted_iota(jnp.int32, (ROWS, ROWS), 0)
+        row_ur = i * ROWS + jax.lax.broadcasted_iota(jnp.int32, (ROWS, ROWS), 1)
+        take_in(keys_ref[...], values_ref[...], (key_item_ref[...] == item_ref[...]) & (key_ur <= row_ur))
+
+    @pl.when(j == pl.num_programs(2) - 1)
+    def end() -> None:
+        out_ref[...] = (values_sum_ref[...] / sum_ref[...]).astype(out_ref.dtype)
+
+
+def _own_block(i: Array, j: Array, n_own_blocks: int) -> Array:
+    """The j-th block of keys for the i-th of rows, which is the last of so many: of fewer, the first are none."""
+    return i - (n_own_blocks - 1) + j
+
+
+def _first_own_blocks(shape: StepShape, t: int) -> list[int]:
+    """The first block of keys that the items of each block of rows reach; where all are the query's, the next one."""
+    window_t = np.zeros(t, np.int64)  # of the query's rows: none
+    for size, here in zip(shape.blocks, shape.block_slices):
+        window_t[here] = size.window
+    reach_t = np.arange(t) - np.maximum(window_t - 1, 0)
+    starts = range(0, t, ROWS)
+    return [
+        max(int(reach_t[start : start + ROWS].min()) // ROWS, 0)
+        if window_t[start : start + ROWS].any()
+        else start // ROWS + 1
+        for start in starts
+    ]
+
+
+def _up(n: int, multiple: int) -> int:
+    return math.ceil(n / multiple) * multiple

@@ -1,0 +1,104 @@
+"""What the JAX engine computes on accelerators, as far as a CPU can tell: interpreted for a TPU, traced for a GPU."""
+
+from __future__ import annotations
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scorematrix import ScoreRequest
+from scorematrix.models import Model
+from scorematrix.models.random_weights import RANDOM_SHAPES
+from scorematrix.scoring.jax import attention, best_native, device, joint_kernel, kernels
+from scorematrix.scoring.shared_prefix import lay_out
+
+rng = np.random.default_rng(8)
+
+
+@pytest.mark.parametrize("with_query", [True, False])
+@pytest.mark.parametrize(
+    ("n_query", "lengths", "n_kv_heads", "head_dim"),
+    [
+        (190, [5, 20, 31, 3], 2, 64),  # all within one block of rows
+        (700, [20] * 60, 2, 128),
+        (1500, [20] * 60 + [100, 90] * 4, 4, 64),  # more keys than are brought in at once; two length classes
+        (600, [5, 900, 20, 700], 1, 64),  # items longer than a block of rows
+    ],
+)
+def test_the_tpu_kernel_agrees_with_the_plain_form(
+    n_query: int, lengths: list[int], n_kv_heads: int, head_dim: int, with_query: bool
+) -> None:
+    request = ScoreRequest([1] * n_query, [[1] * length for length in lengths], [2, 3])
+    step = lay_out(request, range(len(lengths)), with_query=with_query)
+    shape, _, blocks = step.shape, *best_native.program_inputs(step)[1:]
+    t, n = joint_kernel.whole_blocks(shape.n_tokens), shape.n_tokens
+    q_tnh = jnp.asarray(rng.normal(size=(t, 4, head_dim)), jnp.float32) * 3 * head_dim**-0.5
+    k_tkh, v_tkh, keys, values = (
+        jnp.asarray(rng.normal(size=(rows, n_kv_heads, head_dim)), jnp.float32) for rows in (t, t, shape.q, shape.q)
+    )
+    if with_query:
+        keys, values = k_tkh[: shape.q], v_tkh[: shape.q]
+    prefix = attention.Prefix(keys, values, jnp.int32(n_query))
+
+    def attended(form: attention.Form, rows: int) -> np.ndarray:
+        own_items = attention.find_own_items(blocks, shape, form)
+        found = attention.joint_attention(q_tnh[:rows], k_tkh[:rows], v_tkh[:rows], prefix, own_items, shape, form)
+        return np.asarray(found[:n])
+
+    real = np.concatenate([np.arange(shape.n_query_tokens) < n_query, *(block.item_t >= 0 for block in step.blocks)])
+    apart = np.abs(attended("tiles", n) - attended("pallas_interpreted", t))[real]
+    assert apart.max() < 2e-5
+
+
+@pytest.mark.parametrize("form", ["pallas_interpreted", "large_tiles"])
+@pytest.mark.parametrize("settings", [{}, {"step_tokens": 60}, {"step_tokens": 60, "reuse_prefix": 1}])
+def test_engines_of_accelerators_score_the_same(
+    form: attention.Form, settings: dict[str, int], tiny: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the three architectures: queries and keys with biases, with norms, and plain."""
+    items = [rng.integers(0, 256, n).tolist() for n in [5, 40, 1, 9, 9, 9, 3, 70, 2]]
+    request = ScoreRequest(rng.integers(0, 256, 50).tolist(), items, [3, 200])
+    expected = best_native.BestNativeBackend(tiny, device="cpu", dtype="float32").score(request)
+    monkeypatch.setattr(best_native, "attention_form", lambda *_: form)
+    backend = best_native.BestNativeBackend(tiny, device="cpu", dtype="float32", **settings)
+    assert backend.info.settings["attention"] == form
+    for _ in range(2):
+        assert np.abs(backend.score(request) - expected).max() <= 2e-6
+
+
+@pytest.fixture
+def cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JAX asks cuDNN for nothing but its version before a program runs."""
+    from jax._src.cudnn import fused_attention_stablehlo
+
+    library = types.SimpleNamespace(cudnn_get_version=lambda: 91000)
+    monkeypatch.setattr(fused_attention_stablehlo, "cuda_versions", library)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_cudnns_log_sum_exp_is_not_rounded(causal: bool, cudnn: None) -> None:
+    """At bfloat16's 8 bits parts merged by it would be off by percents; JAX's own function around it rounds it so."""
+    q = jax.ShapeDtypeStruct((64, 4, 128), jnp.float32)
+    keys = jax.ShapeDtypeStruct((64, 2, 128), jnp.bfloat16)
+    n_query = jax.ShapeDtypeStruct((), jnp.int32)
+    traced = jax.make_jaxpr(lambda *arrays: kernels.attend(*arrays, causal=causal))(q, keys, keys, n_query)
+    rounded = [e.outvars[0].aval.shape for e in traced.eqns if e.params.get("new_dtype") == jnp.bfloat16]
+    assert rounded == [(1, 64, 4, 128)], "the queries alone"
+    assert [a.dtype for a in traced.out_avals] == [jnp.float32, jnp.float32]
+
+
+@pytest.mark.parametrize(("dtype", "n_kernels"), [("bfloat16", 3), ("float32", 0)])
+def test_programs_for_a_gpu_can_be_written(dtype: str, n_kernels: int, cudnn: None) -> None:
+    """Down to what XLA's CUDA compiler gets. In float32, which cuDNN does not take, of plain operations."""
+    config, cpu = RANDOM_SHAPES["qwen3-0.6b"], jax.devices("cpu")[0]
+    request = ScoreRequest([1] * 2000, [[1] * 20] * 500, [3, 4])
+    ((_, key),) = best_native.keyed_steps(request, 1 << 16)
+    weights = device.weight_shapes(config, dtype, cpu)
+    arguments = best_native.program_shapes(config, key, jnp.dtype(dtype), cpu)
+    form = attention.attention_form("gpu", dtype)
+    function = jax.jit(lambda *a: best_native.score_step(config, key, form, *a))
+    text = function.trace(weights, *arguments).lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("@__cudnn$fmhaSoftmax") == n_kernels
