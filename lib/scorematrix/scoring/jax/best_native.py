@@ -122,7 +122,7 @@ class BestNativeBackend:
 
     def computed_tokens(self, request: ScoreRequest) -> int:
         """Tokens that a call computes, padding included."""
-        return sum(step.shape.n_tokens for step, _ in self._steps(request, query_known=False))
+        return sum(rows_computed(step.shape, self._form) for step, _ in self._steps(request, query_known=False))
 
     def _steps(self, request: ScoreRequest, query_known: bool) -> list[tuple[Step, ProgramKey]]:
         return keyed_steps(request, self._step_tokens, query_known=query_known, keeps_query=self._kept.limit > 0)

@@ -23,8 +23,8 @@ from jaxtyping import Array, Float, Int
 
 from scorematrix.scoring.shared_prefix import PADDING, StepShape
 
-ROWS = 512
-"""Rows of a block, and keys whose scores are computed at once."""
+KEYS = 512
+"""Keys of the query whose scores are computed at once."""
 QUERY_KEYS = 1024
 """Keys of the query that are brought in at once."""
 QUERY_ROW, QUERY_KEY = -2, -3
@@ -33,7 +33,12 @@ QUERY_ROW, QUERY_KEY = -2, -3
 
 def whole_blocks(n: int) -> int:
     """Rows that are computed for n."""
-    return _up(n, ROWS)
+    return _up(n, block_rows(n))
+
+
+def block_rows(n: int) -> int:
+    """Rows of a block, and keys of an items' one: many are faster, and few are filled up with less."""
+    return 512 if n >= 4096 else 256 if n >= 1024 else 128
 
 
 def item_of_rows(items: Sequence[Int[Array, " t"]], shape: StepShape) -> Int[Array, " t"]:
@@ -65,16 +70,17 @@ def joint_attention(
         item_t: of `item_of_rows`.
     """
     (t, n, h), k, dtype = q_tnh.shape, k_tkh.shape[1], k_tkh.dtype
+    n_rows = block_rows(shape.n_tokens)
     # The query's keys in whole chunks, and those in whole blocks; what fills them lies behind n_query.
-    block_u = min(QUERY_KEYS, _up(shape.q, ROWS))
+    block_u = min(QUERY_KEYS, _up(shape.q, KEYS))
     fill = ((0, _up(shape.q, block_u) - keys_qkh.shape[0]), (0, 0), (0, 0))
     n_query_blocks = _up(shape.q, block_u) // block_u
-    first_block = _first_own_blocks(shape, t)
+    first_block = _first_own_blocks(shape, t, n_rows)
     n_own_blocks = max(1 + i - first for i, first in enumerate(first_block))
     # How many of the query's keys a row sees: all, or, where it is of the query itself, those up to its own.
     row_t = jnp.arange(t)
     limit_t = jnp.where(row_t < shape.n_query_tokens, jnp.minimum(row_t + 1, n_query), n_query)
-    limit_br = limit_t.reshape(-1, ROWS)
+    limit_br = limit_t.reshape(-1, n_rows)
     bounds = jnp.stack([jnp.asarray(first_block, jnp.int32), limit_br.min(axis=1), limit_br.max(axis=1)])
     key_item_t = jnp.where(item_t == QUERY_ROW, QUERY_KEY, item_t)
 
@@ -87,25 +93,25 @@ def joint_attention(
     def own_block(i: Array, j: Array, bounds: Array) -> Array:
         return jnp.clip(_own_block(i, j, n_own_blocks), jnp.minimum(bounds[0, i], i), i)
 
-    rows = pl.BlockSpec((None, h, ROWS), lambda head, i, j, bounds: (head, 0, i))
-    of_rows = pl.BlockSpec((1, ROWS), lambda head, i, j, bounds: (0, i))
+    rows = pl.BlockSpec((None, h, n_rows), lambda head, i, j, bounds: (head, 0, i))
+    of_rows = pl.BlockSpec((1, n_rows), lambda head, i, j, bounds: (0, i))
     in_specs = [
         rows,
         of_rows,
         of_rows,
         pl.BlockSpec((None, block_u, h), lambda head, i, j, bounds: (key_head(head), query_block(j), 0)),
         pl.BlockSpec((None, h, block_u), lambda head, i, j, bounds: (key_head(head), 0, query_block(j))),
-        pl.BlockSpec((None, ROWS, h), lambda head, i, j, bounds: (key_head(head), own_block(i, j, bounds), 0)),
-        pl.BlockSpec((None, h, ROWS), lambda head, i, j, bounds: (key_head(head), 0, own_block(i, j, bounds))),
-        pl.BlockSpec((ROWS, 1), lambda head, i, j, bounds: (own_block(i, j, bounds), 0)),
+        pl.BlockSpec((None, n_rows, h), lambda head, i, j, bounds: (key_head(head), own_block(i, j, bounds), 0)),
+        pl.BlockSpec((None, h, n_rows), lambda head, i, j, bounds: (key_head(head), 0, own_block(i, j, bounds))),
+        pl.BlockSpec((n_rows, 1), lambda head, i, j, bounds: (own_block(i, j, bounds), 0)),
     ]
-    running = [(1, ROWS), (1, ROWS), (h, ROWS)]
-    n_seen = n * t * (shape.q + n_own_blocks * ROWS)
+    running = [(1, n_rows), (1, n_rows), (h, n_rows)]
+    n_seen = n * t * (shape.q + n_own_blocks * n_rows)
     values_nht = pl.pallas_call(
         functools.partial(_kernel, n_query_blocks=n_query_blocks, n_own_blocks=n_own_blocks),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=1,
-            grid=(n, t // ROWS, max(n_query_blocks, n_own_blocks)),
+            grid=(n, t // n_rows, max(n_query_blocks, n_own_blocks)),
             in_specs=in_specs,
             out_specs=rows,
             scratch_shapes=[pltpu.VMEM(size, jnp.float32) for size in running],
@@ -155,7 +161,7 @@ def _kernel(
         bounds_ref: for each block of rows the first block of keys that their own items reach, and how many of the
             query's keys its rows see at least and at most.
     """
-    i, j = pl.program_id(1), pl.program_id(2)
+    i, j, n_rows = pl.program_id(1), pl.program_id(2), q_ref.shape[1]
     first_own, least_seen, most_seen = bounds_ref[0, i], bounds_ref[1, i], bounds_ref[2, i]
     exact = jax.lax.Precision.HIGHEST if q_ref.dtype == jnp.float32 else None
     product = functools.partial(jnp.dot, precision=exact, preferred_element_type=jnp.float32)
@@ -177,24 +183,24 @@ def _kernel(
         values_sum_ref[...] = kept_1r * values_sum_ref[...] + product(values_hu, weights_ur.astype(values_hu.dtype))
         top_ref[...] = top_1r
 
-    for start in range(0, query_keys_ref.shape[0], ROWS):
-        chunk, key = slice(start, start + ROWS), j * query_keys_ref.shape[0] + start
+    for start in range(0, query_keys_ref.shape[0], KEYS):
+        chunk, key = slice(start, start + KEYS), j * query_keys_ref.shape[0] + start
 
-        @pl.when((j < n_query_blocks) & (key + ROWS <= least_seen))
+        @pl.when((j < n_query_blocks) & (key + KEYS <= least_seen))
         def seen_by_all(chunk: slice = chunk) -> None:
             take_in(query_keys_ref[chunk, :], query_values_ref[:, chunk], None)
 
-        @pl.when((j < n_query_blocks) & (key + ROWS > least_seen) & (key < most_seen))
+        @pl.when((j < n_query_blocks) & (key + KEYS > least_seen) & (key < most_seen))
         def seen_by_some(chunk: slice = chunk, key: Array = key) -> None:
-            key_ur = key + jax.lax.broadcasted_iota(jnp.int32, (ROWS, ROWS), 0)
+            key_ur = key + jax.lax.broadcasted_iota(jnp.int32, (KEYS, n_rows), 0)
             take_in(query_keys_ref[chunk, :], query_values_ref[:, chunk], key_ur < limit_ref[...])
 
     block = _own_block(i, j, n_own_blocks)
 
     @pl.when((block >= first_own) & (block <= i))
     def own_items() -> None:
-        key_ur = block * ROWS + jax.lax.broadcasted_iota(jnp.int32, (ROWS, ROWS), 0)
-        row_ur = i * ROWS + jax.lax.broadcasted_iota(jnp.int32, (ROWS, ROWS), 1)
+        key_ur = block * n_rows + jax.lax.broadcasted_iota(jnp.int32, (n_rows, n_rows), 0)
+        row_ur = i * n_rows + jax.lax.broadcasted_iota(jnp.int32, (n_rows, n_rows), 1)
         take_in(keys_ref[...], values_ref[...], (key_item_ref[...] == item_ref[...]) & (key_ur <= row_ur))
 
     @pl.when(j == pl.num_programs(2) - 1)
@@ -207,17 +213,17 @@ def _own_block(i: Array, j: Array, n_own_blocks: int) -> Array:
     return i - (n_own_blocks - 1) + j
 
 
-def _first_own_blocks(shape: StepShape, t: int) -> list[int]:
+def _first_own_blocks(shape: StepShape, t: int, n_rows: int) -> list[int]:
     """The first block of keys that the items of each block of rows reach; where all are the query's, the next one."""
     window_t = np.zeros(t, np.int64)  # of the query's rows: none
     for size, here in zip(shape.blocks, shape.block_slices):
         window_t[here] = size.window
     reach_t = np.arange(t) - np.maximum(window_t - 1, 0)
-    starts = range(0, t, ROWS)
+    starts = range(0, t, n_rows)
     return [
-        max(int(reach_t[start : start + ROWS].min()) // ROWS, 0)
-        if window_t[start : start + ROWS].any()
-        else start // ROWS + 1
+        max(int(reach_t[start : start + n_rows].min()) // n_rows, 0)
+        if window_t[start : start + n_rows].any()
+        else start // n_rows + 1
         for start in starts
     ]
 

@@ -24,7 +24,7 @@ from scorematrix.models.weights import DecoderWeights
 from scorematrix.scoring.contract import CompileEvent, Scores
 from scorematrix.scoring.jax import best_native
 from scorematrix.scoring.jax import device as devices
-from scorematrix.scoring.jax.attention import Form, attention_form
+from scorematrix.scoring.jax.attention import Form, attention_form, rows_computed
 from scorematrix.scoring.jax.best_native import BlockInputs, KeptPrefix, ProgramKey, program_name, score_step
 from scorematrix.scoring.mesh import Mesh
 from scorematrix.scoring.prefix_cache import PrefixCache
@@ -104,7 +104,8 @@ class ShardedBackend:
 
     def computed_tokens(self, request: ScoreRequest) -> int:
         """Tokens that a call computes, padding included, and the query once a replica."""
-        return sum(step.shape.n_tokens for steps, _ in self._steps(request, query_known=False) for step in steps)
+        steps = [step for steps, _ in self._steps(request, query_known=False) for step in steps]
+        return sum(rows_computed(step.shape, self._form) for step in steps)
 
     def _steps(self, request: ScoreRequest, query_known: bool) -> list[tuple[list[Step], ProgramKey]]:
         keeps_query = self._kept.limit > 0
