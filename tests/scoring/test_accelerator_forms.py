@@ -34,7 +34,7 @@ def test_the_tpu_kernel_agrees_with_the_plain_form(
 ) -> None:
     request = ScoreRequest([1] * n_query, [[1] * length for length in lengths], [2, 3])
     step = lay_out(request, range(len(lengths)), with_query=with_query)
-    shape, _, blocks = step.shape, *best_native.program_inputs(step)[1:]
+    shape, (_, _, blocks) = step.shape, best_native.program_inputs(step)
     t, n = joint_kernel.whole_blocks(shape.n_tokens), shape.n_tokens
     q_tnh = jnp.asarray(rng.normal(size=(t, 4, head_dim)), jnp.float32) * 3 * head_dim**-0.5
     k_tkh, v_tkh, keys, values = (

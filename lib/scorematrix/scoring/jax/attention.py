@@ -7,14 +7,13 @@ Scores, softmax and sums are float32; operands are in the weights' format. Queri
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import ModuleType
 from typing import Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from scorematrix.scoring.jax import kernels
+from scorematrix.scoring.jax import joint_kernel, kernels
 from scorematrix.scoring.jax.model import einsum
 from scorematrix.scoring.shared_prefix import PADDING, StepShape
 
@@ -73,13 +72,13 @@ def merge(a: Attended, b: Attended) -> Float[Array, "r n h"]:
 def find_own_items(blocks: Sequence[BlockInputs], shape: StepShape, form: Form) -> list[Array]:
     """Which keys are a row's own item's, for all layers: a bias on each block's tiles, or each row's item."""
     if form in PALLAS:
-        return [_kernel().item_of_rows([block.item_t for block in blocks], shape)]
+        return [joint_kernel.item_of_rows([block.item_t for block in blocks], shape)]
     return [tile_bias(block.item_t, size.tile, size.window) for block, size in zip(blocks, shape.blocks)]
 
 
 def rows_computed(shape: StepShape, form: Form) -> int:
     """Tokens of a step, with what fills a kernel's last block."""
-    return _kernel().whole_blocks(shape.n_tokens) if form in PALLAS else shape.n_tokens
+    return joint_kernel.whole_blocks(shape.n_tokens) if form in PALLAS else shape.n_tokens
 
 
 def joint_attention(
@@ -87,7 +86,7 @@ def joint_attention(
 ) -> Float[Array, "t n h"]:
     """Every token's attention: the query's over itself, the items' over the query and their own item."""
     if form in PALLAS:
-        return _kernel().joint_attention(
+        return joint_kernel.joint_attention(
             q_tnh, k_tkh, v_tkh, *prefix, own_items[0], shape, interpret=form == "pallas_interpreted"
         )
     parts = [query_attention(q_tnh[: shape.q], prefix, form)] if shape.with_query else []
@@ -244,10 +243,3 @@ def heads_first(x_ukh: Float[Array, "u k h"]) -> Float[Array, "k u h"]:
 def with_ones(values: Float[Array, "... h"]) -> Float[Array, "... e"]:
     """A column of ones behind the values."""
     return jnp.concatenate([values, jnp.ones_like(values[..., :1])], axis=-1)
-
-
-def _kernel() -> ModuleType:
-    """Loaded only where it is used: Pallas takes its time."""
-    from scorematrix.scoring.jax import joint_kernel
-
-    return joint_kernel

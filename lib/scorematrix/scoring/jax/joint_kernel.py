@@ -11,7 +11,6 @@ Letters beside the folder's: r row of a block, u key of a block.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 
 import jax
@@ -33,7 +32,7 @@ QUERY_ROW, QUERY_KEY = -2, -3
 
 def whole_blocks(n: int) -> int:
     """Rows that are computed for n."""
-    return _up(n, block_rows(n))
+    return pl.cdiv(n, block_rows(n)) * block_rows(n)
 
 
 def block_rows(n: int) -> int:
@@ -72,9 +71,9 @@ def joint_attention(
     (t, n, h), k, dtype = q_tnh.shape, k_tkh.shape[1], k_tkh.dtype
     n_rows = block_rows(shape.n_tokens)
     # The query's keys in whole chunks, and those in whole blocks; what fills them lies behind n_query.
-    block_u = min(QUERY_KEYS, _up(shape.q, KEYS))
-    fill = ((0, _up(shape.q, block_u) - keys_qkh.shape[0]), (0, 0), (0, 0))
-    n_query_blocks = _up(shape.q, block_u) // block_u
+    block_u = min(QUERY_KEYS, pl.cdiv(shape.q, KEYS) * KEYS)
+    n_query_blocks = pl.cdiv(shape.q, block_u)
+    fill = ((0, n_query_blocks * block_u - shape.q), (0, 0), (0, 0))
     first_block = _first_own_blocks(shape, t, n_rows)
     n_own_blocks = max(1 + i - first for i, first in enumerate(first_block))
     # How many of the query's keys a row sees: all, or, where it is of the query itself, those up to its own.
@@ -226,7 +225,3 @@ def _first_own_blocks(shape: StepShape, t: int, n_rows: int) -> list[int]:
         else start // n_rows + 1
         for start in starts
     ]
-
-
-def _up(n: int, multiple: int) -> int:
-    return math.ceil(n / multiple) * multiple
