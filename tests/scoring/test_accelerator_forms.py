@@ -13,7 +13,7 @@ from scorematrix import ScoreRequest
 from scorematrix.models import Model
 from scorematrix.models.random_weights import RANDOM_SHAPES
 from scorematrix.scoring.jax import attention, best_native, device, joint_kernel, kernels
-from scorematrix.scoring.shared_prefix import lay_out
+from scorematrix.scoring.shared_prefix import keyed_steps, lay_out
 
 rng = np.random.default_rng(8)
 
@@ -98,7 +98,7 @@ def test_programs_for_a_gpu_can_be_written(dtype: str, n_kernels: int, cudnn: No
     """Down to what XLA's CUDA compiler gets. In float32, which cuDNN does not take, of plain operations."""
     config, cpu = RANDOM_SHAPES["qwen3-0.6b"], jax.devices("cpu")[0]
     request = ScoreRequest([1] * 2000, [[1] * 20] * 500, [3, 4])
-    ((_, key),) = best_native.keyed_steps(request, 1 << 16)
+    ((_, key),) = keyed_steps(request, 1 << 16)
     weights = device.weight_shapes(config, dtype, cpu)
     arguments = best_native.program_shapes(config, key, jnp.dtype(dtype), cpu)
     form = attention.attention_form("gpu", dtype)

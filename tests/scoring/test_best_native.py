@@ -10,11 +10,11 @@ from scorematrix import ScoreRequest, load_backend
 from scorematrix.models import Model, load_model
 from scorematrix.models.random_weights import RANDOM_SHAPES
 from scorematrix.scoring.jax.best_native import BestNativeBackend as JaxBestNative
-from scorematrix.scoring.jax.best_native import ProgramKey, compile_program
+from scorematrix.scoring.jax.best_native import compile_program
 from scorematrix.scoring.jax.device import weight_shapes
 from scorematrix.scoring.pytorch.best_native import BestNativeBackend as PytorchBestNative
 from scorematrix.scoring.pytorch.best_native import shortened
-from scorematrix.scoring.shared_prefix import lay_out
+from scorematrix.scoring.shared_prefix import ProgramKey, lay_out
 
 ENGINES = [JaxBestNative, PytorchBestNative]
 rng = np.random.default_rng(4)

@@ -18,9 +18,9 @@ import json
 from jax.experimental import topologies
 from scorematrix import ScoreRequest
 from scorematrix.models.random_weights import RANDOM_SHAPES
-from scorematrix.scoring.jax.best_native import ProgramKey, compile_program
+from scorematrix.scoring.jax.best_native import compile_program
 from scorematrix.scoring.jax.device import weight_shapes
-from scorematrix.scoring.shared_prefix import lay_out
+from scorematrix.scoring.shared_prefix import ProgramKey, lay_out
 
 chip = topologies.get_topology_desc(
     platform="tpu", topology_name="v6e:1x1", chips_per_host_bounds=[1, 1, 1]

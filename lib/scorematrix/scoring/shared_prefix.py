@@ -13,6 +13,7 @@ import heapq
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -63,6 +64,15 @@ class StepShape:
         """Where each block's tokens lie among the tokens computed."""
         ends = list(itertools.accumulate((block.t for block in self.blocks), initial=self.n_query_tokens))
         return [slice(start, end) for start, end in itertools.pairwise(ends)]
+
+
+class ProgramKey(NamedTuple):
+    """What the program of a step depends on."""
+
+    shape: StepShape
+    n_labels: int
+    apply_softmax: bool
+    keeps_prefix: bool
 
 
 @dataclass(frozen=True)
@@ -139,10 +149,27 @@ def split_items(request: ScoreRequest, tokens_a_step: int) -> list[range]:
     return [*runs, range(start, len(request.items_ids))]
 
 
-def lay_out_steps(request: ScoreRequest, step_tokens: int, *, query_known: bool, buckets: bool = True) -> list[Step]:
-    """A request in steps of at most so many item tokens; the first computes the query, unless it is known."""
+def keyed_steps(
+    request: ScoreRequest,
+    step_tokens: int,
+    *,
+    query_known: bool = False,
+    keeps_query: bool = False,
+    buckets: bool = True,
+) -> list[tuple[Step, ProgramKey]]:
+    """A request in steps of at most so many item tokens, each with what its program is keyed by.
+
+    The first computes the query, unless it is known; later ones need its keys and values.
+
+    Args:
+        keeps_query: whether they are wanted beyond the request.
+    """
     runs = split_items(request, step_tokens)
-    return [lay_out(request, run, with_query=i == 0 and not query_known, buckets=buckets) for i, run in enumerate(runs)]
+    steps = [
+        lay_out(request, run, with_query=i == 0 and not query_known, buckets=buckets) for i, run in enumerate(runs)
+    ]
+    wanted, n_labels = len(steps) > 1 or keeps_query, len(request.label_ids)
+    return [(s, ProgramKey(s.shape, n_labels, request.apply_softmax, s.shape.with_query and wanted)) for s in steps]
 
 
 def lay_out_replica_steps(

@@ -41,20 +41,11 @@ from scorematrix.scoring.jax.model import (
 )
 from scorematrix.scoring.prefix_cache import PrefixCache
 from scorematrix.scoring.rotary import inverse_frequencies
-from scorematrix.scoring.shared_prefix import Step, StepShape, lay_out_steps, read_out, tokens_a_step
+from scorematrix.scoring.shared_prefix import ProgramKey, Step, keyed_steps, read_out, tokens_a_step
 from scorematrix.workload.request import ScoreRequest
 
 ROWS = 1024
 """Rows of the feed-forward part that are computed together on a CPU, so that they stay in cache."""
-
-
-class ProgramKey(NamedTuple):
-    """What a compiled program depends on."""
-
-    shape: StepShape
-    n_labels: int
-    apply_softmax: bool
-    keeps_prefix: bool
 
 
 class KeptPrefix(NamedTuple):
@@ -132,15 +123,6 @@ class BestNativeBackend:
             self._programs[key], event = compile_program(self._config, self._weights, key, self._form, self._device)
             self.compile_events.append(event)
         return self._programs[key]
-
-
-def keyed_steps(
-    request: ScoreRequest, step_tokens: int, *, query_known: bool = False, keeps_query: bool = False
-) -> list[tuple[Step, ProgramKey]]:
-    """The steps of a request, each with what its program is keyed by; later steps need the first one's prefix."""
-    steps = lay_out_steps(request, step_tokens, query_known=query_known)
-    wanted, n_labels = len(steps) > 1 or keeps_query, len(request.label_ids)
-    return [(s, ProgramKey(s.shape, n_labels, request.apply_softmax, s.shape.with_query and wanted)) for s in steps]
 
 
 def program_inputs(step: Step) -> tuple[np.ndarray, np.int32, tuple[BlockInputs, ...]]:

@@ -21,6 +21,7 @@ from scorematrix.scoring.jax.attention import attention_form
 from scorematrix.scoring.jax.device import weight_shapes
 from scorematrix.scoring.mesh import Mesh
 from scorematrix.scoring.sharding import repeated_kv
+from scorematrix.scoring.shared_prefix import keyed_steps
 from scorematrix.workload.request import ScoreRequest
 
 BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -92,7 +93,7 @@ def _programs(cell: dict[str, Any], config: DecoderConfig, request: ScoreRequest
     weights = weight_shapes(config, dtype, chips[0])
     if cell["view"] == "portable":
         return [portable.compile_program(config, weights, portable.program_key(request), chips[0])[0]]
-    keys = dict.fromkeys(key for _, key in best_native.keyed_steps(request, cell["step_tokens"]))
+    keys = dict.fromkeys(key for _, key in keyed_steps(request, cell["step_tokens"]))
     return [best_native.compile_program(config, weights, key, form, chips[0])[0] for key in keys]
 
 

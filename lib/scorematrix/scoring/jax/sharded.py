@@ -25,11 +25,11 @@ from scorematrix.scoring.contract import CompileEvent, Scores
 from scorematrix.scoring.jax import best_native
 from scorematrix.scoring.jax import device as devices
 from scorematrix.scoring.jax.attention import Form, attention_form, rows_computed
-from scorematrix.scoring.jax.best_native import BlockInputs, KeptPrefix, ProgramKey, program_name, score_step
+from scorematrix.scoring.jax.best_native import BlockInputs, KeptPrefix, program_name, score_step
 from scorematrix.scoring.mesh import Mesh
 from scorematrix.scoring.prefix_cache import PrefixCache
 from scorematrix.scoring.sharding import device_share, letters, repeat_kv_heads, repeated_kv, split_axis
-from scorematrix.scoring.shared_prefix import Step, lay_out_replica_steps, read_out, tokens_a_step
+from scorematrix.scoring.shared_prefix import ProgramKey, Step, lay_out_replica_steps, read_out, tokens_a_step
 from scorematrix.workload.request import ScoreRequest
 
 EVERYWHERE = P()

@@ -5,9 +5,12 @@ Laid out like scoring/jax/best_native.py. What lies between attention kernels is
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -26,6 +29,7 @@ from scorematrix.scoring.pytorch.attention import (
     scored_attention,
 )
 from scorematrix.scoring.pytorch.compiled import any_length, compile_counts, compiled
+from scorematrix.scoring.pytorch.graphs import MOST_GRAPHS, StepGraphs
 from scorematrix.scoring.pytorch.model import (
     feed_forward,
     label_probabilities_tiled,
@@ -36,10 +40,10 @@ from scorematrix.scoring.pytorch.model import (
 )
 from scorematrix.scoring.rotary import inverse_frequencies
 from scorematrix.scoring.shared_prefix import (
+    ProgramKey,
     Step,
-    StepShape,
+    keyed_steps,
     lay_out,
-    lay_out_steps,
     read_out,
     shortest_item,
     split_items,
@@ -59,6 +63,8 @@ class BestNativeBackend:
         reuse_prefix: so many queries' keys and values are kept for calls with the same query.
     """
 
+    _most_graphs: ClassVar[int] = MOST_GRAPHS
+
     def __init__(
         self,
         model: Model,
@@ -77,6 +83,11 @@ class BestNativeBackend:
         self._inverse_frequency = torch.from_numpy(inverse_frequencies(model.config)).to(self._device)
         budget = devices.step_budget_bytes(self._device)
         self._step_tokens = step_tokens or tokens_a_step(self._config, budget)
+        self._graphs: StepGraphs | None = None
+        cuda_settings = {}
+        if self._device.type == "cuda":
+            cuda_settings = {"cuda_graphs": self._most_graphs}
+            self._graphs = StepGraphs(self._most_graphs) if self._most_graphs else None
         self.info = devices.describe(
             model,
             "best_native",
@@ -87,6 +98,7 @@ class BestNativeBackend:
             attention="flash",
             step_tokens=self._step_tokens,
             reuse_prefix=reuse_prefix,
+            **cuda_settings,
         )
 
     def prepare(self, requests: Sequence[ScoreRequest]) -> None:
@@ -99,14 +111,15 @@ class BestNativeBackend:
                 self._score(short, known)
                 self._score(short, known)
         self._kept.clear()
+        if self._graphs is not None:
+            self._record_graphs(self._graphs, requests)
 
     def score(self, request: ScoreRequest) -> Scores:
         return self._score(request, self._kept)
 
     def computed_tokens(self, request: ScoreRequest) -> int:
         """Tokens that a call computes, padding included."""
-        steps = lay_out_steps(request, self._step_tokens, query_known=False, buckets=False)
-        return sum(step.shape.n_tokens for step in steps)
+        return sum(step.shape.n_tokens for step, _ in self._steps(request, query_known=False))
 
     def _placed(self, model: Model, dtype: str) -> tuple[DecoderConfig, DecoderWeights, list[LayerWeights]]:
         """What is computed here, and the weights of it."""
@@ -117,26 +130,15 @@ class BestNativeBackend:
     def _score(self, request: ScoreRequest, known: PrefixCache[list[Prefix]]) -> Scores:
         request.check_vocabulary(self._config.vocab_size)
         start, before = time.perf_counter(), compile_counts()
-        label_c = torch.tensor(request.label_ids, device=self._device)
         prefix, found = known.get(request.query_ids), []
-        steps = lay_out_steps(request, self._step_tokens, query_known=prefix is not None, buckets=False)
-        for step in steps:
-            keeps_prefix = step.shape.with_query and (len(steps) > 1 or known.limit > 0)
-            probabilities_sc, made_prefix = score_step(
-                self._config,
-                step.shape,
-                request.apply_softmax,
-                keeps_prefix,
-                self._weights,
-                self._layers,
-                self._inverse_frequency,
-                *program_inputs(step, self._device),
-                None if step.shape.with_query else prefix,
-                label_c,
-                self._finish,
-            )
+        for step, key in self._steps(request, prefix is not None, keeps_query=known.limit > 0):
+            inputs, given = program_inputs(step, request.label_ids), None if step.shape.with_query else prefix
+            if self._graphs is not None and key in self._graphs:
+                probabilities_sc = self._graphs.run(key, inputs, given)
+            else:
+                probabilities_sc, made_prefix = self._launch(key, inputs.to(self._device), given)
             found.append((step, probabilities_sc))
-            if keeps_prefix:
+            if key.keeps_prefix:
                 prefix = made_prefix
                 known.put(request.query_ids, prefix)
         scores = read_out(request, [(step, probabilities_sc.cpu().numpy()) for step, probabilities_sc in found])
@@ -145,6 +147,40 @@ class BestNativeBackend:
             name = f"best_native {made.n_graphs} graphs, first run included"
             self.compile_events.append(CompileEvent(name, 0.0, seconds, made.n_cached == made.n_graphs))
         return scores
+
+    def _steps(
+        self, request: ScoreRequest, query_known: bool, keeps_query: bool = False
+    ) -> list[tuple[Step, ProgramKey]]:
+        return keyed_steps(request, self._step_tokens, query_known=query_known, keeps_query=keeps_query, buckets=False)
+
+    def _launch(
+        self, key: ProgramKey, inputs: Tensor, given: list[Prefix] | None
+    ) -> tuple[Tensor, list[Prefix] | None]:
+        return score_step(
+            self._config, key, self._weights, self._layers, self._inverse_frequency, inputs, given, self._finish
+        )
+
+    @torch.inference_mode()
+    def _record_graphs(self, graphs: StepGraphs, requests: Sequence[ScoreRequest]) -> None:
+        """Record the steps of the requests that keep nothing beyond their result."""
+        start, before = time.perf_counter(), len(graphs)
+        for request in requests:
+            for query_known in [False, True] if self._kept.limit else [False]:
+                for step, key in self._steps(request, query_known, keeps_query=self._kept.limit > 0):
+                    if key.keeps_prefix or key in graphs:
+                        continue
+                    inputs = program_inputs(step, request.label_ids).to(self._device)
+                    graphs.record(key, lambda *a, key=key: self._launch(key, *a)[0], inputs, self._blank_prefix)
+        if made := len(graphs) - before:
+            name = f"best_native {made} CUDA graphs recorded"
+            self.compile_events.append(CompileEvent(name, 0.0, time.perf_counter() - start, False))
+        if graphs.shortfall:
+            fallback = f"{graphs.shortfall}; other steps are launched kernel by kernel"
+            self.info = dataclasses.replace(self.info, fallbacks=(fallback,))
+
+    def _blank_prefix(self, n_query: int) -> list[Prefix]:
+        blank = self._weights.embed_vd.new_zeros(n_query, self._config.n_kv_heads, self._config.head_dim)
+        return [Prefix(blank.clone(), blank.clone()) for _ in self._layers]
 
 
 def shortened(request: ScoreRequest) -> ScoreRequest:
@@ -156,35 +192,35 @@ def shortened(request: ScoreRequest) -> ScoreRequest:
     return ScoreRequest((0,) * 64, items, request.label_ids, request.apply_softmax)
 
 
-def program_inputs(step: Step, device: torch.device) -> tuple[Tensor, tuple[BlockInputs, ...]]:
-    """The arrays that change from step to step, in the order of `score_step`."""
-    blocks = tuple(
-        BlockInputs(*(torch.from_numpy(a).to(device) for a in (b.token_t, b.position_t, b.item_t, b.scored_s)))
-        for b in step.blocks
-    )
-    return torch.from_numpy(step.query_q).to(device), blocks
+def program_inputs(step: Step, label_ids: Sequence[int]) -> Int[Tensor, " n"]:
+    """The arrays that change from step to step end to end, on the host: one transfer takes them to the device."""
+    blocks = (array for b in step.blocks for array in (b.token_t, b.position_t, b.item_t, b.scored_s))
+    query_q = step.query_q[: step.shape.n_query_tokens]
+    return torch.from_numpy(np.concatenate([query_q, *blocks, np.asarray(label_ids, np.int32)]))
+
+
+def split_inputs(key: ProgramKey, inputs: Int[Tensor, " n"]) -> tuple[Tensor, list[BlockInputs], Tensor]:
+    """The same apart: the query's tokens if the step computes them, what is known of each block, the labels."""
+    sizes = [size for block in key.shape.blocks for size in (block.t, block.t, block.t, block.s)]
+    query_q, *arrays, label_c = inputs.split([key.shape.n_query_tokens, *sizes, key.n_labels])
+    return query_q, [BlockInputs(*four) for four in zip(*[iter(arrays)] * 4)], label_c
 
 
 def score_step(
     config: DecoderConfig,
-    shape: StepShape,
-    apply_softmax: bool,
-    keeps_prefix: bool,
+    key: ProgramKey,
     weights: DecoderWeights,
     layers: Sequence[LayerWeights],
     inverse_frequency: Float[Tensor, " half"],
-    query_q: Int[Tensor, " q"],
-    blocks: tuple[BlockInputs, ...],
+    inputs: Int[Tensor, " n"],
     given: list[Prefix] | None,
-    label_c: Int[Tensor, " c"],
     finish: Finish,
 ) -> tuple[Float[Tensor, "s c"], list[Prefix] | None]:
     """The whole forward pass of a step: the probabilities, and the query's keys and values if wanted."""
-    query_tokens, query_positions = [query_q], [torch.arange(shape.q, device=query_q.device)]
-    if not shape.with_query:
-        query_tokens, query_positions = [], []
-    token_t = torch.cat([*query_tokens, *(block.token_t for block in blocks)])
-    position_t = torch.cat([*query_positions, *(block.position_t for block in blocks)])
+    shape, (query_q, blocks, label_c) = key.shape, split_inputs(key, inputs)
+    token_t = torch.cat([query_q, *(block.token_t for block in blocks)])
+    query_position_q = torch.arange(shape.n_query_tokens, device=inputs.device)
+    position_t = torch.cat([query_position_q, *(block.position_t for block in blocks)])
     rotary = rotary_tables(position_t, inverse_frequency)
     scored_s = torch.cat([block.scored_s + s.start for block, s in zip(blocks, shape.block_slices)])
     own_items = find_own_items(blocks, shape)
@@ -194,7 +230,7 @@ def score_step(
         if given is not None:
             return given[l]
         prefix = Prefix(k_tkh[: shape.q], v_tkh[: shape.q])
-        if keeps_prefix:
+        if key.keeps_prefix:
             kept.append(Prefix(prefix.keys_qkh.clone(), prefix.values_qkh.clone()))  # the items' own are let go
         return prefix
 
@@ -213,8 +249,8 @@ def score_step(
     attended_snh = scored_attention(q_snh, k_tkh, v_tkh, prefix, blocks, shape)
     x_sd = finish(config, layers[-1], any_length(x_sd), any_length(attended_snh))
     hidden_sd = rms_norm(x_sd, weights.final_norm_d, config.rms_norm_eps)
-    scores_sc = label_probabilities_tiled(hidden_sd, weights.head_vd, label_c, apply_softmax)
-    return scores_sc, kept if keeps_prefix else None
+    scores_sc = label_probabilities_tiled(hidden_sd, weights.head_vd, label_c, key.apply_softmax)
+    return scores_sc, kept if key.keeps_prefix else None
 
 
 @compiled

@@ -14,7 +14,7 @@ def attend(
     groups = q_tnh.shape[1] // keys_qkh.shape[1]
     q_1nth = q_tnh.to(keys_qkh.dtype).transpose(0, 1)[None]
     keys_1nqh, values_1nqh = (x.repeat_interleave(groups, dim=1).transpose(0, 1)[None] for x in (keys_qkh, values_qkh))
-    kernel = {"cpu": _flash_cpu, "cuda": _flash_cuda}[q_tnh.device.type]
+    kernel = _flash_cpu if q_tnh.device.type == "cpu" else _flash_cuda
     values_1nth, lse_1nt = kernel(q_1nth, keys_1nqh, values_1nqh, causal)
     return values_1nth[0].transpose(0, 1).float(), lse_1nt[0, :, : q_tnh.shape[0]].transpose(0, 1).float()
 

@@ -67,6 +67,8 @@ class Rank(BestNativeBackend):
         model: with its weights on rank 0, from which the others get theirs.
     """
 
+    _most_graphs = 0  # what ranks say to each other is not recorded
+
     def __init__(self, model: Model | ModelDescription, station: Station) -> None:
         if station.device == "gpu":
             torch.cuda.set_device(station.rank)

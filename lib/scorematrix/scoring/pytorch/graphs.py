@@ -1,0 +1,123 @@
+"""CUDA graphs: what a step launches is recorded once, and launched again by one call.
+
+A step of few items is over sooner than the host can launch its kernels, some 20 a layer, one by one. Recorded are the
+steps that `prepare` was told of, each by its exact shape; other steps are launched as on any device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from scorematrix.scoring.pytorch.attention import Prefix
+from scorematrix.scoring.shared_prefix import ProgramKey
+
+MOST_GRAPHS = 64
+Launch = Callable[[Tensor, list[Prefix] | None], Tensor]
+"""From a step's inputs on the device, and the query's keys and values where it needs them, to its probabilities."""
+Record = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
+"""From what launches a step to what launches it again, and where its result lies then."""
+
+
+class StepGraph(NamedTuple):
+    """A recorded step, and the memory that it reads and writes whenever it is launched."""
+
+    inputs: Tensor
+    given: PrefixMemory | None
+    launch: Callable[[], None]
+    probabilities_sc: Tensor
+
+
+class PrefixMemory:
+    """Where graphs read the keys and values of queries of one length."""
+
+    def __init__(self, blank: list[Prefix]) -> None:
+        self.prefix = blank
+        self._held: list[Prefix] | None = None
+
+    def hold(self, prefix: list[Prefix]) -> None:
+        """Bring a prefix in, unless it is there."""
+        if prefix is not self._held:
+            torch._foreach_copy_([x for layer in self.prefix for x in layer], [x for layer in prefix for x in layer])
+            self._held = prefix
+
+
+class StepGraphs:
+    """Recorded steps by what they depend on; all share their working memory, for only one runs at a time.
+
+    Args:
+        limit: so many are kept at most.
+
+    Attributes:
+        shortfall: why a step that should have been recorded is not; None while all are.
+    """
+
+    def __init__(self, limit: int = MOST_GRAPHS, record: Record | None = None) -> None:
+        self._limit, self._record = limit, record or cuda_recorder()
+        self._graphs: dict[ProgramKey, StepGraph] = {}
+        self._prefixes: dict[int, PrefixMemory] = {}
+        self.shortfall: str | None = None
+
+    def __len__(self) -> int:
+        return len(self._graphs)
+
+    def __contains__(self, key: ProgramKey) -> bool:
+        return key in self._graphs
+
+    def record(
+        self, key: ProgramKey, launch: Launch, inputs: Tensor, blank_prefix: Callable[[int], list[Prefix]]
+    ) -> None:
+        """Record a step, if there is room for it.
+
+        Args:
+            inputs: valid ones, on the device.
+            blank_prefix: from a query's length to keys and values of that size.
+        """
+        if key in self._graphs or self.shortfall:
+            return
+        if len(self._graphs) == self._limit:
+            self.shortfall = f"{self._limit} shapes of steps are recorded as CUDA graphs, the most that are kept"
+            return
+        try:
+            given = None
+            if not key.shape.with_query:
+                given = self._prefixes.get(key.shape.q) or PrefixMemory(blank_prefix(key.shape.q))
+                self._prefixes[key.shape.q] = given
+            graph, result = self._record(lambda: launch(inputs, given and given.prefix))
+        except RuntimeError as error:  # out of memory is one too
+            why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            self.shortfall = f"recording a step as a CUDA graph failed, {len(self._graphs)} are recorded: {why}"
+            return
+        self._graphs[key] = StepGraph(inputs, given, graph, result)
+
+    def run(self, key: ProgramKey, inputs: Tensor, given: list[Prefix] | None) -> Tensor:
+        """The probabilities of a recorded step; its inputs may be on the host."""
+        graph = self._graphs[key]
+        graph.inputs.copy_(inputs)
+        if graph.given is not None:
+            graph.given.hold(given)
+        graph.launch()
+        return graph.probabilities_sc.clone()  # the next launch writes over it
+
+
+def cuda_recorder() -> Record:
+    """Records on the current CUDA device."""
+    memory = torch.cuda.graph_pool_handle()
+
+    def record(launch: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        # Once beforehand, so that everything is compiled and loaded: nothing of that can be recorded.
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            launch()
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads, a sampler of memory say, may go on calling CUDA.
+        with torch.cuda.graph(graph, pool=memory, capture_error_mode="thread_local"):
+            result = launch()
+        return graph.replay, result
+
+    return record
