@@ -87,15 +87,16 @@ def recording(model: Model, record: graphs.Record = by_hand, limit: int = 64, **
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize(
     ("settings", "n_graphs"),
-    [({}, 1), ({"step_tokens": 60}, 3), ({"reuse_prefix": 1}, 1), ({"step_tokens": 60, "reuse_prefix": 1}, 4)],
+    [({}, 2), ({"step_tokens": 60}, 6), ({"reuse_prefix": 1}, 2), ({"step_tokens": 60, "reuse_prefix": 1}, 8)],
 )
 def test_recorded_steps_score_what_others_do(settings: dict[str, int], n_graphs: int, tiny: Model) -> None:
     """Other tokens than those that were recorded, each request twice, and a shape that was not recorded."""
     engine, plain = recording(tiny, **settings), Engine(tiny, device="cpu", dtype="float32")
-    engine.prepare([request_of(LENGTHS)])
+    engine.prepare([request_of(LENGTHS, n_query=50), request_of(LENGTHS, n_query=30)])
     assert len(engine._graphs) == n_graphs and engine.info.fallbacks == ()
     n_events = len(engine.compile_events)
-    for request in [request_of(LENGTHS), request_of(LENGTHS), request_of(LENGTHS[:5])]:
+    first, second, short = request_of(LENGTHS), request_of(LENGTHS), request_of(LENGTHS, n_query=30)
+    for request in [first, second, short, first, request_of(LENGTHS[:5])]:
         expected = plain.score(request)
         for _ in range(2):
             assert np.abs(engine.score(request) - expected).max() <= 2e-6

@@ -164,13 +164,16 @@ class BestNativeBackend:
     def _record_graphs(self, graphs: StepGraphs, requests: Sequence[ScoreRequest]) -> None:
         """Record the steps of the requests that keep nothing beyond their result."""
         start, before = time.perf_counter(), len(graphs)
+        longest = max((len(request.query_ids) for request in requests), default=0)
         for request in requests:
             for query_known in [False, True] if self._kept.limit else [False]:
                 for step, key in self._steps(request, query_known, keeps_query=self._kept.limit > 0):
                     if key.keeps_prefix or key in graphs:
                         continue
                     inputs = program_inputs(step, request.label_ids).to(self._device)
-                    graphs.record(key, lambda *a, key=key: self._launch(key, *a)[0], inputs, self._blank_prefix)
+                    graphs.record(
+                        key, lambda *a, key=key: self._launch(key, *a)[0], inputs, lambda: self._blank_prefix(longest)
+                    )
         if made := len(graphs) - before:
             name = f"best_native {made} CUDA graphs recorded"
             self.compile_events.append(CompileEvent(name, 0.0, time.perf_counter() - start, False))

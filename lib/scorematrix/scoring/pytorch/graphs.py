@@ -26,22 +26,36 @@ class StepGraph(NamedTuple):
     """A recorded step, and the memory that it reads and writes whenever it is launched."""
 
     inputs: Tensor
-    given: PrefixMemory | None
+    prefix: PrefixMemory | None
     launch: Callable[[], None]
     probabilities_sc: Tensor
 
 
 class PrefixMemory:
-    """Where graphs read the keys and values of queries of one length."""
+    """Where graphs read the query's keys and values.
+
+    Args:
+        blank: of the longest query.
+    """
 
     def __init__(self, blank: list[Prefix]) -> None:
-        self.prefix = blank
+        self._whole = blank
         self._held: list[Prefix] | None = None
 
+    @property
+    def n_query(self) -> int:
+        """Tokens of the longest query that there is room for."""
+        return self._whole[0].keys_qkh.shape[0]
+
+    def of_length(self, n_query: int) -> list[Prefix]:
+        """The part that a query of this length takes."""
+        return [Prefix(layer.keys_qkh[:n_query], layer.values_qkh[:n_query]) for layer in self._whole]
+
     def hold(self, prefix: list[Prefix]) -> None:
-        """Bring a prefix in, unless it is there."""
+        """Bring a query's in, unless they are there."""
         if prefix is not self._held:
-            torch._foreach_copy_([x for layer in self.prefix for x in layer], [x for layer in prefix for x in layer])
+            mine = self.of_length(prefix[0].keys_qkh.shape[0])
+            torch._foreach_copy_([x for layer in mine for x in layer], [x for layer in prefix for x in layer])
             self._held = prefix
 
 
@@ -58,7 +72,7 @@ class StepGraphs:
     def __init__(self, limit: int = MOST_GRAPHS, record: Record | None = None) -> None:
         self._limit, self._record = limit, record or cuda_recorder()
         self._graphs: dict[ProgramKey, StepGraph] = {}
-        self._prefixes: dict[int, PrefixMemory] = {}
+        self._prefix: PrefixMemory | None = None
         self.shortfall: str | None = None
 
     def __len__(self) -> int:
@@ -67,38 +81,37 @@ class StepGraphs:
     def __contains__(self, key: ProgramKey) -> bool:
         return key in self._graphs
 
-    def record(
-        self, key: ProgramKey, launch: Launch, inputs: Tensor, blank_prefix: Callable[[int], list[Prefix]]
-    ) -> None:
+    def record(self, key: ProgramKey, launch: Launch, inputs: Tensor, blank_prefix: Callable[[], list[Prefix]]) -> None:
         """Record a step, if there is room for it.
 
         Args:
             inputs: valid ones, on the device.
-            blank_prefix: from a query's length to keys and values of that size.
+            blank_prefix: makes room for the keys and values of the longest query that is known of.
         """
-        if key in self._graphs or self.shortfall:
+        if self.shortfall:
             return
         if len(self._graphs) == self._limit:
             self.shortfall = f"{self._limit} shapes of steps are recorded as CUDA graphs, the most that are kept"
             return
         try:
-            given = None
+            memory = given = None
             if not key.shape.with_query:
-                given = self._prefixes.get(key.shape.q) or PrefixMemory(blank_prefix(key.shape.q))
-                self._prefixes[key.shape.q] = given
-            graph, result = self._record(lambda: launch(inputs, given and given.prefix))
+                if self._prefix is None or self._prefix.n_query < key.shape.q:
+                    self._prefix = PrefixMemory(blank_prefix())  # graphs recorded before keep theirs
+                memory, given = self._prefix, self._prefix.of_length(key.shape.q)
+            graph, result = self._record(lambda: launch(inputs, given))
         except RuntimeError as error:  # out of memory is one too
             why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             self.shortfall = f"recording a step as a CUDA graph failed, {len(self._graphs)} are recorded: {why}"
             return
-        self._graphs[key] = StepGraph(inputs, given, graph, result)
+        self._graphs[key] = StepGraph(inputs, memory, graph, result)
 
     def run(self, key: ProgramKey, inputs: Tensor, given: list[Prefix] | None) -> Tensor:
         """The probabilities of a recorded step; its inputs may be on the host."""
         graph = self._graphs[key]
         graph.inputs.copy_(inputs)
-        if graph.given is not None:
-            graph.given.hold(given)
+        if graph.prefix is not None:
+            graph.prefix.hold(given)
         graph.launch()
         return graph.probabilities_sc.clone()  # the next launch writes over it
 
@@ -109,15 +122,18 @@ def cuda_recorder() -> Record:
 
     def record(launch: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         # Once beforehand, so that everything is compiled and loaded: nothing of that can be recorded.
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
+        current, aside = torch.cuda.current_stream(), torch.cuda.Stream()
+        aside.wait_stream(current)
         with torch.cuda.stream(aside):
             launch()
-        torch.cuda.current_stream().wait_stream(aside)
+        current.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        # Other threads, a sampler of memory say, may go on calling CUDA.
-        with torch.cuda.graph(graph, pool=memory, capture_error_mode="thread_local"):
-            result = launch()
+        try:
+            # Other threads, a sampler of memory say, may go on calling CUDA.
+            with torch.cuda.graph(graph, pool=memory, capture_error_mode="thread_local"):
+                result = launch()
+        finally:
+            torch.cuda.set_stream(current)  # a recording that fails leaves its own
         return graph.replay, result
 
     return record
