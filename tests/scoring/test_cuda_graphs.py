@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,13 @@ from tests.factory import make_params, write_run
 
 rng = np.random.default_rng(12)
 LENGTHS = [5, 40, 1, 9, 9, 9, 3, 70, 2]
+
+
+@pytest.fixture
+def uncompiled() -> Iterator[None]:
+    """What is recorded does not depend on what is compiled, and compiling takes minutes."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 def request_of(lengths: list[int], n_query: int = 50, apply_softmax: bool = True) -> ScoreRequest:

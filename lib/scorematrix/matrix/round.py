@@ -40,7 +40,6 @@ from scorematrix.results.times import utc_now
 from scorematrix.scoring import BACKENDS, Backend, load_backend, missing_packages
 from scorematrix.scoring.ceilings import measure_ceilings
 from scorematrix.scoring.compiles import compile_counter
-from scorematrix.scoring.contract import BackendInfo
 from scorematrix.scoring.mesh import Mesh
 from scorematrix.workload import Workload
 
@@ -156,13 +155,20 @@ class _Draft:
             )
         placed = time.perf_counter()
         memory = HostMemory()
-        self.record = _record_of(backend.info)
         for size in self.todo:
             try:
                 backend.prepare([call for calls in self.workload.calls(size) for call in calls])
             except Exception as error:  # this size does not compile; the others may
                 self.unprepared[size] = error_text(error)
-        self.record = _record_of(backend.info)  # with what preparing could not do
+        info = backend.info  # with what preparing could not do
+        self.record = BackendRecord(
+            framework=info.framework,
+            device=info.device,
+            dtype=info.dtype,
+            precision=info.precision,
+            settings=info.settings,
+            fallbacks=[redacted(words) for words in info.fallbacks],
+        )
         self.setup = Setup(
             load_model_seconds=loaded - start,
             load_backend_seconds=placed - loaded,
@@ -173,7 +179,7 @@ class _Draft:
         gc.freeze()  # what is loaded stays: the collections between passes need not look through all of it again
         n_warmup, n_passes = (0, 1) if self.is_reference else (params.warmup_passes, params.passes)
         is_here = not BACKENDS[planned.backend].is_live  # a server's compiles are not seen from here
-        compiles = compile_counter(backend.info.framework) if is_here else lambda: 0
+        compiles = compile_counter(info.framework) if is_here else lambda: 0
         return backend, Meter(self.workload, n_warmup, n_passes, self.watchdog, memory, compiles)
 
     def add(self, cells: list[Cell]) -> None:
@@ -264,17 +270,6 @@ class _Draft:
                 self.store.write_round(self._round())
         finally:  # a full disk included: the call would go on without end
             self.leave()
-
-
-def _record_of(info: BackendInfo) -> BackendRecord:
-    return BackendRecord(
-        framework=info.framework,
-        device=info.device,
-        dtype=info.dtype,
-        precision=info.precision,
-        settings=info.settings,
-        fallbacks=list(info.fallbacks),
-    )
 
 
 def _measure_ceilings(backend: Backend, device_kind: str) -> Ceilings:

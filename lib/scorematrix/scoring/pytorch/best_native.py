@@ -171,9 +171,7 @@ class BestNativeBackend:
                     if key.keeps_prefix or key in graphs:
                         continue
                     inputs = program_inputs(step, request.label_ids).to(self._device)
-                    graphs.record(
-                        key, lambda *a, key=key: self._launch(key, *a)[0], inputs, lambda: self._blank_prefix(longest)
-                    )
+                    graphs.record(key, self._launch, inputs, lambda: self._blank_prefix(longest))
         if made := len(graphs) - before:
             name = f"best_native {made} CUDA graphs recorded"
             self.compile_events.append(CompileEvent(name, 0.0, time.perf_counter() - start, False))
@@ -206,7 +204,7 @@ def split_inputs(key: ProgramKey, inputs: Int[Tensor, " n"]) -> tuple[Tensor, li
     """The same apart: the query's tokens if the step computes them, what is known of each block, the labels."""
     sizes = [size for block in key.shape.blocks for size in (block.t, block.t, block.t, block.s)]
     query_q, *arrays, label_c = inputs.split([key.shape.n_query_tokens, *sizes, key.n_labels])
-    return query_q, [BlockInputs(*four) for four in zip(*[iter(arrays)] * 4)], label_c
+    return query_q, [BlockInputs(*arrays[i : i + 4]) for i in range(0, len(arrays), 4)], label_c
 
 
 def score_step(

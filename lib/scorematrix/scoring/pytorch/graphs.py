@@ -1,6 +1,6 @@
 """CUDA graphs: what a step launches is recorded once, and launched again by one call.
 
-A step of few items is over sooner than the host can launch its kernels, some 20 a layer, one by one. Recorded are the
+A step of few items is over sooner than the host can launch its kernels one by one. Recorded are the
 steps that `prepare` was told of, each by its exact shape; other steps are launched as on any device.
 """
 
@@ -16,8 +16,8 @@ from scorematrix.scoring.pytorch.attention import Prefix
 from scorematrix.scoring.shared_prefix import ProgramKey
 
 MOST_GRAPHS = 64
-Launch = Callable[[Tensor, list[Prefix] | None], Tensor]
-"""From a step's inputs on the device, and the query's keys and values where it needs them, to its probabilities."""
+Launch = Callable[[ProgramKey, Tensor, list[Prefix] | None], tuple[Tensor, list[Prefix] | None]]
+"""`score_step`, from inputs on the device and the query's keys and values where they are needed."""
 Record = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
 """From what launches a step to what launches it again, and where its result lies then."""
 
@@ -99,7 +99,7 @@ class StepGraphs:
                 if self._prefix is None or self._prefix.n_query < key.shape.q:
                     self._prefix = PrefixMemory(blank_prefix())  # graphs recorded before keep theirs
                 memory, given = self._prefix, self._prefix.of_length(key.shape.q)
-            graph, result = self._record(lambda: launch(inputs, given))
+            graph, result = self._record(lambda: launch(key, inputs, given)[0])
         except RuntimeError as error:  # out of memory is one too
             why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             self.shortfall = f"recording a step as a CUDA graph failed, {len(self._graphs)} are recorded: {why}"
