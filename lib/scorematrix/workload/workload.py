@@ -20,7 +20,7 @@ class WorkloadRequest(BaseModel):
     query_text: str | None = None
     item_texts: list[str] | None = None
     label_texts: list[str] | None = None
-    gold: list[int] | None = Field(None, description="index into label_ids of each item's right answer")
+    gold: list[int] | None = Field(default=None, description="index into label_ids of each item's right answer")
 
     @model_validator(mode="after")
     def _lists_agree(self) -> WorkloadRequest:
