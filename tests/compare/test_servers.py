@@ -46,7 +46,7 @@ ENGINES = [{"backend": name, "views": ["portable"]} for name in ("jax", "pytorch
 def test_who_is_compared_with_whom(backends: list[dict], pairs: list[tuple[str, str, str]]) -> None:
     params = make_params(backends=backends, comparisons=[{"jax": "cpu", "pytorch": "cpu"}])
     contrasts = compare_run(*make_run(params)).contrasts
-    assert [(c.view, c.jax_backend, c.pytorch_backend) for c in contrasts] == pairs
+    assert [(c.view, c.first.backend, c.second.backend) for c in contrasts] == pairs
 
 
 @pytest.mark.parametrize(

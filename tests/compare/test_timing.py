@@ -126,7 +126,7 @@ def test_one_round_that_drifts_is_listed_and_no_more() -> None:
 def test_a_call_too_short_to_time_makes_its_chunk_size_ineligible() -> None:
     edit = with_cells(lambda c: {"call_ns": [[[900_000]]]} if c.chunk_size == 8 else {})
     contrast, comparison = contrast_of(edit)
-    assert contrast.jax_chunk == 4
+    assert contrast.first.chunk == 4
     assert "timed windows of 0.90 ms, 1 ms is due" in comparison.sides[0].chunks[1].error
 
 

@@ -49,7 +49,7 @@ def test_scores_over_http_are_those_in_process(run: Path) -> None:
 
 def test_servers_are_compared_with_each_other_and_engines_with_each_other(run: Path) -> None:
     comparison = read_document(run / "comparison.json", Comparison)
-    assert [(c.view, c.jax_backend, c.pytorch_backend) for c in comparison.contrasts] == [
+    assert [(c.view, c.first.backend, c.second.backend) for c in comparison.contrasts] == [
         ("best_native", "jax", "pytorch"),
         ("server", "sglang-jax", "sglang"),
     ]

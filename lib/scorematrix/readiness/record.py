@@ -14,7 +14,7 @@ from scorematrix.readiness.tried import summed_up
 from scorematrix.results.targets import Attempt, CompiledRecord, Readiness, SkipReason, TargetRecord, TargetState
 from scorematrix.results.times import utc_now
 from scorematrix.scoring.place import ServerPlace
-from scorematrix.scoring.registry import BACKENDS, missing_environment, missing_packages
+from scorematrix.scoring.registry import backend_entry, missing_environment, missing_packages
 
 
 def check_readiness(
@@ -92,7 +92,7 @@ def _state(
     record: TargetRecord | None,
     place: ServerPlace | None,
 ) -> TargetState:
-    entry = BACKENDS[backend]
+    entry = backend_entry(backend)
     pair = _Pair(where, backend, views)
     if where.kind not in entry.device_kinds:
         return pair.skipped(
@@ -113,6 +113,12 @@ def _state(
         return pair.skipped("no_device", evidence, where.get_it)
     if place is not None:
         return _server_state(pair, place, f"{evidence}, and the server's program")
+    if lacking and entry.address is not None:
+        return pair.skipped(
+            "not_installed",
+            f"the module {lacking[0]} of this scorer cannot be found",
+            f"install its package, or run the command in the folder of {lacking[0].partition('.')[0]}",
+        )
     if lacking:
         extra = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}[where.kind]
         return pair.skipped(
@@ -126,6 +132,8 @@ def _state(
             f"its own environment {environment} has not been built",
             "`make peers`, then repeat the command",
         )
+    if entry.address is not None:  # only it knows what it computes with
+        return pair.ready(evidence)
     seen = machine.frameworks.get(entry.framework) or FrameworkDevices(())
     if where.kind in machine.taken and not _matches(where, seen):
         return pair.skipped(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import matplotlib
@@ -9,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scorematrix.compare.schema import ChunkResult, Comparison, Side
+from scorematrix.compare.schema import ChunkResult, Comparison, Contrast, Side
 from scorematrix.report.elements import Fragment, paragraph
 from scorematrix.results import SIDES
 
@@ -22,6 +23,8 @@ COLOURS = {
 }
 MARKERS = {"jax": "o", "pytorch": "s", "transformers": "^", "llama-cpp": "D", "vllm-cpu": "P"}
 MARKERS |= {"sglang-jax": "v", "sglang": ">", "vllm": "<"}
+OTHERS = (("#E69F00", "X"), ("#882255", "h"), ("#117733", "p"), ("#332288", "*"), ("#AA4499", "<"))
+"""Colour and marker of scorers that are not ours, chosen by their name."""
 LINES = {"jax": "-", "pytorch": "--", "transformers": ":", "llama-cpp": "-.", "vllm-cpu": (0, (1, 1))}
 PLAIN_VIEWS = ("portable", "expanded_cache", "server")
 """Drawn with hollow markers and thin lines, beside the same backend's other views."""
@@ -80,6 +83,12 @@ def rows_of(frame: pd.DataFrame, side: Side) -> pd.DataFrame:
     return frame[mine & frame["chunk_size"].eq(side.best_chunk)]
 
 
+def side_labels(contrasts: Sequence[Contrast]) -> tuple[str, str]:
+    """What to call both sides of these contrasts on one axis."""
+    pairs = {(c.first.label, c.second.label) for c in contrasts}
+    return pairs.pop() if len(pairs) == 1 else ("first side", "second side")
+
+
 def name(side: Side) -> str:
     """A side as legends call it."""
     return f"{side.backend} {side.view} on {side.target}"
@@ -88,10 +97,11 @@ def name(side: Side) -> str:
 def look(side: Side) -> dict:
     """Colour, marker and line of a side; no two sides of a report share all of them."""
     framework = side.backend if side.backend in COLOURS else SIDES.get(side.backend, side.framework)
-    colour, plain = COLOURS.get(framework, "#555555"), side.view in PLAIN_VIEWS
+    colour, marker = OTHERS[zlib.crc32(side.backend.encode()) % len(OTHERS)]
+    colour, plain = COLOURS.get(framework, colour), side.view in PLAIN_VIEWS
     return {
         "color": colour,
-        "marker": MARKERS.get(side.backend) or MARKERS.get(framework, "D"),
+        "marker": MARKERS.get(side.backend) or MARKERS.get(framework, marker),
         "linestyle": LINES.get(framework, "-."),
         "linewidth": 1.2 if plain else 2.2,
         "markerfacecolor": "white" if plain else colour,

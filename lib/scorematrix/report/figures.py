@@ -8,7 +8,18 @@ import pandas as pd
 import seaborn as sns
 
 from scorematrix.compare.schema import Comparison, Side
-from scorematrix.report.drawing import canvas, chunk_ticks, legend, look, measured, name, nothing, rows_of, sound
+from scorematrix.report.drawing import (
+    canvas,
+    chunk_ticks,
+    legend,
+    look,
+    measured,
+    name,
+    nothing,
+    rows_of,
+    side_labels,
+    sound,
+)
 from scorematrix.report.elements import Fragment, figure
 from scorematrix.report.ink import significant
 
@@ -50,7 +61,7 @@ def chunk_curves(comparison: Comparison) -> Fragment:
 
 
 def paired_curves(comparison: Comparison) -> Fragment:
-    """JAX's speed over PyTorch's at the same chunk size, by paired rounds, beside the margin."""
+    """One side's speed over the other's at the same chunk size, by paired rounds, beside the margin."""
     title = "Speed at the same chunk size"
     asked = [c for c in comparison.contrasts if c.verdict != "deferred" and any(m.effect for m in c.matched)]
     if not asked:
@@ -70,10 +81,11 @@ def paired_curves(comparison: Comparison) -> Fragment:
     axes.axhspan(1 / (1 + margin), 1 + margin, color="#DDDDDD", zorder=0)
     axes.axhline(1.0, color="black", linewidth=0.8)
     chunk_ticks(axes, measured(comparison))
-    axes.set_ylabel("JAX's speed / PyTorch's")
+    first, second = side_labels(asked)
+    axes.set_ylabel(f"speed of {first} / speed of {second}")
     legend(axes)
     words = (
-        f"Above 1, JAX is faster; bands are 95 % intervals by paired rounds, grey is the {margin:.0%} margin. "
+        f"Above 1, {first} is faster; bands are 95 % intervals by paired rounds, grey is the {margin:.0%} margin. "
         "Descriptive: the verdict compares each side's own best chunk size."
     )
     return figure(drawing, "paired", title, words, f"{'; '.join(spoken)}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -25,6 +26,25 @@ SIDES: dict[str, Literal["jax", "pytorch"]] = {
 }
 """Backends that stand for a framework in a comparison, our engines against each other and live servers against each
 other; any other is a baseline."""
+Opposed = tuple[str, str]
+"""One side of a comparison as params name it: a framework or a backend, and its target."""
+
+
+def opposed(comparison: Mapping[str, str]) -> tuple[Opposed, Opposed]:
+    """Both sides of a comparison of the params, JAX before PyTorch and others as they are written.
+
+    Raises:
+        ValueError: for another number of sides.
+    """
+    first, second = comparison.items()
+    return (second, first) if (first[0], second[0]) == ("pytorch", "jax") else (first, second)
+
+
+def stands_for(side: str, backend: str) -> bool:
+    """Whether a backend stands on a side that params name by a framework or by the backend itself."""
+    return side == backend or SIDES.get(backend) == side
+
+
 SERVER_VIEW = "server"
 """The view of live servers: whatever they do behind their address."""
 
@@ -232,9 +252,12 @@ class Round(SealedDocument):
 
 
 def round_name(of: Round | PlannedRound) -> str:
-    """`<backend>.<view>.<target>.r<index>`, with `control` before the index of a control round."""
-    control = "control." if of.role == "control" else ""
-    return f"{of.backend}.{of.view}.{of.target}.{control}r{of.index:02d}"
+    """`<backend>.<view>.<target>.r<index>`, with its role before the index where it measures no side.
+
+    The colon of `module:attribute` becomes a hyphen: not every file system takes one in a name.
+    """
+    control = f"{of.role}." if of.role in ("control", "reference") else ""
+    return f"{of.backend.replace(':', '-')}.{of.view}.{of.target}.{control}r{of.index:02d}"
 
 
 class PlannedRound(Part):
