@@ -49,7 +49,7 @@ def ask_questions(
             pair = [sides[name, view, choice[SIDES[name]]] for name in names]
             states = [readiness.state(side.target, side.backend) for side in pair]
             same = pair[0].target == pair[1].target
-            labels = [state.label if state else side.target for state, side in zip(states, pair)]
+            labels = [state.label if state else side.target for state, side in zip(states, pair, strict=True)]
             servers = f", {names[0]} against {names[1]}" if view == SERVER_VIEW else ""
             found.append(
                 Question(
@@ -155,7 +155,7 @@ def _confirmed_in_cycles(question: Question, verdict: Verdict, indices: range, c
             for i, seconds in side.seconds_by_round(side.best_chunk).items()
             if i in own and i in indices
         }
-        for side, own in zip((question.jax, question.pytorch), clocks)
+        for side, own in zip((question.jax, question.pytorch), clocks, strict=True)
     ]
     ratios = list(paired_ratios(*cycles).values())
     found = geometric_interval(ratios, confidence) if len(ratios) > 1 else None

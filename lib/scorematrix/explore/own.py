@@ -35,7 +35,7 @@ def compare_backends(
             frame[name] = f"skipped: {missing[0]} is not installed"
             continue
         scores = load_backend(name, view=view, model=model).score(request)
-        for label, column in zip(labels, scores.T):
+        for label, column in zip(labels, scores.T, strict=True):
             frame[f"{name} P({label!r})"] = column
     return frame
 
@@ -95,7 +95,7 @@ def _shared(
     """The step as it is drawn: its blocks' padding is put together at the end."""
     q = step.shape.q
     real = [np.arange(step.n_query)]
-    for block, own in zip(step.blocks, step.shape.block_slices):
+    for block, own in zip(step.blocks, step.shape.block_slices, strict=True):
         real.append(own.start - step.shape.n_query_tokens + q + np.flatnonzero(block.item_t >= 0))
     kept = np.concatenate(real)
     kept = np.concatenate([kept, np.setdiff1d(np.arange(len(pair_tu)), kept)])
