@@ -45,9 +45,9 @@ test-servers: $(STAMP)  ## audit a real vLLM on this CPU (built by make peers) w
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
-check: $(STAMP)  ## lint and formatting
-	$(BIN)/ruff check lib tests
-	$(BIN)/ruff format --check lib tests
+check: $(STAMP)  ## lint and formatting, notebooks and recorded studies included
+	$(BIN)/ruff check lib tests notebooks outputs/reference
+	$(BIN)/ruff format --check lib tests notebooks outputs/reference
 
 clean:  ## remove .venv and caches; outputs/ stays
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis lib/*.egg-info

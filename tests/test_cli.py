@@ -144,7 +144,7 @@ def test_score_prints_probabilities(smollm2: Model) -> None:
         rows[backend] = json.loads(done.stdout)["scores"]
     apple, hammer = rows["jax"]
     assert apple[" yes"] > hammer[" yes"] and apple[" yes"] + apple[" no"] == pytest.approx(1, abs=1e-6)
-    for one, other in zip(rows["jax"], rows["pytorch"]):
+    for one, other in zip(rows["jax"], rows["pytorch"], strict=True):
         assert one[" yes"] == pytest.approx(other[" yes"], abs=1e-4)
 
 

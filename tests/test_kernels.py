@@ -14,7 +14,7 @@ def test_two_kernels_do_not_meet() -> None:
     managers = [PrivateKernelManager() for _ in range(2)]
     folders = [Path(manager.ip).parent for manager in managers]
     assert folders[0] != folders[1]
-    for manager, folder in zip(managers, folders):
+    for manager, folder in zip(managers, folders, strict=True):
         assert manager.transport == "ipc" and folder.is_dir() and folder.stat().st_mode & 0o077 == 0
         manager.cleanup_ipc_files()
         assert not folder.exists()

@@ -54,7 +54,9 @@ def record(run: RunStore, folder: Path) -> None:
         raise ValueError(f"NAME={folder.name}: is recorded already; delete {folder} to take another run in its place")
     rounds = run.rounds()  # refused here where it is damaged
     print(f"{folder.name}: taking in {len(rounds)} rounds of {run.folder}")
-    shutil.copytree(run.folder, folder, ignore=shutil.ignore_patterns("notebooks", "drafts", "servers", "report*", ".*"))
+    shutil.copytree(
+        run.folder, folder, ignore=shutil.ignore_patterns("notebooks", "drafts", "servers", "report*", ".*")
+    )
 
 
 def render(folder: Path) -> None:

@@ -39,7 +39,7 @@ NODES = {
 def test_what_a_round_takes_of_a_node(case: str) -> None:
     resources, *expected = NODES[case]
     node = Node("a" * 56, resources)
-    for name, due in zip(("cpu", "tpu-v6e-1", "gpu-g4"), expected):
+    for name, due in zip(("cpu", "tpu-v6e-1", "gpu-g4"), expected, strict=True):
         asked = demand(node, target(name))
         assert asked == due, "the whole host, and one chip"
 

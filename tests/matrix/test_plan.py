@@ -20,7 +20,7 @@ def test_same_seed_same_plan() -> None:
 def test_pairs_run_back_to_back() -> None:
     params = make_params(rounds=9, controls=False)
     plan = [p for p in plan_rounds(params) if p.target == "cpu" and p.role != "reference"]
-    for first, second in zip(plan[::2], plan[1::2]):
+    for first, second in zip(plan[::2], plan[1::2], strict=True):
         assert first.index == second.index and {first.backend, second.backend} == {"jax", "pytorch"}
         assert second.position == first.position + 1
 

@@ -55,7 +55,7 @@ def test_throttle_counters_are_summed(tmp_path: Path) -> None:
     for core, counts in enumerate([(1, 2), (3, 4)]):
         folder = tmp_path / f"cpu{core}" / "thermal_throttle"
         folder.mkdir(parents=True)
-        for name, count in zip(("core", "package"), counts):
+        for name, count in zip(("core", "package"), counts, strict=True):
             (folder / f"{name}_throttle_count").write_text(f"{count}\n")
     assert throttle_events(tmp_path) == 10
     (tmp_path / "cpu0" / "thermal_throttle" / "core_throttle_count").write_text("not a number")

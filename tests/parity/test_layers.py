@@ -59,5 +59,5 @@ def pytorch_hidden(model: Model, tokens: np.ndarray) -> list[np.ndarray]:
 def test_every_layer_agrees(ours, tiny: Model, tokens: np.ndarray) -> None:
     expected, found = hf_hidden(tiny, tokens), ours(tiny, tokens)
     assert len(found) == len(expected) == tiny.config.n_layers + 1
-    for l, (a, b) in enumerate(zip(found, expected)):
+    for l, (a, b) in enumerate(zip(found, expected, strict=True)):
         assert np.abs(a - b).max() <= 2e-4, f"after layer {l}"

@@ -43,7 +43,7 @@ def test_a_skip_is_one_click_from_its_reason_and_its_remedy(page: ReportPage) ->
     html, banner = whole(page), page.top().html
     ways = re.findall(r'href="#(skip-\d+)"', banner)
     assert len(ways) == len(page.comparison.notices) == 2
-    for way, notice in zip(ways, page.comparison.notices):
+    for way, notice in zip(ways, page.comparison.notices, strict=True):
         assert notice.evidence in banner and "<code>make setup EXTRAS=" in banner
         assert notice.next_step in element(html, way)
 
@@ -52,7 +52,7 @@ def test_a_verdict_is_two_clicks_from_its_raw_samples(page: ReportPage) -> None:
     html = whole(page)
     ways = re.findall(r'href="#(evidence-\d+)"', page.top().html)
     assert len(ways) == len(page.comparison.contrasts) == 2
-    for way, contrast in zip(ways, page.comparison.contrasts):
+    for way, contrast in zip(ways, page.comparison.contrasts, strict=True):
         evidence = element(html, way)
         evidence = evidence[: evidence.index("</details>")]
         assert all(gate.name in evidence for gate in contrast.gates)

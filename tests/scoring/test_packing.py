@@ -29,7 +29,7 @@ def test_bucket_size(n: int, size: int) -> None:
 
 def test_buckets_waste_little_and_are_few() -> None:
     sizes = [bucket_size(n) for n in range(64, 20_000)]
-    assert max((size - n) / size for n, size in zip(range(64, 20_000), sizes)) <= 0.125
+    assert max((size - n) / size for n, size in zip(range(64, 20_000), sizes, strict=True)) <= 0.125
     assert len(set(sizes)) <= 8 * 9
     assert all(b >= a for a, b in itertools.pairwise(sizes))
 

@@ -127,7 +127,7 @@ def test_what_is_sent_is_the_contract() -> None:
 
 
 def test_vllm_tells_one_label_a_call_and_all_come_together() -> None:
-    by_label = dict(zip(REQUEST.label_ids, np.array(ROWS).T.tolist()))
+    by_label = dict(zip(REQUEST.label_ids, np.array(ROWS).T.tolist(), strict=True))
 
     def answer(body: dict, handler: BaseHTTPRequestHandler) -> tuple[int, object]:
         assert body["path"] == "/generative_scoring" and set(body["label_token_ids"]) == set(by_label)

@@ -72,7 +72,7 @@ def test_padded_size(n: int, size: int) -> None:
 
 def test_padded_sizes_are_few_and_close() -> None:
     sizes = [padded_size(n) for n in range(256, 50_000)]
-    assert max((size - n) / size for n, size in zip(range(256, 50_000), sizes)) <= 1 / 16
+    assert max((size - n) / size for n, size in zip(range(256, 50_000), sizes, strict=True)) <= 1 / 16
     assert len(set(sizes)) <= 32 * 8 and all(b >= a for a, b in itertools.pairwise(sizes))
 
 

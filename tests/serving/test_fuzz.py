@@ -126,7 +126,7 @@ def chunked(draw: st.DrawFn) -> Sent:
     sizes = [f"{len(part) if right else draw(st.integers(0, 80)):x}".encode() for part in parts]
     if not right and sizes:
         sizes[-1] = draw(st.sampled_from([sizes[-1], b"-1", b"zz", b"f" * 20, b"", b"5;x=y", b" 5"]))
-    body = b"".join(size + b"\r\n" + part + b"\r\n" for size, part in zip(sizes, parts)) + b"0\r\n\r\n"
+    body = b"".join(size + b"\r\n" + part + b"\r\n" for size, part in zip(sizes, parts, strict=True)) + b"0\r\n\r\n"
     return Sent(b"POST /v1/score HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + body,
                 n_due=1 if right else None)  # fmt: skip
 

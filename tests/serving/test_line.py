@@ -61,7 +61,7 @@ def test_requests_of_one_query_go_together_and_get_their_own() -> None:
     line = ScoringLine(backend, max_batch_items=5)
     asked = [request(5, 1), request(6, 10, 11), request(7, 20), request(6, 12), request(6, 13, 14, 15), request(6, 16)]
     answers = run(line, backend, asked)
-    for one, (answer,) in zip(asked, answers):
+    for one, (answer,) in zip(asked, answers, strict=True):
         assert answer.tolist() == [[ids[0], one.query_ids[0]] for ids in one.items_ids]
     # 10, 11 and 12 share a call; three more items would be six, more than a call may hold.
     assert [[ids[0] for ids in r.items_ids] for r in backend.asked] == [[1], [10, 11, 12], [20], [13, 14, 15, 16]]

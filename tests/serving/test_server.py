@@ -63,11 +63,11 @@ def test_scores_under_load_are_the_scores_alone(client: httpx.Client) -> None:
     """Requests that come together are joined where they can be: nobody's answer changes, everybody gets his own."""
     rng = np.random.default_rng(3)
     bodies = [GOOD | {"query": [5, 6, int(q)], "items": rng.integers(0, 256, (int(n), 3)).tolist()}
-              for q, n in zip(rng.integers(0, 3, 40), rng.integers(1, 5, 40))]  # fmt: skip
+              for q, n in zip(rng.integers(0, 3, 40), rng.integers(1, 5, 40), strict=True)]  # fmt: skip
     alone = [client.post("/v1/score", json=body).json()["scores"] for body in bodies]
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda body: client.post("/v1/score", json=body).json()["scores"], bodies))
-    assert all(np.abs(np.array(a) - np.array(b)).max() < 1e-5 for a, b in zip(alone, together))
+    assert all(np.abs(np.array(a) - np.array(b)).max() < 1e-5 for a, b in zip(alone, together, strict=True))
     metrics = client.get("/metrics").text
     calls = float(re.search(r"^scorematrix_backend_calls ([\d.]+)", metrics, re.MULTILINE).group(1))
     answers = float(re.search(r'^scorematrix_answers_total{code="200"} ([\d.]+)', metrics, re.MULTILINE).group(1))

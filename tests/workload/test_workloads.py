@@ -79,7 +79,7 @@ def test_embedded_model_beats_chance_on_the_shipped_data_set(smollm2: Model) -> 
     backend = load_backend("pytorch", model=smollm2, device="cpu")
     workload = text_workload("yes_no", smollm2.tokenizer, items_per_query=24)
     areas = []
-    for request, scored in zip(workload.requests, workload.score_requests()):
+    for request, scored in zip(workload.requests, workload.score_requests(), strict=True):
         first, right = backend.score(scored)[:, 0], np.array(request.gold) == 0
         areas.append(stats.mannwhitneyu(first[right], first[~right]).statistic / (right.sum() * (~right).sum()))
     assert min(areas) > 0.55 and np.mean(areas) > 0.75

@@ -82,7 +82,7 @@ def _what(
 ) -> str:
     if isinstance(answer, BrokenPromise):
         return str(answer)
-    for other, scores in zip(requests, alone):
+    for other, scores in zip(requests, alone, strict=True):
         if other != request and scores.shape == answer.shape and np.abs(scores - answer).max() <= rounding:
             return f"off by {moved:.1e}, it is the answer to another request that was sent beside it"
     return f"off by {moved:.1e}"

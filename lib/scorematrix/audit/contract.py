@@ -52,7 +52,7 @@ def contract_gates(score: Score, probes: Probes, base: Scores, over_all: Scores,
 def finite_gate(probes: Probes, base: Scores, over_all: Scores) -> Gate:
     """No NaN, no infinity, and no 0.0: a softmax over few labels does not reach it, a filled-in default does."""
     shown = probes.shown(probes.base)
-    for n, rows in enumerate(zip(base, over_all)):
+    for n, rows in enumerate(zip(base, over_all, strict=True)):
         if not np.isfinite(rows).all():
             return _failed("finite", f"item {n} holds NaN or infinity: {[row.tolist() for row in rows]}", shown)
     for n, row in enumerate(base):

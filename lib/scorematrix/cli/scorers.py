@@ -35,13 +35,13 @@ def score(
     scorer = load_backend(backend, view=view, model=loaded, dtype=dtype, mesh=mesh)
     scores, view = finite_scores(scorer.score(request), backend), scorer.info.view
     if as_json:
-        rows = [dict(zip(label, map(float, row))) for row in scores]
+        rows = [dict(zip(label, map(float, row), strict=True)) for row in scores]
         out.print_json(
             data={"model": model, "backend": backend, "view": view, "dtype": scorer.info.dtype, "scores": rows}
         )
         return
     table = Table("item", *(f"P({name!r})" for name in label))
-    for text, row in zip(item, scores):
+    for text, row in zip(item, scores, strict=True):
         table.add_row(escape(repr(text)), *(f"{p:.4f}" for p in row))
     out.print(table)
     why = scorer.info.settings.get("dtype_choice")

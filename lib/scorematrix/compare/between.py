@@ -142,7 +142,7 @@ def compare_runs(old: RunRecord, new: RunRecord) -> RunChange:
     changes = correct_changes([_change(old, new, key, tie_margin) for key in new.sides])
     sides = [
         SideChange(*key, old.sides[key], new.sides[key], _same_device(old, new, key), change)
-        for key, change in zip(new.sides, changes)
+        for key, change in zip(new.sides, changes, strict=True)
     ]
     before = {_key(contrast): contrast for contrast in old.comparison.contrasts}
     verdicts = [VerdictChange(before[_key(c)], c) for c in new.comparison.contrasts if _key(c) in before]

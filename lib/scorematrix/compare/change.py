@@ -84,7 +84,7 @@ def correct_changes(changes: Sequence[Change]) -> list[Change]:
     asked = [i for i, c in enumerate(changes) if c.ratio is not None]
     p_values = [p_beyond_margin(changes[i].ratio, changes[i].margin) for i in asked]
     found = list(changes)
-    for i, p in zip(asked, holm(p_values)):
+    for i, p in zip(asked, holm(p_values), strict=True):
         found[i] = replace(changes[i], p_adjusted=p)
         if changes[i].state in ("faster", "slower") and p > 1 - CONFIDENCE:
             reason = (

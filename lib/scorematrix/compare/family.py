@@ -23,7 +23,7 @@ def correct_family(contrasts: Sequence[Contrast], n_looks: int) -> list[Contrast
     p_values = [p_beyond(interval, math.log1p(contrasts[i].margin)) for i, interval in intervals.items()]
     adjusted = holm([min(1.0, n_looks * p) for p in p_values])
     found = list(contrasts)
-    for (i, interval), p in zip(intervals.items(), adjusted):
+    for (i, interval), p in zip(intervals.items(), adjusted, strict=True):
         found[i] = _corrected(contrasts[i], interval, p, len(intervals))
     return found
 

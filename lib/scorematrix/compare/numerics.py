@@ -55,7 +55,7 @@ def distance(scores: RequestArrays, other: RequestArrays) -> Distance:
         raise ValueError(
             f"scores of shapes {[a.shape for a in scores]} cannot be compared with {[b.shape for b in other]}"
         )
-    difference = np.concatenate([np.abs(a - b).ravel() for a, b in zip(scores, other)])
+    difference = np.concatenate([np.abs(a - b).ravel() for a, b in zip(scores, other, strict=True)])
     if not np.isfinite(difference).all():
         return Distance(math.inf, math.inf, math.inf)
     return Distance(float(difference.mean()), float(np.quantile(difference, 0.99)), float(difference.max()))
@@ -83,7 +83,7 @@ def ranking(scores: RequestArrays, reference: RequestArrays, tolerance: float) -
     inversions, flips = 0, 0
     taus: list[float] = []
     overlaps: dict[int, list[float]] = {1: [], 3: [], 10: []}
-    for ours, theirs in zip(scores, reference):
+    for ours, theirs in zip(scores, reference, strict=True):
         a, b = ours[:, 0], theirs[:, 0]
         apart = (b[:, None] - b[None, :]) > tolerance
         inversions += int((apart & (a[:, None] < a[None, :])).sum())
@@ -103,7 +103,7 @@ def identical_items(scores: RequestArrays, items_ids: Sequence[Sequence[Sequence
     A mask bug shows so: items that see nothing of their own collapse (rule 35).
     """
     found = []
-    for r, (rows, items) in enumerate(zip(scores, items_ids)):
+    for r, (rows, items) in enumerate(zip(scores, items_ids, strict=True)):
         first_with: dict[bytes, int] = {}
         for i, row in enumerate(rows):
             j = first_with.setdefault(row.astype(np.float32).tobytes(), i)

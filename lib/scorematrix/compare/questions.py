@@ -51,7 +51,7 @@ def ask_questions(
             pair = [sides[backend, view, target] for (backend, view), target in zip(served, targets, strict=True)]
             states = [readiness.state(side.target, side.backend) for side in pair]
             same = pair[0].target == pair[1].target
-            labels = [state.label if state else side.target for state, side in zip(states, pair)]
+            labels = [state.label if state else side.target for state, side in zip(states, pair, strict=True)]
             named = " against ".join(side.backend for side in pair)
             by_name = set(names) != set(FRAMEWORK_NAMES) or pair[0].view == SERVER_VIEW
             found.append(
@@ -169,7 +169,7 @@ def _confirmed_in_cycles(question: Question, verdict: Verdict, indices: range, c
             for i, seconds in side.seconds_by_round(side.best_chunk).items()
             if i in own and i in indices
         }
-        for side, own in zip((question.first, question.second), clocks)
+        for side, own in zip((question.first, question.second), clocks, strict=True)
     ]
     ratios = list(paired_ratios(*cycles).values())
     found = geometric_interval(ratios, confidence) if len(ratios) > 1 else None

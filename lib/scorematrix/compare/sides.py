@@ -196,7 +196,7 @@ def _auc(cell: Cell, workload: Workload) -> float | None:
     The rank statistic of Mann and Whitney; half is chance.
     """
     found = []
-    for rows, request in zip(score_arrays(cell), workload.requests):
+    for rows, request in zip(score_arrays(cell), workload.requests, strict=True):
         if request.gold is None:
             continue
         right = np.asarray(request.gold) == 0

@@ -46,7 +46,11 @@ def welch_interval(over: Sequence[float], under: Sequence[float]) -> UnpairedRat
     shares = [float(np.var(own, ddof=1)) / len(own) for own in logs]
     error = math.sqrt(sum(shares))
     # Without any scatter there is nothing to estimate: the interval is a point.
-    freedom = sum(shares) ** 2 / sum(s**2 / (len(own) - 1) for s, own in zip(shares, logs)) if error else math.inf
+    freedom = (
+        sum(shares) ** 2 / sum(s**2 / (len(own) - 1) for s, own in zip(shares, logs, strict=True))
+        if error
+        else math.inf
+    )
     mean = float(np.mean(logs[0]) - np.mean(logs[1]))
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
     low, high = math.exp(mean - half), math.exp(mean + half)

@@ -112,7 +112,7 @@ def _shared(
     """The step as it is drawn: its blocks' padding is put together at the end."""
     q = step.shape.q
     real = [np.arange(step.n_query)]
-    for block, own in zip(step.blocks, step.shape.block_slices):
+    for block, own in zip(step.blocks, step.shape.block_slices, strict=True):
         real.append(own.start - step.shape.n_query_tokens + q + np.flatnonzero(block.item_t >= 0))
     kept = np.concatenate(real)
     kept = np.concatenate([kept, np.setdiff1d(np.arange(len(pair_tu)), kept)])

@@ -81,10 +81,10 @@ class Recorded:
         newest = {(r.backend, r.view, r.target): r for r in self.rounds if r.role in ("confirm", "reference")}
         scores = item_scores(newest.values(), self.store.workload())
         scores = scores[scores["label"].eq(scores.groupby("request")["label"].transform("first"))]
-        keys = list(zip(scores["backend"], scores["view"], scores["target"]))
+        keys = list(zip(scores["backend"], scores["view"], scores["target"], strict=True))
         scores = scores.assign(
             side=[f"{k[0]} {k[1]}" if k in chosen else "reference" for k in keys],
-            wanted=[chosen.get(k, size) == size for k, size in zip(keys, scores["chunk_size"])],
+            wanted=[chosen.get(k, size) == size for k, size in zip(keys, scores["chunk_size"], strict=True)],
         )
         # Synthetic workloads have neither text nor gold.
         told = [name for name in ("text", "gold") if scores[name].notna().any()]

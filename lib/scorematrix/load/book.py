@@ -135,7 +135,7 @@ class Book:
                 latency_ns=_thinned(page.latency_ns, kept),
                 lag_ns=_thinned(page.lag_ns, kept) if seeds else [],
             )
-            for i, (page, length) in enumerate(zip(self._pages[1:], self._plan.lengths[1:]))
+            for i, (page, length) in enumerate(zip(self._pages[1:], self._plan.lengths[1:], strict=True))
         ]
 
     def warmup(self) -> LoadTally:

@@ -72,7 +72,7 @@ class Caller:
 
     async def _ask(self, question, payloads: list[bytes]) -> None:
         target, end = self._target, time.monotonic() + self._target.timeout_seconds
-        for call, payload in zip(question.calls, payloads):
+        for call, payload in zip(question.calls, payloads, strict=True):
             if self._connection is None or not self._connection.usable:
                 self.close()
                 self._connection = await Connection.open(target.address, max(0.001, end - time.monotonic()))

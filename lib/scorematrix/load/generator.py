@@ -77,7 +77,7 @@ class LoadGenerator:
         seeds = [seed * 1000 + i for i in range(plan.n_windows + 1)]
         due_ns: list[int] = []
         begin = 0.0
-        for length, one in zip(plan.lengths, seeds):
+        for length, one in zip(plan.lengths, seeds, strict=True):
             if length:
                 due_ns += (poisson_arrivals(rate, length, one) + int(begin * 1e9)).tolist()
             begin += length

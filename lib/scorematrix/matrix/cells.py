@@ -104,9 +104,9 @@ class Meter:
         asked = [[with_other_neighbours(call) for call in one] for one in calls]
         found = time_pass(backend, asked, self.watchdog)
         moved = []
-        for one, before, after in zip(calls, known.scores, found.scores):
+        for one, before, after in zip(calls, known.scores, found.scores, strict=True):
             ends = np.cumsum([len(call.items_ids) for call in one])[:-1]
-            for own, turned in zip(np.split(before, ends), np.split(after, ends)):
+            for own, turned in zip(np.split(before, ends), np.split(after, ends), strict=True):
                 moved.append(np.abs(own - turned[::-1])[::2].max())
         return float(np.max(moved))  # NaN where any score is
 
@@ -151,7 +151,7 @@ def error_text(error: Exception) -> str:
 def _deviation(passes: list[PassSample]) -> float:
     """Largest absolute difference of any pass from the last; NaN where any score is NaN."""
     last = passes[-1].scores
-    return float(np.max([np.abs(a - b).max() for sample in passes for a, b in zip(sample.scores, last)]))
+    return float(np.max([np.abs(a - b).max() for sample in passes for a, b in zip(sample.scores, last, strict=True)]))
 
 
 def _computed_tokens(backend: Backend, calls: Calls) -> int | None:

@@ -39,7 +39,7 @@ class GpuWatch:
     def read(self) -> list[GpuNoise]:
         """What each GPU said then and says now."""
         found = []
-        for handle, before in zip(self._handles, self._before):
+        for handle, before in zip(self._handles, self._before, strict=True):
             after = self._state(handle)
             reasons = (before["reasons"] or 0) | (after["reasons"] or 0)
             energy = (before["energy"], after["energy"])

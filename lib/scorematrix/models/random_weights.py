@@ -75,7 +75,7 @@ def _leaf(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.nda
         return array * np.float32(2.0 / math.sqrt(shape[1]))
     fan_in = math.prod(
         n
-        for n, letter in zip(shape, letters)
+        for n, letter in zip(shape, letters, strict=True)
         if letter in ("nh" if name.endswith("o_lnhd") else "f" if letters == "lfd" else "d")
     )
     return array * np.float32(1.0 / math.sqrt(fan_in))

@@ -64,7 +64,7 @@ def attention_page(matrices: Sequence[LayoutMatrix], counts: Mapping[str, Sequen
 def _drawing(matrices: Sequence[LayoutMatrix]) -> Fragment:
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
         drawing = Figure(figsize=(5.4 * len(matrices), 6.2), layout="constrained")
-        for axes, matrix in zip(drawing.subplots(1, len(matrices), squeeze=False)[0], matrices):
+        for axes, matrix in zip(drawing.subplots(1, len(matrices), squeeze=False)[0], matrices, strict=True):
             _matrix(axes, matrix)
         patches = [Patch(facecolor=colour, edgecolor="#555555", label=name) for name, colour in PAIRS]
         drawing.legend(handles=patches, loc="outside lower center", ncols=len(PAIRS), frameon=False)

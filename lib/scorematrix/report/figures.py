@@ -68,14 +68,16 @@ def paired_curves(comparison: Comparison) -> Fragment:
         return nothing(title, "no chunk size has two paired rounds of both sides")
     drawing, (axes,) = canvas(3.1)
     spoken = []
-    for contrast, (colour, marker, line) in zip(asked, _CONTRASTS * len(asked)):
+    for contrast, (colour, marker, line) in zip(asked, _CONTRASTS * len(asked), strict=False):
         rows = [m for m in contrast.matched if m.effect]
         speeds = [m.effect.inverse for m in rows]
         sizes = [m.chunk_size for m in rows]
         label = f"{contrast.name}, {contrast.view}"
         axes.plot(sizes, [s.ratio for s in speeds], color=colour, marker=marker, linestyle=line, label=label)
         axes.fill_between(sizes, [s.low for s in speeds], [s.high for s in speeds], color=colour, alpha=0.2)
-        figures = ", ".join(f"{s.ratio:.2f} ({s.low:.2f} to {s.high:.2f}) at {size}" for size, s in zip(sizes, speeds))
+        figures = ", ".join(
+            f"{s.ratio:.2f} ({s.low:.2f} to {s.high:.2f}) at {size}" for size, s in zip(sizes, speeds, strict=True)
+        )
         spoken.append(f"{label}: {figures}")
     margin = comparison.params["margin"]
     axes.axhspan(1 / (1 + margin), 1 + margin, color="#DDDDDD", zorder=0)
@@ -107,7 +109,7 @@ def throughput_latency(comparison: Comparison) -> Fragment:
         latency = [next(p.value_seconds for p in c.latency if p.percent == percent) * 1e3 for c in cells]
         axes.plot(latency, [c.items_per_second for c in cells], label=name(side), **look(side))
         told = {cells[0].chunk_size, cells[-1].chunk_size, side.best_chunk}
-        for x, cell in zip(latency, cells):
+        for x, cell in zip(latency, cells, strict=True):
             if len(cells) <= FEW_CHUNKS or cell.chunk_size in told:
                 at = (x, cell.items_per_second)
                 axes.annotate(str(cell.chunk_size), at, textcoords="offset points", xytext=(6, 5))

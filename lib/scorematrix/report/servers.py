@@ -56,7 +56,7 @@ def load_curves(loads: Sequence[tuple[Side, LoadRecord]]) -> Fragment:
                 axes.plot(x, y, label=f"{side.backend}, closed loop", **style)
             else:
                 axes.plot(x, y, linestyle="none", marker="x", color=style["color"], label=f"{side.backend}, offered")
-            spoken += [f"{side.backend}, {kind}: {a:.3g} requests/s at {b:.3g} ms." for a, b in zip(x, y)]
+            spoken += [f"{side.backend}, {kind}: {a:.3g} requests/s at {b:.3g} ms." for a, b in zip(x, y, strict=True)]
     if not drawn:
         return nothing(title, "no point has samples enough for its p95 latency")
     axes.set_yscale("log")

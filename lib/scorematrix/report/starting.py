@@ -33,7 +33,7 @@ def start_bars(comparison: Comparison) -> Fragment:
     for part, label, colour, hatch in PARTS:
         widths = [getattr(start, part) for _, start in rows]
         axes.barh(range(len(rows)), widths, left=left, color=colour, hatch=hatch, edgecolor="white", label=label)
-        left = [a + b for a, b in zip(left, widths)]
+        left = [a + b for a, b in zip(left, widths, strict=True)]
     axes.set_yticks(range(len(rows)), [label for label, _ in rows])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)

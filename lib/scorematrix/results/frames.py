@@ -44,7 +44,8 @@ def item_scores(rounds: Iterable[Round], workload: Workload) -> pd.DataFrame:
     rows = []
     for round_ in rounds:
         for cell in round_.cells if round_.role != "control" else ():
-            for request, scores in zip(workload.requests, cell.scores):
+            # A failed cell has no scores.
+            for request, scores in zip(workload.requests, cell.scores, strict=False):
                 labels = request.label_texts or [str(i) for i in request.label_ids]
                 for i, probabilities in enumerate(scores):
                     text = request.item_texts[i] if request.item_texts else None
@@ -64,7 +65,7 @@ def item_scores(rounds: Iterable[Round], workload: Workload) -> pd.DataFrame:
                             label,
                             probability,
                         )
-                        for label, probability in zip(labels, probabilities)
+                        for label, probability in zip(labels, probabilities, strict=True)
                     ]
     columns = [
         "backend",

@@ -118,8 +118,11 @@ class Step:
     @property
     def scored_index(self) -> Int[np.ndarray, " n_items"]:
         """Where those stand among the scored positions of all blocks, surplus slots left out."""
+        # One more than blocks: the last is the end.
         starts = itertools.accumulate((block.shape.s for block in self.blocks), initial=0)
-        return np.concatenate([start + np.arange(len(b.request_index)) for start, b in zip(starts, self.blocks)])
+        return np.concatenate(
+            [start + np.arange(len(b.request_index)) for start, b in zip(starts, self.blocks, strict=False)]
+        )
 
 
 def shortest_item(window: int) -> int:
@@ -207,7 +210,7 @@ def lay_out_replicas(
     query_q = np.zeros(padded_size(n_query) if buckets else n_query, np.int32)
     query_q[:n_query] = request.query_ids
     steps = []
-    for blocks in zip(*dealt):
+    for blocks in zip(*dealt, strict=True):
         shape = StepShape(len(query_q), tuple(block.shape for block in blocks), with_query)
         n_tokens = sum(len(request.items_ids[i]) for block in blocks for i in block.request_index)
         steps.append(Step(shape, query_q, n_query, blocks, n_tokens + (n_query if with_query else 0)))
@@ -254,7 +257,7 @@ def _blocks(request: ScoreRequest, window: int, items: list[int], n_replicas: in
     t = padded_size(n) if buckets else max(2, -(-n // tile_rows(window))) * tile_rows(window)
     s = padded_size(n_items) if buckets else max(2, n_items)
     shape = BlockShape(t, s, window)
-    return tuple(_block(request, shape, hand, each) for hand, each in zip(hands, lengths))
+    return tuple(_block(request, shape, hand, each) for hand, each in zip(hands, lengths, strict=True))
 
 
 def _block(request: ScoreRequest, shape: BlockShape, items: list[int], lengths: Int[np.ndarray, " n_items"]) -> Block:

@@ -90,7 +90,7 @@ class ScoringLine:
 
     def _tell(self, batch: list[_Waiting], answers: list) -> None:
         """Hand answers to the event loop; while it has not come for the last ones, it need not be woken again."""
-        self._answered.extend((waiting.done, answer) for waiting, answer in zip(batch, answers))
+        self._answered.extend((waiting.done, answer) for waiting, answer in zip(batch, answers, strict=True))
         if not self._telling:
             self._telling = True
             batch[0].done.get_loop().call_soon_threadsafe(self._settle)

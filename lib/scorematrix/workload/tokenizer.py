@@ -69,10 +69,14 @@ class TextTokenizer:
         tokenizer.pre_tokenizer = _pre_tokenizer(file.get("tokenizer.ggml.pre", "default"))
         tokenizer.decoder = decoders.ByteLevel()
         control, user_defined = 3, 4
-        types = file.get("tokenizer.ggml.token_type") or []
-        special = [AddedToken(t, special=True, normalized=False) for t, k in zip(tokens, types) if k == control]
+        types = file.get("tokenizer.ggml.token_type") or []  # older files have none
+        special = [
+            AddedToken(t, special=True, normalized=False) for t, k in zip(tokens, types, strict=False) if k == control
+        ]
         tokenizer.add_special_tokens(special)
-        tokenizer.add_tokens([AddedToken(t, normalized=False) for t, k in zip(tokens, types) if k == user_defined])
+        tokenizer.add_tokens(
+            [AddedToken(t, normalized=False) for t, k in zip(tokens, types, strict=False) if k == user_defined]
+        )
         return cls(tokenizer)
 
     @classmethod

@@ -188,8 +188,8 @@ def draw(found: dict) -> None:
     marks = {"items": "o", "start": "s", "stragglers": "D", "dispatch": "^", "query": "v", "ingress": "P"}
     figure, panels = plt.subplots(1, len(TARGETS), figsize=(11, 4.6), sharey=True, layout="constrained")
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(CHIPS)))
-    for axes, name in zip(panels, TARGETS):
-        for chips, colour in zip(CHIPS, colours):
+    for axes, name in zip(panels, TARGETS, strict=True):
+        for chips, colour in zip(CHIPS, colours, strict=True):
             rows = [
                 r
                 for r in found["rows"]
@@ -197,7 +197,7 @@ def draw(found: dict) -> None:
             ]
             xs, ys = [r["items"] for r in rows], [r["chip_hours"] / r["items"] * 1e6 for r in rows]
             axes.plot(xs, ys, color=colour, linewidth=1, label=f"{chips}")
-            for x, y, row in zip(xs, ys, rows):
+            for x, y, row in zip(xs, ys, rows, strict=True):
                 axes.plot(x, y, marks.get(row["bottleneck"], "x"), color=colour, markersize=5)
         axes.set(xscale="log", yscale="log", xlabel="items in the job", title=f"{target(name).label}, warm (estimate)")
         axes.grid(alpha=0.3)

@@ -73,7 +73,7 @@ def find_own_items(blocks: Sequence[BlockInputs], shape: StepShape, form: Form) 
     """Which keys are a row's own item's, for all layers: a bias on each block's tiles, or each row's item."""
     if form in PALLAS:
         return [joint_kernel.item_of_rows([block.item_t for block in blocks], shape)]
-    return [tile_bias(block.item_t, size.tile, size.window) for block, size in zip(blocks, shape.blocks)]
+    return [tile_bias(block.item_t, size.tile, size.window) for block, size in zip(blocks, shape.blocks, strict=True)]
 
 
 def rows_computed(shape: StepShape, form: Form) -> int:
@@ -90,7 +90,7 @@ def joint_attention(
             q_tnh, k_tkh, v_tkh, *prefix, own_items[0], shape, interpret=form == "pallas_interpreted"
         )
     parts = [query_attention(q_tnh[: shape.q], prefix, form)] if shape.with_query else []
-    for bias_bru, size, here in zip(own_items, shape.blocks, shape.block_slices):
+    for bias_bru, size, here in zip(own_items, shape.blocks, shape.block_slices, strict=True):
         q_brnh = tiled_rows(q_tnh[here], size.tile)
         keys_bukh, values_bukh = (tiled_windows(x[here], size.tile, size.window) for x in (k_tkh, v_tkh))
         own = own_attention(q_brnh, keys_bukh, values_bukh, bias_bru, size.t)
@@ -109,7 +109,7 @@ def scored_attention(
 ) -> Float[Array, "s n h"]:
     """The attention of the scored positions alone: what the last layer needs."""
     owns, start = [], 0
-    for block, size, here in zip(blocks, shape.blocks, shape.block_slices):
+    for block, size, here in zip(blocks, shape.blocks, shape.block_slices, strict=True):
         # The window ends at the scored token, the last of its item: nothing in it lies ahead.
         index_su = block.scored_s[:, None] - jnp.arange(size.window)
         same_su = block.item_t[index_su] == block.item_t[block.scored_s][:, None]
@@ -117,7 +117,7 @@ def scored_attention(
         q_s1nh = q_snh[start : start + size.s, None]
         owns.append(own_attention(q_s1nh, k_tkh[here][index_su], v_tkh[here][index_su], bias_su[:, None], size.s))
         start += size.s
-    own = Attended(*(jnp.concatenate(arrays) for arrays in zip(*owns)))
+    own = Attended(*(jnp.concatenate(arrays) for arrays in zip(*owns, strict=True)))
     return merge(prefix_attention(q_snh, prefix, form), own)
 
 
@@ -179,7 +179,7 @@ def attend_tile(
     dtype = keys_kuh.dtype
     q_kmh = jnp.einsum("rkgh->kgrh", q_rnh.reshape(r, k, n // k, h)).reshape(k, -1, h)
     values, lse = [], []
-    for q_mh, keys_uh, values_ue in zip(q_kmh, keys_kuh, values_kue):
+    for q_mh, keys_uh, values_ue in zip(q_kmh, keys_kuh, values_kue, strict=True):
         scores_mu = einsum("mh,uh->mu", q_mh, keys_uh, dtype)
         if seen_ru is not None:
             scores_mu = jnp.where(seen_ru, scores_mu.reshape(n // k, r, -1), -jnp.inf).reshape(scores_mu.shape)

@@ -183,7 +183,9 @@ def score_step(
     token_t = jnp.concatenate([*query_tokens, *(block.token_t for block in blocks), fill_t])
     position_t = jnp.concatenate([*query_positions, *(block.position_t for block in blocks), fill_t])
     rotary = rotary_tables(position_t, inverse_frequencies(config))
-    scored_s = jnp.concatenate([block.scored_s + s.start for block, s in zip(blocks, key.shape.block_slices)])
+    scored_s = jnp.concatenate(
+        [block.scored_s + s.start for block, s in zip(blocks, key.shape.block_slices, strict=True)]
+    )
     own_items = find_own_items(blocks, key.shape, form)
     # On a CPU a float32 result costs nothing; elsewhere what is as wide as this is bound by memory.
     wide_dtype = jnp.float32 if form == "tiles" else weights.layers.gate_ldf.dtype

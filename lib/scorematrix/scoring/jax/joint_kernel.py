@@ -43,7 +43,7 @@ def block_rows(n: int) -> int:
 def item_of_rows(items: Sequence[Int[Array, " t"]], shape: StepShape) -> Int[Array, " t"]:
     """Every row's item, numbered through the step: of the query's rows, each block's, and what fills the last block."""
     numbered, before = [jnp.full(shape.n_query_tokens, QUERY_ROW)], 0
-    for item_t, size in zip(items, shape.blocks):
+    for item_t, size in zip(items, shape.blocks, strict=True):
         numbered.append(jnp.where(item_t == PADDING, PADDING, item_t + before))
         before += size.s
     return jnp.concatenate([*numbered, jnp.full(whole_blocks(shape.n_tokens) - shape.n_tokens, PADDING)])
@@ -215,7 +215,7 @@ def _own_block(i: Array, j: Array, n_own_blocks: int) -> Array:
 def _first_own_blocks(shape: StepShape, t: int, n_rows: int) -> list[int]:
     """The first block of keys that the items of each block of rows reach; where all are the query's, the next one."""
     window_t = np.zeros(t, np.int64)  # of the query's rows: none
-    for size, here in zip(shape.blocks, shape.block_slices):
+    for size, here in zip(shape.blocks, shape.block_slices, strict=True):
         window_t[here] = size.window
     reach_t = np.arange(t) - np.maximum(window_t - 1, 0)
     starts = range(0, t, n_rows)

@@ -99,7 +99,7 @@ class ShardedBackend:
             if key.keeps_prefix:
                 prefix = made
                 self._kept.put(request.query_ids, made)
-        replicas = (zip(steps, np.split(np.asarray(all_sc), len(steps))) for steps, all_sc in found)
+        replicas = (zip(steps, np.split(np.asarray(all_sc), len(steps)), strict=True) for steps, all_sc in found)
         return read_out(request, [pair for pairs in replicas for pair in pairs])
 
     def computed_tokens(self, request: ScoreRequest) -> int:

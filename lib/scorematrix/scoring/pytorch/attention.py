@@ -52,7 +52,7 @@ def merge(a: Attended, b: Attended) -> Float[Tensor, "r n h"]:
 
 def find_own_items(blocks: Sequence[BlockInputs], shape: StepShape) -> list[Tensor]:
     """Which keys are a row's own item's, for all layers: a bias on each block's tiles."""
-    return [tile_bias(block.item_t, size.tile, size.window) for block, size in zip(blocks, shape.blocks)]
+    return [tile_bias(block.item_t, size.tile, size.window) for block, size in zip(blocks, shape.blocks, strict=True)]
 
 
 def joint_attention(
@@ -60,7 +60,7 @@ def joint_attention(
 ) -> Float[Tensor, "t n h"]:
     """Every token's attention: the query's over itself, the items' over the query and their own item."""
     parts = [query_attention(q_tnh[: shape.q], prefix)] if shape.with_query else []
-    for bias_bru, size, here in zip(own_items, shape.blocks, shape.block_slices):
+    for bias_bru, size, here in zip(own_items, shape.blocks, shape.block_slices, strict=True):
         over_query = prefix_attention(q_tnh[here], prefix)
         lengthy = (q_tnh[here], k_tkh[here], v_tkh[here], bias_bru, *over_query)
         parts.append(with_own_items(size.tile, size.window, *map(any_length, lengthy)))
@@ -72,7 +72,7 @@ def scored_attention(
 ) -> Float[Tensor, "s n h"]:
     """The attention of the scored positions alone: what the last layer needs."""
     owns, start = [], 0
-    for block, size, here in zip(blocks, shape.blocks, shape.block_slices):
+    for block, size, here in zip(blocks, shape.blocks, shape.block_slices, strict=True):
         # The window ends at the scored token, the last of its item: nothing in it lies ahead.
         index_su = block.scored_s[:, None] - torch.arange(size.window, device=q_snh.device)
         same_su = block.item_t[index_su.clamp(min=0)] == block.item_t[block.scored_s][:, None]
@@ -81,7 +81,7 @@ def scored_attention(
         q_s1nh = q_snh[start : start + size.s, None]
         owns.append(own_attention(q_s1nh, k_tkh[here][index_su], v_tkh[here][index_su], bias_su[:, None]))
         start += size.s
-    own = Attended(*(torch.cat(tensors) for tensors in zip(*owns)))
+    own = Attended(*(torch.cat(tensors) for tensors in zip(*owns, strict=True)))
     return merge(prefix_attention(q_snh, prefix), own)
 
 

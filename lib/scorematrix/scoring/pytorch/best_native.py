@@ -223,7 +223,7 @@ def score_step(
     query_position_q = torch.arange(shape.n_query_tokens, device=inputs.device)
     position_t = torch.cat([query_position_q, *(block.position_t for block in blocks)])
     rotary = rotary_tables(position_t, inverse_frequency)
-    scored_s = torch.cat([block.scored_s + s.start for block, s in zip(blocks, shape.block_slices)])
+    scored_s = torch.cat([block.scored_s + s.start for block, s in zip(blocks, shape.block_slices, strict=True)])
     own_items = find_own_items(blocks, shape)
     kept: list[Prefix] = []
 

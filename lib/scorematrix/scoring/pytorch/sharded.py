@@ -168,7 +168,7 @@ class OtherRanks:
             with self._log(station.rank).open("wb") as log:
                 pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}
                 self._processes.append(subprocess.Popen(RANK, **pipes))
-        for process, one in zip(self._processes, told):
+        for process, one in zip(self._processes, told, strict=True):
             process.stdin.write(pickle.dumps(one))
             process.stdin.flush()
         for process in self._processes:
