@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 MATMUL_SIZES = {"cpu": (1024, 2048), "gpu": (4096, 8192, 16384), "tpu": (4096, 8192, 16384)}
 COPY_BYTES = {"cpu": 1 << 28, "gpu": 1 << 30, "tpu": 1 << 30}
@@ -46,7 +46,7 @@ class Probe(Protocol):
 
 def measure_ceilings(framework: str, device_kind: str, dtype: str) -> Ceilings:
     """Measure both rates in this process, within seconds."""
-    probe: Probe = importlib.import_module(f"scorematrix.scoring.{framework}.ceilings")
+    probe = cast("Probe", importlib.import_module(f"scorematrix.scoring.{framework}.ceilings"))
     rates = {
         size: 2 * size**3 / median_seconds(probe.matmul(size, dtype, device_kind)) for size in MATMUL_SIZES[device_kind]
     }
