@@ -25,7 +25,7 @@ def main() -> None:
     except typer.Exit as end:
         code = end.exit_code
     except typer.TyperException as error:  # usage: unknown option, missing argument
-        error.show()
+        error.show()  # pyright: ignore[reportAttributeAccessIssue]  # typer only ever raises its subclass, which has it
         code = BAD_INPUT
     except (ValueError, ModuleNotFoundError) as error:
         print(f"scorematrix: {' '.join(str(error).split())}", file=sys.stderr)

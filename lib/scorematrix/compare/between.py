@@ -71,6 +71,7 @@ class RunRecord:
         side = self.sides[key]
         if side.state == "skipped":
             skip = self.readiness.skip(side.target, side.backend)
+            assert skip is not None  # the side's state was taken from it
             return f"{self.word} skipped it ({skip.reason}): {skip.evidence}"
         return f"{self.word} has no round of it" if side.state == "not_started" else None
 

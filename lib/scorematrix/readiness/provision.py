@@ -76,13 +76,14 @@ def provision(
     for zone in plan.zones:
         if region_of(zone) in closed_regions:
             continue
-        for _ in range(SAME_ZONE_TRIES):
-            attempt = _try(plan, zone, on_attempt, sleep)
-            if attempt.outcome == "running":
-                return attempt
-            refusal = classify(attempt.text)
-            if refusal.next_try != "same_zone" or attempt.outcome == "half_made":
+        attempt = _try(plan, zone, on_attempt, sleep)
+        for _ in range(SAME_ZONE_TRIES - 1):
+            if attempt.outcome in ("running", "half_made") or classify(attempt.text).next_try != "same_zone":
                 break
+            attempt = _try(plan, zone, on_attempt, sleep)
+        if attempt.outcome == "running":
+            return attempt
+        refusal = classify(attempt.text)
         if attempt.outcome == "half_made" or refusal.next_try == "never":
             return None
         if refusal.next_try == "another_region":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import pandas as pd
@@ -13,6 +14,9 @@ from matplotlib.figure import Figure
 from scorematrix.compare.schema import ChunkResult, Comparison, Contrast, Side
 from scorematrix.report.elements import Fragment, paragraph
 from scorematrix.results import SIDES
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 COLOURS = {
     "jax": "#0072B2",
@@ -28,7 +32,7 @@ OTHERS = (("#E69F00", "X"), ("#882255", "h"), ("#117733", "p"), ("#332288", "*")
 LINES = {"jax": "-", "pytorch": "--", "transformers": ":", "llama-cpp": "-.", "vllm-cpu": (0, (1, 1))}
 PLAIN_VIEWS = ("portable", "expanded_cache", "server")
 """Drawn with hollow markers and thin lines, beside the same backend's other views."""
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "font.family": "sans-serif",
     "font.size": 10,
     "axes.titlesize": 11,
@@ -38,6 +42,9 @@ STYLE = {
     "grid.alpha": 0.3,
     "figure.facecolor": "white",
 }
+
+
+NO_LINE: dict[str, Any] = {"linestyle": "none"}
 
 
 def canvas(height: float = 3.9, columns: int = 1) -> tuple[Figure, list[Axes]]:
@@ -77,10 +84,16 @@ def sound(side: Side) -> list[ChunkResult]:
     return [cell for cell in side.chunks if cell.status == "ok" and cell.items_per_second is not None]
 
 
+def rate(cell: ChunkResult) -> float:
+    """Items a second of a cell that is `sound`."""
+    assert cell.items_per_second is not None
+    return cell.items_per_second
+
+
 def rows_of(frame: pd.DataFrame, side: Side) -> pd.DataFrame:
     """A side's rows of a frame of `results.frames`, at its chosen chunk size."""
     mine = frame["backend"].eq(side.backend) & frame["view"].eq(side.view) & frame["target"].eq(side.target)
-    return frame[mine & frame["chunk_size"].eq(side.best_chunk)]
+    return frame.loc[mine & frame["chunk_size"].eq(side.best_chunk)]
 
 
 def side_labels(contrasts: Sequence[Contrast]) -> tuple[str, str]:
@@ -94,7 +107,7 @@ def name(side: Side) -> str:
     return f"{side.backend} {side.view} on {side.target}"
 
 
-def look(side: Side) -> dict:
+def look(side: Side) -> dict[str, Any]:
     """Colour, marker and line of a side; no two sides of a report share all of them."""
     framework = side.backend if side.backend in COLOURS else SIDES.get(side.backend, side.framework)
     colour, marker = OTHERS[zlib.crc32(side.backend.encode()) % len(OTHERS)]

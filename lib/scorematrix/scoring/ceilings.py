@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -78,9 +78,8 @@ def measure_ceilings(framework: str, device_kind: str, dtype: str) -> Ceilings:
     """
     if framework not in PROBED and device_kind != "cpu":
         raise ValueError(f"framework={framework!r} has no ceilings on a {device_kind}; only {', '.join(PROBED)} have")
-    probe: Probe = (
-        importlib.import_module(f"scorematrix.scoring.{framework}.ceilings") if framework in PROBED else NumpyProbe()
-    )
+    ours = f"scorematrix.scoring.{framework}.ceilings"
+    probe = cast("Probe", importlib.import_module(ours)) if framework in PROBED else NumpyProbe()
     dtype = dtype if framework in PROBED else "float32"
     rates = {
         size: 2 * size**3 / median_seconds(probe.matmul(size, dtype, device_kind)) for size in MATMUL_SIZES[device_kind]

@@ -52,7 +52,10 @@ class Workload(SealedDocument):
 
     def score_requests(self) -> list[ScoreRequest]:
         """The requests in the form that backends take."""
-        return [ScoreRequest(r.query_ids, r.items_ids, r.label_ids, self.apply_softmax) for r in self.requests]
+        return [
+            ScoreRequest(tuple(r.query_ids), tuple(map(tuple, r.items_ids)), tuple(r.label_ids), self.apply_softmax)
+            for r in self.requests
+        ]
 
     def calls(self, chunk_size: int) -> list[list[ScoreRequest]]:
         """The calls of a pass at a chunk size: [request][call], in the order that a client would send them."""
