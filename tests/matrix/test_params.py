@@ -29,7 +29,7 @@ BAD = {
     "unknown backend": ({"backends": [{"backend": "torch"}]}, "backend='torch' is unknown; did you mean 'pytorch'"),
     "unknown view": ({"backends": [{"backend": "jax", "views": ["portabel"]}]}, "view='portabel'.*'portable'"),
     "only a baseline": (
-        {"backends": [{"backend": "transformers", "views": ["per_item"]}]}, "comparisons.0.*'jax'.*transformers"),
+        {"backends": [{"backend": "transformers", "views": ["per_item"]}]}, "comparisons.*'jax'.*transformers"),
     "unknown target": ({"comparisons": [{"jax": "tpu-v6e", "pytorch": "cpu"}]}, "target='tpu-v6e'.*'tpu-v6e-1'"),
     "unknown kind": ({"workload.kind": "random"}, "workload"),
     "bad mesh": ({"backends": [{"backend": "jax", "views": ["best_native"], "mesh": "2x4"}]}, "mesh='2x4' must name"),

@@ -25,7 +25,7 @@ from scorematrix.matrix.choices import (
     TextWorkload,
 )
 from scorematrix.readiness.targets import target
-from scorematrix.results.schema import stands_for
+from scorematrix.results.schema import SIDES, stands_for
 from scorematrix.scoring.place import ServerPlace
 from scorematrix.scoring.registry import REFERENCE, backend_entry
 from scorematrix.sealed import content_sha256
@@ -79,13 +79,14 @@ class Params(Section):
         if self.load is not None and not self.places:
             raise ValueError("load is of live servers and backends holds none; leave it out, or name a server")
         names = [choice.backend for choice in self.backends]
-        for i, comparison in enumerate(self.comparisons):
-            for side, _ in comparison.sides:
-                if not any(stands_for(side, name) for name in names):
-                    raise ValueError(
-                        f"comparisons.{i} names {side!r} and backends holds nothing that stands for it; add it there, "
-                        f"or compare two of {', '.join(names)}"
-                    )
+        sides = [side for comparison in self.comparisons for side, _ in comparison.sides]
+        lacking = [side for side in sides if not any(stands_for(side, name) for name in names)]
+        # A run of one framework alone is sound; a backend that is named and not there is a mistake.
+        if wrong := [side for side in lacking if side not in SIDES.values() or len(lacking) == len(sides)]:
+            raise ValueError(
+                f"comparisons names {wrong[0]!r} and backends holds nothing that stands for it; add it there, or "
+                f"compare two of {', '.join(names)}"
+            )
         if backend_entry(self.reference).is_live:
             raise ValueError(f"reference={self.reference!r} is a live server; name an engine or a scorer of your own")
         return self
