@@ -20,7 +20,7 @@ def test_every_view_is_audited_and_sound() -> None:
     done = call_cli("audit", "--backend", "transformers", *TINY, "--dtype", "float32")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.strip().splitlines()[-3:]
-    for view, line in zip(("per_item", "expanded_cache", "packed"), lines):
+    for view, line in zip(("per_item", "expanded_cache", "packed"), lines, strict=True):
         assert line.startswith(f"transformers {view}: SOUND") and " 10 " in line
 
 

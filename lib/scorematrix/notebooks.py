@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any
 
 from scorematrix.privacy import redacted
 
-FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
+_CLONE, _INSTALLED = Path(__file__).resolve().parents[2] / "notebooks", Path(sys.prefix) / "share/scorematrix/notebooks"
+FOLDER = _CLONE if _CLONE.is_dir() else _INSTALLED
+"""The notebooks of the clone that this is run from, or those that `pip install` brought along."""
 KERNEL = "python3"
 
 
@@ -120,7 +123,7 @@ def find_notebook(name: str) -> Path:
     path = FOLDER / f"{name}.ipynb"
     if not path.is_file():
         raise ValueError(
-            f"notebook {name!r} is not in {FOLDER}; install scorematrix in editable mode from a clone (`make setup`)"
+            f"notebook {name!r} is not in {FOLDER}; install scorematrix again, or work in a clone (`make setup`)"
         )
     return path
 

@@ -66,7 +66,7 @@ ARCHITECTURES = ["tiny-llama", "tiny-qwen2", "tiny-qwen3"]
 SETTINGS = {"at once": {}, "in steps": {"step_tokens": 60}, "query kept": {"step_tokens": 60, "reuse_prefix": 1}}
 FORMS = ["pallas_interpreted", "large_tiles"]
 # Every architecture, every setting and every form, not each with each.
-QUICK_ENGINES = [(one, how, form) for one, how in zip(ARCHITECTURES, SETTINGS) for form in FORMS]
+QUICK_ENGINES = [(one, how, form) for one, how in zip(ARCHITECTURES, SETTINGS, strict=True) for form in FORMS]
 
 
 @functools.cache

@@ -25,17 +25,19 @@ class Probes:
         other_query: the base with another query.
         vocab_size: ids from here on must be refused.
         served_model: the name under which a live server has the model.
+        softmax_only: whoever is asked answers `apply_softmax=True` only.
     """
 
     base: ScoreRequest
     other_query: ScoreRequest
     vocab_size: int
     served_model: str = "default"
+    softmax_only: bool = False
 
     @property
     def whole_vocabulary(self) -> ScoreRequest:
-        """The base, asking for shares of the whole vocabulary."""
-        return replace(self.base, apply_softmax=False)
+        """The base, asking for shares of the whole vocabulary where that is answered."""
+        return replace(self.base, apply_softmax=self.softmax_only)
 
     def with_items(self, items: list[tuple[int, ...]]) -> ScoreRequest:
         """The base's query and labels with other items."""
@@ -59,7 +61,7 @@ def _shortened(value: Any) -> Any:
     return [_shortened(inner) for inner in value] if isinstance(value, list) else value
 
 
-def make_probes(vocab_size: int, seed: int = 0, served_model: str = "default") -> Probes:
+def make_probes(vocab_size: int, seed: int = 0, served_model: str = "default", softmax_only: bool = False) -> Probes:
     """Random ids below the vocabulary's end; items of differing length, some of one length not next to each other."""
     rng = np.random.default_rng(seed)
 
@@ -68,4 +70,4 @@ def make_probes(vocab_size: int, seed: int = 0, served_model: str = "default") -
 
     labels = tuple(rng.choice(vocab_size, 3, replace=False).tolist())
     base = ScoreRequest(ids(QUERY_TOKENS), tuple(ids(n) for n in ITEM_TOKENS), labels)
-    return Probes(base, replace(base, query_ids=ids(QUERY_TOKENS)), vocab_size, served_model)
+    return Probes(base, replace(base, query_ids=ids(QUERY_TOKENS)), vocab_size, served_model, softmax_only)

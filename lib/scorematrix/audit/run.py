@@ -24,7 +24,7 @@ def audit_backend(backend: Backend, model: Model, *, seed: int = 0) -> AuditRepo
         model: the model that the backend was loaded with; the reference computes with the same weights.
         seed: of the probes' token ids.
     """
-    info, probes = backend.info, make_probes(model.config.vocab_size, seed)
+    info, probes = backend.info, make_probes(model.config.vocab_size, seed, softmax_only=backend.info.softmax_only)
     gates = sound_gates(backend, probes, reference_scores(model))
     if any(gate.name == "finite" and gate.status == "passed" for gate in gates):  # its answers are scores
         gates.append(refusal_gate(backend, probes))

@@ -72,7 +72,10 @@ def reference_scores(rounds: Sequence[Round], readiness: Readiness, manifest: Ma
             return score_arrays(cell) if cell.status == "ok" else f"the reference round failed: {cell.error}"
     planned = next(p for p in manifest.plan if p.role == "reference")
     if (skip := readiness.skip(planned.target, planned.backend)) is not None:
-        return f"the reference ({planned.backend}) was skipped on {planned.target}: {skip.evidence}"
+        return (
+            f"the reference ({planned.backend}) was skipped on {planned.target}: {skip.evidence}; install it, or name "
+            "another backend as `reference` in the params"
+        )
     return "the reference round is not recorded yet"
 
 

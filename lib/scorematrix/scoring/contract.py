@@ -23,6 +23,7 @@ class BackendInfo:
         precision: what the float format of matrix products really is, in words (rule 31).
         settings: everything else that could change speed or scores.
         fallbacks: what was asked for and could not be had, with the reason; empty where all is as asked.
+        softmax_only: it answers `apply_softmax=True` only, and refuses the other.
     """
 
     backend: str
@@ -33,6 +34,7 @@ class BackendInfo:
     precision: str
     settings: dict[str, str | int | float | bool] = field(default_factory=dict)
     fallbacks: tuple[str, ...] = ()
+    softmax_only: bool = False
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,7 @@ class CallableBackend:
             dtype="float32",
             precision="as the callable computes",
             settings=settings,
+            softmax_only=not self._takes_softmax,
         )
         self.compile_events: list[CompileEvent] = []
 
@@ -124,7 +125,7 @@ class CallableBackend:
         """
         request.check_vocabulary(self._vocab_size)
         options = {"apply_softmax": request.apply_softmax} if self._takes_softmax else {}
-        if not self._takes_softmax and not request.apply_softmax:
+        if self.info.softmax_only and not request.apply_softmax:
             raise ValueError(
                 f"apply_softmax=False is not served by backend {self._name!r}, whose callable takes no apply_softmax; "
                 "give it that parameter, or ask with apply_softmax=True"
