@@ -208,6 +208,21 @@ def test_notebooks_are_thin_and_clean(path: Path) -> None:
             assert not kinds & {ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef}
 
 
+def test_the_version_has_one_source() -> None:
+    from importlib.metadata import version
+
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "version" not in pyproject["project"] and pyproject["project"]["dynamic"] == ["version"]
+    assert pyproject["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "scorematrix.__version__"}
+    assigned = [
+        node.value
+        for node in ast.parse((PACKAGE / "__init__.py").read_text()).body
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__version__"]
+    ]
+    assert len(assigned) == 1, "setuptools reads one literal and imports nothing"
+    assert version("scorematrix") == ast.literal_eval(assigned[0])
+
+
 def test_readme_commands_are_make_targets() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     used = set(re.findall(r"`?make ([a-z]+)", (ROOT / "README.md").read_text()))
