@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,6 +31,9 @@ if (n_workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))) > 1:
 QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 FLAGS_OF_USERS = os.environ.get("XLA_FLAGS", "").replace(QUICK, "").strip()  # a worker inherits ours
 os.environ["XLA_FLAGS"] = f"{FLAGS_OF_USERS} {QUICK}".strip()
+
+# Rich reads it once, when the command line's console is made: a line that a test looks for is not broken.
+os.environ["COLUMNS"] = "200"
 
 # For tests that watch a real clock: a machine that stands still for a moment costs one of three tries.
 real_time = pytest.mark.flaky(reruns=2, reruns_delay=1)
@@ -75,10 +82,38 @@ def environment_of_users(**variables: str) -> dict[str, str]:
     return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": FLAGS_OF_USERS} | variables
 
 
+def call_cli(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in this process: exit code and output of its entry point, without a process's start.
+
+    What it starts as a process (kernels, servers) compiles as quickly as the tests do. Which devices the frameworks
+    see is asked once for all calls.
+    """
+    from scorematrix.cli import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        for name, value in ({"JAX_PLATFORMS": "cpu"} | variables).items():
+            patch.setenv(name, value)
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", ["scorematrix", *arguments])
+        patch.setattr("scorematrix.readiness.devices._framework_devices", frameworks_here())
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+    return subprocess.CompletedProcess(list(arguments), ended.value.code, out.getvalue(), err.getvalue())
+
+
+@functools.cache
+def frameworks_here() -> Callable[[], dict]:
+    """What `readiness` finds out by two processes that import a framework each: once a test process."""
+    from scorematrix.readiness import devices
+
+    return functools.cache(devices._framework_devices)
+
+
 def run_cli(*arguments: str, cwd: Path = ROOT, python: str = sys.executable, **variables: str):
-    """The command line in a process of its own, as a user runs it."""
+    """Run the command line in a process of its own, as a user does; `call_cli` is faster where that is not tested."""
     command = [python, "-m", "scorematrix", *arguments]
-    environment = environment_of_users(COLUMNS="200", **variables)
+    environment = environment_of_users(**variables)
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=500)
 
 
@@ -88,6 +123,15 @@ def report_of(run: Path, ending: str = "html") -> str:
     text = path.read_text()
     assert ("PARTIAL" in path.name) == ("<title>PARTIAL" in text if ending == "html" else text.startswith("# PARTIAL"))
     return text
+
+
+@pytest.fixture
+def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands write their report without executing its notebook: for tests that do not look at the page."""
+    from scorematrix.report import export
+
+    monkeypatch.setattr(export, "execute_notebook", lambda *_, **__: None)
+    monkeypatch.setattr(export, "export_html", lambda _, comparison: f"<title>{export.title(comparison)}</title>")
 
 
 @pytest.fixture(scope="session")

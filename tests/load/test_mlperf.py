@@ -81,15 +81,15 @@ def test_without_loadgen_it_says_so_and_how_to_get_it(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
     result = run_mlperf("Server", Scorer, REQUESTS)
     assert (result.status, result.verdict) == ("not_installed", None)
-    assert "not installed" in result.text and "scorematrix[load]" in result.text
+    assert "scorematrix[load]" in result.text
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"scenario": "MultiStream"}, "scenario='MultiStream' is unknown; known: SingleStream, Offline, Server"),
-        ({"min_seconds": 0}, "min_seconds=0 must be above 0"),
-        ({"n_threads": 0}, "n_threads=0 must be above 0"),
+        ({"scenario": "MultiStream"}, "scenario='MultiStream'.*SingleStream, Offline, Server"),
+        ({"min_seconds": 0}, "min_seconds=0 "),
+        ({"n_threads": 0}, "n_threads=0 "),
     ],
 )
 def test_mistakes_are_named(options: dict, words: str) -> None:

@@ -18,23 +18,23 @@ def test_committed_params_are_sound(path: Path) -> None:
 
 
 BAD = {
-    "unknown key": ({"chunk_size": [4]}, "chunk_size=.* unknown key; did you mean 'chunk_sizes'"),
-    "unknown key within": ({"workload.seeds": 3}, "workload.seeds=3 is an unknown key; did you mean 'seed'"),
+    "unknown key": ({"chunk_size": [4]}, "chunk_size=.*'chunk_sizes'"),
+    "unknown key within": ({"workload.seeds": 3}, "workload.seeds=3.*'seed'"),
     "wrong type": ({"rounds": "ten"}, "rounds='ten'"),
     "quoted number": ({"passes": "2"}, "passes='2'"),
     "truth value for a number": ({"passes": True}, "passes=True"),
     "zero": ({"chunk_sizes": [0]}, "chunk_sizes.0=0"),
     "empty list": ({"chunk_sizes": []}, "chunk_sizes=\\[\\]"),
-    "twice": ({"chunk_sizes": [4, 4]}, "chunk_sizes=\\[4, 4\\] holds a value twice"),
-    "unknown backend": ({"backends": [{"backend": "torch"}]}, "backend='torch' is unknown; did you mean 'pytorch'"),
+    "twice": ({"chunk_sizes": [4, 4]}, "chunk_sizes=\\[4, 4\\]"),
+    "unknown backend": ({"backends": [{"backend": "torch"}]}, "backend='torch'.*'pytorch'"),
     "unknown view": ({"backends": [{"backend": "jax", "views": ["portabel"]}]}, "view='portabel'.*'portable'"),
     "only a baseline": (
-        {"backends": [{"backend": "transformers", "views": ["per_item"]}]}, "holds none of jax, pytorch"),
+        {"backends": [{"backend": "transformers", "views": ["per_item"]}]}, "comparisons.*'jax'.*transformers"),
     "unknown target": ({"comparisons": [{"jax": "tpu-v6e", "pytorch": "cpu"}]}, "target='tpu-v6e'.*'tpu-v6e-1'"),
     "unknown kind": ({"workload.kind": "random"}, "workload"),
-    "bad mesh": ({"backends": [{"backend": "jax", "views": ["best_native"], "mesh": "2x4"}]}, "mesh='2x4' must name"),
+    "bad mesh": ({"backends": [{"backend": "jax", "views": ["best_native"], "mesh": "2x4"}]}, "mesh='2x4'"),
     "mesh of one device": (
-        {"backends": [{"backend": "jax", "views": ["portable"], "mesh": "data=2"}]}, "not served by view 'portable'"),
+        {"backends": [{"backend": "jax", "views": ["portable"], "mesh": "data=2"}]}, "mesh.*'portable'"),
     "bad dtype": ({"dtype": "fp16"}, "dtype='fp16'"),
     "bad name": ({"name": "../up"}, "name='../up'"),
     "margin": ({"margin": 0.0}, "margin=0.0"),
@@ -51,7 +51,7 @@ def test_bad_params_are_refused(case: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("[1, 2]", "holds list"), ("a: [", "is no YAML"), ("", "holds NoneType"), ("name: x", "model is missing; add it")],
+    [("[1, 2]", "list"), ("a: [", "YAML"), ("", "NoneType"), ("name: x", "model ")],
 )
 def test_bad_files_are_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "p.yaml").write_text(text)

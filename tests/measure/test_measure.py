@@ -86,7 +86,7 @@ def test_environment_holds_no_names(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_set_up_process_refuses_more_threads_than_cores() -> None:
     code = "from pathlib import Path; from scorematrix.measure import *; set_up_process('cpu', 999, Path('x'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "threads=999 is more than the" in done.stderr
+    assert "threads=999" in done.stderr
 
 
 def test_peak_memory_counts_what_was_given_back_and_forgets_it() -> None:

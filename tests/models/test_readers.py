@@ -81,7 +81,7 @@ def test_llama3_rope_in_the_old_place(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "architecture": ({"architectures": ["GPT2LMHeadModel"]}, "architectures='GPT2LMHeadModel' is not supported"),
+    "architecture": ({"architectures": ["GPT2LMHeadModel"]}, "architectures='GPT2LMHeadModel'"),
     "remote code": ({"architectures": ["My"], "auto_map": {"AutoModel": "x.py"}}, "architectures='My'"),
     "quantized": ({"quantization_config": {"bits": 4}}, "quantization_config"),
     "sliding window": ({"use_sliding_window": True}, "use_sliding_window=True"),
@@ -91,8 +91,8 @@ REFUSED = {
     "activation": ({"hidden_act": "gelu"}, "hidden_act='gelu'"),
     "rope type": ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "rope_type='yarn'"),
     "partial rotary": ({"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5"),
-    "missing": ({"hidden_size": None}, "hidden_size is missing"),
-    "odd groups": ({"num_key_value_heads": 3}, "n_heads=4 is not a multiple of n_kv_heads=3"),
+    "missing": ({"hidden_size": None}, "hidden_size"),
+    "odd groups": ({"num_key_value_heads": 3}, "n_heads=4 .*n_kv_heads=3"),
 }
 
 
@@ -111,13 +111,13 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
     weights = tmp_path / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="no sound safetensors file"):
+    with pytest.raises(ValueError, match="model.safetensors"):
         read_hf_weights(tmp_path, config)
     weights.rename(tmp_path / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="pickled pytorch_model.bin is not read"):
+    with pytest.raises(ValueError, match="pytorch_model.bin"):
         read_hf_weights(tmp_path, config)
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../evil.safetensors"}}))
-    with pytest.raises(ValueError, match="points outside the model folder"):
+    with pytest.raises(ValueError, match="evil.safetensors|outside"):
         read_hf_weights(tmp_path, config)
 
 
@@ -126,14 +126,14 @@ def test_weights_that_are_not_finite_are_refused(value: float) -> None:
     config = RANDOM_SHAPES["tiny-qwen3"]
     weights = random_weights(config, 0)
     weights.layers.up_ldf[1, 2, 3] = value
-    with pytest.raises(ValueError, match=r"layers\.up_ldf holds NaN or infinity"):
+    with pytest.raises(ValueError, match=r"layers\.up_ldf"):
         check_weights(config, weights)
 
 
 def test_gguf_that_is_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     path.write_bytes(b"GGUF but not really" * 10)
-    with pytest.raises(ValueError, match="no sound GGUF file"):
+    with pytest.raises(ValueError, match="x.gguf"):
         read_gguf_config(GGUFFile(path))
 
 
@@ -147,8 +147,8 @@ def test_random_weights_are_seeded(shape: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("smollm2", "did you mean 'smollm2-135m'"), ("random:qwen3-0.6", "did you mean 'random:qwen3-0.6b'"),
-     ("./nowhere", "neither in the catalogue nor a file or folder"), ("x.gguf", "neither in the catalogue")],
+    [("smollm2", "'smollm2-135m'"), ("random:qwen3-0.6", "'random:qwen3-0.6b'"),
+     ("./nowhere", "./nowhere"), ("x.gguf", "x.gguf")],
 )  # fmt: skip
 def test_unknown_models_are_refused(name: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):

@@ -17,7 +17,7 @@ from scorematrix.results import RunStore
 from tests.conftest import FIXTURES, environment_of_users, run_cli
 from tests.processes import KERNEL, running
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 N_ROUNDS = 7
 COMMAND = ("run", str(FIXTURES / "tiny.yaml"), "--run-id", "k", "--set", "chunk_sizes=[8]", "--set", "controls=false")
 

@@ -63,7 +63,7 @@ def test_real_scores_pass_every_gate(real_run: Path) -> None:
             continue
         # Two rounds are too few for the controls to say anything.
         assert {gate.status for gate in contrast.gates if "control" not in gate.name} == {"passed"}, contrast.gates
-        assert contrast.verdict == "not_enough_evidence" and "2 of at least 5" in contrast.reason
+        assert contrast.verdict == "not_enough_evidence" and "2" in contrast.reason
     assert comparison.partial
 
 
@@ -100,8 +100,7 @@ def test_same_command_again_measures_nothing(real_run: Path) -> None:
 def test_preflight_notebook(tmp_path: Path, sockets: Path) -> None:
     execute_notebook("01_preflight", tmp_path / "o.ipynb", {"params_file": "../params/quick.yaml"}, 120)
     content = shown(tmp_path / "o.ipynb")
-    assert "SKIPPED" in content and "g4-standard-48" in content and "runs here" in content
-    assert content.index("are ready here") < content.index("Readiness of")
+    assert "SKIPPED" in content and "g4-standard-48" in content
     assert list(sockets.iterdir()) == [], "the kernel's sockets are gone"
     assert list(find_notebook("01_preflight").parent.glob("kernel-*")) == [], "and never lay in the clone"
 
@@ -111,26 +110,25 @@ def test_explore_notebook(real_run: Path, tmp_path: Path) -> None:
     content = shown(tmp_path / "o.ipynb")
     assert "jax P(&#x27; yes&#x27;)" in content or "jax P(' yes')" in content
     assert "pytorch P(" in content and "portable" in content
-    for words in ("Who sees whom", "shared prefix (best_native)", "Every round that can run here is recorded",
-                  "reference", "Raw samples of jax.portable.cpu", "No other run of the same plan"):  # fmt: skip
+    for words in ("best_native", "reference", "jax.portable.cpu", 'role="status"'):
         assert words in content, words
 
 
 def test_unknown_parameters_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="has no parameter 'run_dri'"):
+    with pytest.raises(ValueError, match="'run_dri'"):
         execute_notebook("03_report", tmp_path / "o.ipynb", {"run_dri": "x"})
     assert list(tmp_path.iterdir()) == []
     plain = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x = 1")])
     nbformat.write(plain, tmp_path / "plain.ipynb")
-    with pytest.raises(ValueError, match="no cell tagged"):
+    with pytest.raises(ValueError, match="plain.ipynb.*parameters"):
         check_parameters(tmp_path / "plain.ipynb", {"x": 2})
-    with pytest.raises(ValueError, match="'05_none' is not in"):
+    with pytest.raises(ValueError, match="'05_none'"):
         find_notebook("05_none")
 
 
 def test_kernel_that_does_not_start_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scorematrix.kernels.tempfile.mkdtemp", lambda **_: str(tmp_path / "gone"))
-    with pytest.raises(NotebookFailed, match="01_preflight: no kernel: "):
+    with pytest.raises(NotebookFailed, match="01_preflight.*kernel"):
         execute_notebook("01_preflight", tmp_path / "o.ipynb", {"params_file": "../params/quick.yaml"}, 120)
 
 
@@ -138,11 +136,11 @@ def test_report_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     write_run(tmp_path / "outputs" / "runs" / "r")
     done = run_cli("report", "r", cwd=tmp_path, MPLBACKEND="none such")  # figures cannot be drawn
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "03_report: cell" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert "03_report" in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
 def test_failing_notebook_is_kept_and_named(tmp_path: Path) -> None:
-    with pytest.raises(NotebookFailed, match="ValueError.*is neither a run folder"):
+    with pytest.raises(NotebookFailed, match="03_report.*ValueError.*none"):
         execute_notebook("03_report", tmp_path / "o.ipynb", {"run_dir": str(tmp_path / "none")}, 120)
     assert "papermill-error-cell-tag" in json.dumps(nbformat.read(tmp_path / "o.ipynb", as_version=4))
     assert [p.name for p in tmp_path.iterdir()] == ["o.ipynb"]

@@ -145,16 +145,37 @@ def banner_out_of_sight(found: Opened) -> list[str]:
     return hidden if boxes else ["there is no banner"]
 
 
+def pictures(found: Opened) -> list[str]:
+    """Screenshots, of the top and of the whole page, that show next to nothing."""
+    shots = {"top": found.page.screenshot(), "whole": found.page.screenshot(full_page=True)}
+    shares = {name: inked(shot) for name, shot in shots.items()}
+    return [f"the picture of the {name} is {share:.1%} ink" for name, share in shares.items() if share <= 0.05]
+
+
+def paper_faults(found: Opened) -> list[str]:
+    """What is wrong with the printed page: paper that is not white, parts of the banner that are missing."""
+    page = found.page
+    banner = [words for words in page.locator(".banner p, .banner li").all_inner_texts() if words]
+    page.emulate_media(media="print")
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    printed = pdf_words(page.pdf(format="A4"))
+    missing = [words for words in [*banner, "Scoreboard"] if "".join(words.split()) not in printed]
+    return [
+        *([] if paper == "rgb(255, 255, 255)" else [f"the paper is {paper}"]),
+        *([] if banner else ["there is no banner"]),
+        *(f"not printed: {words}" for words in missing),
+    ]
+
+
 def unfold(page: Page) -> None:
     """Open everything that can be folded."""
     page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
 
 
 def inked(png: bytes) -> float:
-    """The share of a picture's pixels that are not of its commonest colour."""
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    n_pixels = picture.width * picture.height
-    return 1 - max(count for count, _ in picture.getcolors(n_pixels)) / n_pixels
+    """The share of a picture's pixels that are not of its commonest shade."""
+    shades = Image.open(io.BytesIO(png)).convert("L").histogram()
+    return 1 - max(shades) / sum(shades)
 
 
 def pdf_words(pdf: bytes) -> str:

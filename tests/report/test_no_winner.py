@@ -15,7 +15,7 @@ from scorematrix.compare import Comparison, compare_run
 from scorematrix.report import ReportPage, render_markdown
 from scorematrix.report.terminal import closing_lines
 from scorematrix.results import Round, RunStore, read_document
-from tests.conftest import report_of, run_cli
+from tests.conftest import call_cli, report_of
 from tests.factory import CEILINGS, ENVIRONMENT, NOISE, changed, make_params, make_passes, make_probes, make_run
 
 WON = re.compile(r"\b(?:JAX|PyTorch) is [\d,.]+ times as fast as (?:JAX|PyTorch)\b")
@@ -163,7 +163,7 @@ def test_real_files_and_the_command_line(tmp_path: Path, fault: tuple | None) ->
     store.write_readiness(readiness)
     for round_ in rounds:
         store.write_round(round_)
-    done = run_cli("report", "r", cwd=tmp_path)
+    done = call_cli("report", "r", cwd=tmp_path)
     comparison = read_document(store.folder / "comparison.json", Comparison)
     invalid = any(c.verdict == "invalid" for c in comparison.contrasts)
     assert done.returncode == (3 if invalid else 0), done.stderr

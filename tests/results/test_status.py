@@ -55,7 +55,7 @@ def test_time_left_is_told_of_kinds_that_were_measured(tmp_path: Path, n_rounds:
     assert ("unknown" in words) == (told is None)
     assert (status.current is None) == (left == 0)
     if told and unknown:
-        assert words == f"more than {span_words(status.seconds_left)}: 2 rounds of kinds not measured yet"
+        assert words.startswith(f"more than {span_words(status.seconds_left)}") and " 2 rounds" in words
 
 
 def test_a_run_is_followed_while_papermill_is_in_another_folder(
@@ -71,7 +71,7 @@ def test_a_run_is_followed_while_papermill_is_in_another_folder(
 
 def test_a_run_that_may_end_early_says_at_most(tmp_path: Path) -> None:
     status = RunFollower(make(tmp_path, 6, max_rounds=4)).look(NOW)
-    assert status.total == 11 and left_words(status).startswith("at most about ")
+    assert status.total == 11 and left_words(status).startswith("at most")
 
 
 def test_the_cell_that_is_measured_now_is_read_off_the_draft(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_last_figure_stands_beside_the_other_sides_and_names_nobody(tmp_path: Pa
     status = RunFollower(make(tmp_path, 5)).look(NOW)
     words = last_words(status.last)
     assert status.last.other in ("jax", "pytorch") and status.last.other != status.last.backend
-    assert words.endswith("one round each, no verdict") and "faster" not in words
+    assert "no verdict" in words and "faster" not in words
     # At chunk 8 a pass over 16 items takes 2.5 s.
     assert status.last.items_per_second == pytest.approx(16 / 2.5, rel=0.01)
 

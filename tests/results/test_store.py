@@ -48,11 +48,11 @@ def damaged_files(path: Path) -> dict[str, tuple[str, str]]:
     text = path.read_text()
     content = json.loads(text)
     return {
-        "truncated": (text[: len(text) // 2], "no whole JSON file"),
-        "empty": ("", "no whole JSON file"),
-        "edited": (text.replace('"backend":"jax"', '"backend":"pytorch"'), "was edited or damaged"),
-        "faster": (json.dumps(content | {"cells": [c | {"call_ns": [[[1]]]} for c in content["cells"]]}), "edited"),
-        "newer": (json.dumps(content | {"schema_version": 99}), "schema_version=99 is newer"),
+        "truncated": (text[: len(text) // 2], "JSON"),
+        "empty": ("", "JSON"),
+        "edited": (text.replace('"backend":"jax"', '"backend":"pytorch"'), "sha256="),
+        "faster": (json.dumps(content | {"cells": [c | {"call_ns": [[[1]]]} for c in content["cells"]]}), "sha256="),
+        "newer": (json.dumps(content | {"schema_version": 99}), "schema_version=99"),
         "unknown key": (json.dumps(content | {"extra": 1}), "extra"),
         "wrong type": (json.dumps(content | {"cells": 3}), "cells"),
     }
@@ -71,13 +71,13 @@ def test_damaged_round_is_refused(store: RunStore, damage: str) -> None:
 def test_edited_workload_is_refused(store: RunStore) -> None:
     path = store.folder / "workload.json"
     path.write_text(path.read_text().replace("[10,0]", "[11,0]"))
-    with pytest.raises(ValueError, match="does not match the content"):
+    with pytest.raises(ValueError, match="sha256="):
         store.workload()
 
 
 def test_round_of_another_run_is_refused(store: RunStore) -> None:
     store.write_round(changed(store.round("jax.portable.cpu.r01"), workload_sha256="f" * 64))
-    with pytest.raises(ValueError, match=r"workload_sha256=ffffffffffff\.\.\. differs from the run's"):
+    with pytest.raises(ValueError, match=r"workload_sha256=ffffffffffff"):
         store.rounds()
 
 
@@ -96,7 +96,7 @@ def test_a_run_of_version_1_is_still_judged() -> None:
     comparison = compare_run(store.manifest(), store.workload(), store.readiness(), store.rounds())
     verdicts = {c.view: c.verdict for c in comparison.contrasts if c.kind == "framework"}
     assert verdicts == {"portable": "not_enough_evidence", "best_native": "jax"}
-    assert [w for w in comparison.warnings if "no control rounds" in w] and comparison.controls == []
+    assert [w for w in comparison.warnings if "control" in w] and comparison.controls == []
 
 
 @pytest.mark.parametrize("name", ["run.json", "readiness.json", "rounds/jax.best_native.cpu.r01.json"])
@@ -105,7 +105,7 @@ def test_a_newer_file_is_refused_with_a_sentence(tmp_path: Path, name: str) -> N
     path = tmp_path / "run" / name
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 3}))
     store = RunStore(tmp_path / "run")
-    with pytest.raises(ValueError, match=r"schema_version=3 is newer than 2.*upgrade scorematrix"):
+    with pytest.raises(ValueError, match=r"schema_version=3 .*2.*upgrade"):
         store.manifest(), store.readiness(), store.rounds()
 
 
@@ -131,7 +131,7 @@ def test_only_one_process_fills_a_run(tmp_path: Path) -> None:
     holder.start()
     try:
         assert ready.wait(60)
-        with pytest.raises(RunInUse, match="another process"), RunStore(tmp_path / "run").lock():
+        with pytest.raises(RunInUse, match="process"), RunStore(tmp_path / "run").lock():
             pass
     finally:
         holder.kill()

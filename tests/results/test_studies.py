@@ -45,7 +45,8 @@ def test_a_study_is_kept_and_shown(tmp_path: Path) -> None:
     assert store.studies() == [study_of(store)]
     page = open_report(store.folder).servers().html
     for words in (
-        "Audit of sglang server: UNSOUND, failed: parity",
+        "UNSOUND",
+        "parity",
         "&lt;off&gt; by 0.1",
         "curl -s http://127.0.0.1:9",
     ):
@@ -56,7 +57,7 @@ def test_a_study_is_kept_and_shown(tmp_path: Path) -> None:
 def test_a_study_of_another_run_is_refused(tmp_path: Path, field: str) -> None:
     store = run(tmp_path)
     store.write_study(study_of(store, **{field: "f" * 64}))
-    with pytest.raises(ValueError, match=f"r/studies/sglang.cpu.json: {field}=ffffffffffff... differs"):
+    with pytest.raises(ValueError, match=f"r/studies/sglang.cpu.json: {field}=ffffffffffff"):
         store.studies()
 
 
@@ -65,7 +66,7 @@ def test_an_edited_study_is_refused(tmp_path: Path) -> None:
     store.write_study(study_of(store))
     (path,) = (store.folder / "studies").iterdir()
     path.write_text(path.read_text().replace('"failed"', '"passed"'))
-    with pytest.raises(ValueError, match="does not match the content"):
+    with pytest.raises(ValueError, match="sha256="):
         store.studies()
 
 

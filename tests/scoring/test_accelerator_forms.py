@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import types
+from itertools import product
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _pytest.mark import ParameterSet
 
 from scorematrix import ScoreRequest
-from scorematrix.models import Model
+from scorematrix.models import Model, load_model
 from scorematrix.models.random_weights import RANDOM_SHAPES
 from scorematrix.scoring.jax import attention, best_native, device, joint_kernel, kernels
 from scorematrix.scoring.shared_prefix import keyed_steps, lay_out
@@ -18,20 +21,25 @@ from scorematrix.scoring.shared_prefix import keyed_steps, lay_out
 rng = np.random.default_rng(8)
 
 
-@pytest.mark.parametrize("with_query", [True, False])
-@pytest.mark.parametrize(
-    ("n_query", "lengths", "n_kv_heads", "head_dim"),
-    [
-        (190, [5, 20, 31, 3], 2, 64),  # the smallest
-        (700, [20] * 60, 2, 128),
-        (1500, [20] * 60 + [100, 90] * 4, 4, 64),  # more keys than are brought in at once; two length classes
-        (600, [5, 900, 20, 700], 1, 64),  # items longer than a block of rows
-        (300, [20, 24] * 90, 2, 64),  # the largest blocks of rows
-    ],
-)
-def test_the_tpu_kernel_agrees_with_the_plain_form(
-    n_query: int, lengths: list[int], n_kv_heads: int, head_dim: int, with_query: bool
-) -> None:
+# query tokens, item lengths, kv heads, head size
+STEPS = {
+    "the smallest": (190, [5, 20, 31, 3], 2, 64),
+    "one length class": (700, [20] * 60, 2, 128),
+    "more keys than are brought in at once, two length classes": (1500, [20] * 60 + [100, 90] * 4, 4, 64),
+    "items longer than a block of rows": (600, [5, 900, 20, 700], 1, 64),
+    "the largest blocks of rows": (300, [20, 24] * 90, 2, 64),
+}
+QUICK_STEPS = [("the smallest", True), ("the smallest", False), ("items longer than a block of rows", False)]
+
+
+def swept(case: tuple, quick: list[tuple]) -> ParameterSet:
+    """A case of a sweep: those that are no quick ones are left to `make test-all`."""
+    return pytest.param(*case, marks=() if case in quick else pytest.mark.chaos)
+
+
+@pytest.mark.parametrize(("name", "with_query"), [swept(c, QUICK_STEPS) for c in product(STEPS, [True, False])])
+def test_the_tpu_kernel_agrees_with_the_plain_form(name: str, with_query: bool) -> None:
+    n_query, lengths, n_kv_heads, head_dim = STEPS[name]
     request = ScoreRequest([1] * n_query, [[1] * length for length in lengths], [2, 3])
     step = lay_out(request, range(len(lengths)), with_query=with_query)
     shape, (_, _, blocks) = step.shape, best_native.program_inputs(step)
@@ -54,17 +62,32 @@ def test_the_tpu_kernel_agrees_with_the_plain_form(
     assert apart.max() < 2e-5
 
 
-@pytest.mark.parametrize("form", ["pallas_interpreted", "large_tiles"])
-@pytest.mark.parametrize("settings", [{}, {"step_tokens": 60}, {"step_tokens": 60, "reuse_prefix": 1}])
+ARCHITECTURES = ["tiny-llama", "tiny-qwen2", "tiny-qwen3"]
+SETTINGS = {"at once": {}, "in steps": {"step_tokens": 60}, "query kept": {"step_tokens": 60, "reuse_prefix": 1}}
+FORMS = ["pallas_interpreted", "large_tiles"]
+# Every architecture, every setting and every form, not each with each.
+QUICK_ENGINES = [(one, how, form) for one, how in zip(ARCHITECTURES, SETTINGS) for form in FORMS]
+
+
+@functools.cache
+def expected_of(architecture: str) -> tuple[Model, ScoreRequest, np.ndarray]:
+    """A model and a request with the CPU's scores."""
+    model, own = load_model(f"random:{architecture}", seed=11), np.random.default_rng(8)
+    items = [own.integers(0, 256, n).tolist() for n in [5, 40, 1, 9, 9, 9, 3, 70, 2]]
+    request = ScoreRequest(own.integers(0, 256, 50).tolist(), items, [3, 200])
+    return model, request, best_native.BestNativeBackend(model, device="cpu", dtype="float32").score(request)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "how", "form"), [swept(c, QUICK_ENGINES) for c in product(ARCHITECTURES, SETTINGS, FORMS)]
+)
 def test_engines_of_accelerators_score_the_same(
-    form: attention.Form, settings: dict[str, int], tiny: Model, monkeypatch: pytest.MonkeyPatch
+    architecture: str, how: str, form: attention.Form, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of the three architectures: queries and keys with biases, with norms, and plain."""
-    items = [rng.integers(0, 256, n).tolist() for n in [5, 40, 1, 9, 9, 9, 3, 70, 2]]
-    request = ScoreRequest(rng.integers(0, 256, 50).tolist(), items, [3, 200])
-    expected = best_native.BestNativeBackend(tiny, device="cpu", dtype="float32").score(request)
+    model, request, expected = expected_of(architecture)
     monkeypatch.setattr(best_native, "attention_form", lambda *_: form)
-    backend = best_native.BestNativeBackend(tiny, device="cpu", dtype="float32", **settings)
+    backend = best_native.BestNativeBackend(model, device="cpu", dtype="float32", **SETTINGS[how])
     assert backend.info.settings["attention"] == form
     if form == "pallas_interpreted":
         assert backend.computed_tokens(request) % 128 == 0, "what fills the kernel's blocks is computed too"

@@ -60,9 +60,9 @@ def test_prefix_reuse_is_exact_bounded_and_stated(engine, model: Model) -> None:
 
 @pytest.mark.parametrize("name", ["jax", "pytorch"])
 def test_prefix_reuse_is_refused_where_it_is_not_served(name: str, model: Model) -> None:
-    with pytest.raises(ValueError, match="reuse_prefix=3 is not served by view 'portable'"):
+    with pytest.raises(ValueError, match="reuse_prefix=3.*'portable'"):
         load_backend(name, model=model, device="cpu", reuse_prefix=3)
-    with pytest.raises(ValueError, match="reuse_prefix=-1 must be"):
+    with pytest.raises(ValueError, match="reuse_prefix=-1"):
         load_backend(name, view="best_native", model=model, device="cpu", reuse_prefix=-1)
 
 

@@ -136,17 +136,17 @@ def test_what_is_not_recorded_is_said(tiny: Model) -> None:
         raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
 
     for engine, n_graphs, words in [
-        (recording(tiny, limit=2), 2, "2 shapes of steps are recorded as CUDA graphs, the most"),
+        (recording(tiny, limit=2), 2, "2 shapes"),
         (
             recording(tiny, failing),
             0,
-            "failed, 0 are recorded: operation not permitted when stream is capturing; other",
+            "operation not permitted when stream is capturing",
         ),
     ]:
         engine.prepare(requests)
         assert len(engine._graphs) == n_graphs
         (fallback,) = engine.info.fallbacks
-        assert words in fallback and fallback.endswith("other steps are launched kernel by kernel")
+        assert words in fallback and "more of it" not in fallback
         for request in requests:
             assert np.abs(engine.score(request) - plain.score(request)).max() <= 2e-6
 
@@ -195,4 +195,4 @@ def test_a_round_records_what_could_not_be_prepared(tmp_path: Path) -> None:
     round_ = json.loads(done.stdout.splitlines()[-1])
     assert [cell["status"] for cell in round_["cells"]] == ["ok"], round_["cells"]
     (fallback,) = round_["record"]["fallbacks"]
-    assert fallback.startswith("recording a step as a CUDA graph failed, 0 are recorded: CUDA out of memory")
+    assert "CUDA graph" in fallback and "CUDA out of memory" in fallback

@@ -79,24 +79,24 @@ def drop(body: dict, handler: BaseHTTPRequestHandler) -> None:
 
 FAULTS = {
     # what the server does, the class it must get, and words that name it
-    "one row too few": (scores(ROWS[:1]), "bad_shape", "1 rows for 2 items"),
-    "one score an item": (scores([[0.2], [0.6]]), "bad_shape", "item 0: [0.2] where 3 probabilities"),
-    "flat scores": (scores([0.2, 0.6]), "bad_shape", "item 0: 0.2 where 3"),
-    "no scores": (lambda body, handler: (200, {"object": "scoring"}), "bad_shape", "holds no scores"),
-    "scores null": (scores(None), "bad_shape", "None for 2 items"),
-    "a default for a label": (scores([[0.2, 0.3, 0.5], [0.9, 0.1, 0.0]]), "bad_shape", "item 1: exactly 0.0"),
-    "NaN": (lambda body, handler: (200, b'{"scores": [[NaN, 1, 1], [1, 1, 1]]}'), "bad_shape", "nan is no probability"),
-    "a word": (scores([["a", 1, 1], [1, 1, 1]]), "bad_shape", "a is no probability"),
-    "a list": (lambda body, handler: (200, [ROWS]), "bad_shape", "no object"),
-    "silent truncation": (scores(ROWS, usage={"prompt_tokens": 5}), "truncated", "computed 5 tokens, 6 were sent"),
-    "no JSON": (lambda body, handler: (200, b"<html>"), "bad_json", "status 200 with <html>"),
-    "500": (lambda body, handler: (500, {"error": {"message": "boom"}}), "bad_status", "status 500: boom"),
-    "503": (lambda body, handler: (503, {"message": "full"}), "bad_status", "status 503: full"),
+    "one row too few": (scores(ROWS[:1]), "bad_shape", "1 rows"),
+    "one score an item": (scores([[0.2], [0.6]]), "bad_shape", "item 0: [0.2]"),
+    "flat scores": (scores([0.2, 0.6]), "bad_shape", "item 0: 0.2"),
+    "no scores": (lambda body, handler: (200, {"object": "scoring"}), "bad_shape", "scores"),
+    "scores null": (scores(None), "bad_shape", "None"),
+    "a default for a label": (scores([[0.2, 0.3, 0.5], [0.9, 0.1, 0.0]]), "bad_shape", "0.0"),
+    "NaN": (lambda body, handler: (200, b'{"scores": [[NaN, 1, 1], [1, 1, 1]]}'), "bad_shape", "nan"),
+    "a word": (scores([["a", 1, 1], [1, 1, 1]]), "bad_shape", "a "),
+    "a list": (lambda body, handler: (200, [ROWS]), "bad_shape", "object"),
+    "silent truncation": (scores(ROWS, usage={"prompt_tokens": 5}), "truncated", "5 tokens, 6"),
+    "no JSON": (lambda body, handler: (200, b"<html>"), "bad_json", "<html>"),
+    "500": (lambda body, handler: (500, {"error": {"message": "boom"}}), "bad_status", "500: boom"),
+    "503": (lambda body, handler: (503, {"message": "full"}), "bad_status", "503: full"),
     "out of memory": (
         lambda body, handler: (500, b"torch.OutOfMemoryError: CUDA out of memory"), "oom", "CUDA out of memory"),
-    "hangs": (hang, "timeout", "no answer within 0.5 s"),
-    "drips its body": (drip(False), "timeout", "no answer within 0.5 s"),
-    "drips its head": (drip(True), "timeout", "no answer within 0.5 s"),
+    "hangs": (hang, "timeout", "0.5 s"),
+    "drips its body": (drip(False), "timeout", "0.5 s"),
+    "drips its head": (drip(True), "timeout", "0.5 s"),
     "half-closed": (drop, "connection", ""),
 }  # fmt: skip
 
@@ -141,7 +141,7 @@ def test_vllm_tells_one_label_a_call_and_all_come_together() -> None:
 def test_a_refusal_is_bad_input_in_the_servers_words(code: int) -> None:
     with (
         serving(lambda body, handler: (code, {"message": "Token ID 99 is out"})) as url,
-        pytest.raises(ValueError, match=f"refuses .{code}.: Token ID 99 is out"),
+        pytest.raises(ValueError, match=f"{code}.*Token ID 99 is out"),
     ):
         ScoreClient(url).score(REQUEST)
 
@@ -150,21 +150,21 @@ def test_a_server_that_died_is_told_from_one_that_was_never_there() -> None:
     with serving(hang_up_after(scores(ROWS))) as url:
         client = ScoreClient(url, timeout_seconds=2)
         client.score(REQUEST)
-    with pytest.raises(ServerFault, match="server_died: it answered before and is gone"):
+    with pytest.raises(ServerFault, match="server_died"):
         client.score(REQUEST)
-    with pytest.raises(ServerFault, match="connection: "):
+    with pytest.raises(ServerFault, match="connection"):
         ScoreClient(url, timeout_seconds=2).score(REQUEST)
 
 
 @pytest.mark.parametrize(
     ("url", "server", "words"),
     [
-        ("localhost:8000", "sglang", "url='localhost:8000' is no address"),
-        ("ftp://host", "sglang", "is no address; write http://HOST:PORT"),
-        ("http://host", "triton", "server='triton' is unknown; known: sglang"),
+        ("localhost:8000", "sglang", "url='localhost:8000'"),
+        ("ftp://host", "sglang", "http://HOST:PORT"),
+        ("http://host", "triton", "server='triton'"),
     ],
 )
 def test_addresses_and_kinds_that_are_none(url: str, server: str, words: str) -> None:
-    with pytest.raises(ValueError, match="is") as caught:
+    with pytest.raises(ValueError, match=r"http|known") as caught:
         ScoreClient(url, server=server)
     assert words in str(caught.value)

@@ -34,7 +34,7 @@ def test_a_mesh_is_read_and_written(text: str, mesh: Mesh) -> None:
 
 @pytest.mark.parametrize("text", ["", "data=0", "rows=2", "2x4", "data=2,data=2", "data=2;model=4", "data=-1"])
 def test_other_texts_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=f"mesh='{text}' must name its axes, .* data=2,model=4 say"):
+    with pytest.raises(ValueError, match=f"mesh='{text}'.*data=2,model=4"):
         Mesh.parse(text)
 
 
@@ -101,17 +101,17 @@ def test_a_replica_without_an_item_is_all_padding() -> None:
 
 REFUSED = {
     "portable": (
-        ("jax", "portable", "data=2", {}), "mesh='data=2' is not served by view 'portable' of backend 'jax'.*native"),
-    "baseline": (("transformers", "per_item", "data=2", {}), "not served by view 'per_item' of backend 'transformers'"),
-    "text": (("jax", "best_native", "data=two", {}), "mesh='data=two' must name its axes"),
+        ("jax", "portable", "data=2", {}), "mesh='data=2'.*'portable'.*'jax'.*native"),
+    "baseline": (("transformers", "per_item", "data=2", {}), "mesh='data=2'.*'per_item'.*'transformers'"),
+    "text": (("jax", "best_native", "data=two", {}), "mesh='data=two'"),
     "too few devices": (
-        ("jax", "best_native", "data=64", {}), "needs 64 devices, JAX sees 1 of platform cpu; .*device_count=64, or"),
+        ("jax", "best_native", "data=64", {}), "64 devices.* 1 .*cpu.*device_count=64"),
     "query heads, jax": (
-        ("jax", "best_native", "model=3", {}), "model=3 does not divide the model's n_heads=4; use model=2"),
+        ("jax", "best_native", "model=3", {}), "model=3.*n_heads=4.*model=2"),
     "query heads, pytorch": (
-        ("pytorch", "best_native", "model=3", {}), "model=3 does not divide the model's n_heads=4; use model=2"),
+        ("pytorch", "best_native", "model=3", {}), "model=3.*n_heads=4.*model=2"),
     "columns": (
-        ("pytorch", "best_native", "model=4", {"ffn_size": 90}), "not divide the model's ffn_size=90; use model=2"),
+        ("pytorch", "best_native", "model=4", {"ffn_size": 90}), "model=4.*ffn_size=90.*model=2"),
 }  # fmt: skip
 
 

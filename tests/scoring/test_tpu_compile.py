@@ -40,6 +40,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.chaos
 def test_contract_compiles_for_tpu_v6e() -> None:
     if not LIBTPU.is_file():
         pytest.skip(f"the TPU compiler is not at {LIBTPU}; `make test` puts it there")

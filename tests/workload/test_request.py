@@ -9,21 +9,21 @@ from scorematrix import ScoreRequest, load_backend
 
 GOOD = {"query_ids": [1, 2], "items_ids": [[3], [4, 5]], "label_ids": [6, 7]}
 BAD = {
-    "empty query": ({"query_ids": []}, r"query_ids=\[\] is empty"),
-    "no items": ({"items_ids": []}, r"items_ids=\[\] is empty"),
-    "empty item": ({"items_ids": [[3], []]}, r"items_ids\[1\]=\[\] is empty"),
-    "no labels": ({"label_ids": []}, r"label_ids=\[\] is empty"),
-    "negative query": ({"query_ids": [1, -2]}, "query_ids holds -2, which is negative"),
-    "negative item": ({"items_ids": [[3], [-1]]}, r"items_ids\[1\] holds -1"),
-    "negative label": ({"label_ids": [-1]}, "label_ids holds -1"),
-    "label twice": ({"label_ids": [6, 7, 6]}, "label_ids holds 6 more than once"),
-    "fraction": ({"query_ids": [1.5]}, "query_ids holds 1.5"),
-    "truth value": ({"query_ids": [True]}, "query_ids holds True"),
-    "text query": ({"query_ids": "hello"}, "query_ids='hello' is text"),
-    "mixed text and ids": ({"items_ids": [[3], "dog"]}, r"items_ids\[1\]='dog' is text"),
-    "text items": ({"items_ids": "dog"}, "items_ids='dog' must be a list"),
-    "flat items": ({"items_ids": [3, 4]}, r"items_ids\[0\]=3 must be a list"),
-    "softmax": ({"apply_softmax": 1}, "apply_softmax=1 must be True or False"),
+    "empty query": ({"query_ids": []}, r"query_ids=\[\]"),
+    "no items": ({"items_ids": []}, r"items_ids=\[\]"),
+    "empty item": ({"items_ids": [[3], []]}, r"items_ids\[1\]=\[\]"),
+    "no labels": ({"label_ids": []}, r"label_ids=\[\]"),
+    "negative query": ({"query_ids": [1, -2]}, "query_ids.* -2"),
+    "negative item": ({"items_ids": [[3], [-1]]}, r"items_ids\[1\].* -1"),
+    "negative label": ({"label_ids": [-1]}, "label_ids.* -1"),
+    "label twice": ({"label_ids": [6, 7, 6]}, "label_ids.* 6 .*once"),
+    "fraction": ({"query_ids": [1.5]}, "query_ids.* 1.5"),
+    "truth value": ({"query_ids": [True]}, "query_ids.* True"),
+    "text query": ({"query_ids": "hello"}, "query_ids='hello'"),
+    "mixed text and ids": ({"items_ids": [[3], "dog"]}, r"items_ids\[1\]='dog'"),
+    "text items": ({"items_ids": "dog"}, "items_ids='dog'"),
+    "flat items": ({"items_ids": [3, 4]}, r"items_ids\[0\]=3"),
+    "softmax": ({"apply_softmax": 1}, "apply_softmax=1"),
 }
 
 
@@ -39,7 +39,7 @@ def test_bad_request_is_refused(case: str) -> None:
 def test_ids_beyond_the_vocabulary_are_refused(engine: tuple[str, str], field: str, tiny) -> None:
     request = ScoreRequest(**(GOOD | {field: [[256]] if field == "items_ids" else [256]}))
     backend = load_backend(engine[0], view=engine[1], model=tiny, device="cpu")
-    with pytest.raises(ValueError, match=rf"{field}.*token id 256 is out of vocabulary \(vocab size: 256\)"):
+    with pytest.raises(ValueError, match=rf"{field}.* 256 .*256"):
         backend.score(request)
 
 
@@ -59,7 +59,7 @@ def test_numpy_ids_are_taken() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [({"backend": "jaxx"}, "did you mean 'jax'"), ({"view": "native"}, "view='native'"), 
+    [({"backend": "jaxx"}, "backend='jaxx'.*'jax'"), ({"view": "native"}, "view='native'"), 
      ({"dtype": "fp8"}, "dtype='fp8'"),
      ({"device": "npu"}, "device='npu'"), ({"model": "smollm"}, "model='smollm'.*smollm2-135m")],
 )  # fmt: skip

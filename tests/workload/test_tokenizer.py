@@ -53,10 +53,10 @@ def test_label_is_one_token(smollm2: Model, label: str, ids: int) -> None:
 
 @pytest.mark.parametrize(
     ("query", "items", "labels", "words"),
-    [("", ["a"], [" yes"], "query='' is empty"), ("q", [""], [" yes"], "item='' is empty"),
+    [("", ["a"], [" yes"], "query=''"), ("q", [""], [" yes"], "item=''"),
      ("q", [], [" yes"], "items_ids"),
-     ("q", ["a"], [], "label_ids"), ("q", ["a"], [" yes", " yes"], "more than once"),
-     ("q", ["a"], ["yes or no"], "label='yes or no' is 3 tokens")],
+     ("q", ["a"], [], "label_ids"), ("q", ["a"], [" yes", " yes"], "once"),
+     ("q", ["a"], ["yes or no"], "label='yes or no'.* 3 ")],
 )  # fmt: skip
 def test_bad_text_is_refused(smollm2: Model, query: str, items: list, labels: list, words: str) -> None:
     with pytest.raises(ValueError, match=words):

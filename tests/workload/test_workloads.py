@@ -54,8 +54,8 @@ def test_queries_and_items_all_differ() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [({"query_tokens": 0}, "query_tokens=0"), ({"item_tokens": (5, 2)}, "item_tokens"), ({"label_ids": [5000]}, "5000"),
-     ({"vocab_size": 20, "label_ids": [1], "excluded_ids": range(10)}, "only 10 of 20"),
-     ({"vocab_size": 40, "item_tokens": 1, "n_items": 41}, "cannot be drawn")],
+     ({"vocab_size": 20, "label_ids": [1], "excluded_ids": range(10)}, "10 of 20"),
+     ({"vocab_size": 40, "item_tokens": 1, "n_items": 41}, "41")],
 )  # fmt: skip
 def test_impossible_shapes_are_refused(change: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
@@ -88,10 +88,10 @@ def test_embedded_model_beats_chance_on_the_shipped_data_set(smollm2: Model) -> 
 @pytest.mark.parametrize(
     ("line", "words"),
     [("{", "line 1"), ('{"id": "a"}', "query"), ('{"id":"a","query":"q","labels":["x"],"items":[]}', "items"),
-     ('{"id":"a","query":"q","labels":[" yes"],"items":["i"],"gold":[" no"]}', "gold answer ' no'"),
-     ('{"id":"a","query":"q","labels":[" yes"],"items":["i"],"gold":[]}', "0 gold answers for 1"),
-     ('{"id":"a","query":"q","labels":["not one token"],"items":["i"]}', "label='not one token' is"),
-     ("", "no example")],
+     ('{"id":"a","query":"q","labels":[" yes"],"items":["i"],"gold":[" no"]}', "gold.*' no'"),
+     ('{"id":"a","query":"q","labels":[" yes"],"items":["i"],"gold":[]}', "gold.*1"),
+     ('{"id":"a","query":"q","labels":["not one token"],"items":["i"]}', "label='not one token'"),
+     ("", "example")],
 )  # fmt: skip
 def test_bad_data_sets_are_refused(tmp_path: Path, smollm2: Model, line: str, words: str) -> None:
     path = tmp_path / "d.jsonl"
@@ -103,5 +103,5 @@ def test_bad_data_sets_are_refused(tmp_path: Path, smollm2: Model, line: str, wo
 def test_edited_workload_is_refused() -> None:
     content = json.loads(canonical_workload(**SHAPE).model_dump_json())
     content["requests"][0]["items_ids"][0][0] += 1
-    with pytest.raises(ValueError, match="does not match the content"):
+    with pytest.raises(ValueError, match="sha256="):
         Workload.model_validate(content)

@@ -32,12 +32,12 @@ def concurrency_gate(score: Score, probes: Probes, rounding: float) -> Gate:
         return Gate(name=name, status="failed", detail=f"alone, {broken}", request=probes.shown(broken.request))
     with ThreadPoolExecutor(N_AT_ONCE) as pool:
         together = list(pool.map(lambda request: _asked(score, request), requests * N_PASSES))
-    wrong, worst, moved = [], None, 0.0
+    wrong, worst, moved = [], 0, 0.0
     for n, answer in enumerate(together):
         off = np.inf if isinstance(answer, BrokenPromise) else float(np.abs(answer - alone[n % N_REQUESTS]).max())
         if not off <= rounding:
             wrong.append(n)
-        if worst is None or off > moved:
+        if n == 0 or off > moved:
             worst, moved = n, off
     found, allowed = {"max": moved, "wrong": len(wrong)}, {"max": rounding}
     if not wrong:

@@ -6,6 +6,7 @@ Exit codes: 0 done, skips included; 1 the report could not be made, or a disk fa
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import typer
 
@@ -16,13 +17,15 @@ from scorematrix.cli.app import BAD_INPUT, app
 def main() -> None:
     """Entry point: bad input becomes one line and exit code 2, a notebook that failed one line and 1."""
     from scorematrix.notebooks import NotebookFailed
+    from scorematrix.scoring.own import remember_folder
 
+    remember_folder(Path.cwd())
     try:
         code = app(standalone_mode=False)
     except typer.Exit as end:
         code = end.exit_code
     except typer.TyperException as error:  # usage: unknown option, missing argument
-        error.show()
+        error.show()  # pyright: ignore[reportAttributeAccessIssue]  # typer only ever raises its subclass, which has it
         code = BAD_INPUT
     except (ValueError, ModuleNotFoundError) as error:
         print(f"scorematrix: {' '.join(str(error).split())}", file=sys.stderr)

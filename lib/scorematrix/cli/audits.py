@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from scorematrix.cli.app import GATE_FAILED, AsJson, DType, Mesh, Model, app, out
+from scorematrix.cli.app import GATE_FAILED, AsJson, DType, Mesh, Model, app, device_kind, number_format, out
+
+if TYPE_CHECKING:
+    from scorematrix.results.audits import AuditReport
 
 
 @app.command()
@@ -44,6 +47,7 @@ def audit(
     if url is not None:
         found = [_live(url, server, served_model, model, device, dtype, timeout, seed, risky)]
     else:
+        assert backend is not None
         found = _ours(backend, view, model, device, dtype, mesh, seed)
     if as_json:
         out.print_json(data=[report.model_dump(mode="json") | {"verdict": report.verdict} for report in found])
@@ -60,19 +64,20 @@ def audit(
 
 
 def _ours(
-    backend: str, view: str | None, model: str, device: Any, dtype: Any, mesh: str | None, seed: int
-) -> list[Any]:
+    backend: str, view: str | None, model: str, device: str, dtype: str, mesh: str | None, seed: int
+) -> list[AuditReport]:
     from scorematrix.audit import audit_backend
     from scorematrix.models import load_model
     from scorematrix.scoring import backend_entry, load_backend
 
     entry = backend_entry(backend, view)
+    kind, number = device_kind(device), number_format(dtype)
     loaded = load_model(model)
-    options = dict(model=loaded, device=device, dtype=dtype, mesh=mesh)
-    return [
-        audit_backend(load_backend(backend, view=one, **options), loaded, seed=seed)
-        for one in ([view] if view else entry.views)
-    ]
+    found = []
+    for one in [view] if view else entry.views:
+        scorer = load_backend(backend, view=one, model=loaded, device=kind, dtype=number, mesh=mesh)
+        found.append(audit_backend(scorer, loaded, seed=seed))
+    return found
 
 
 def _live(
@@ -81,23 +86,30 @@ def _live(
     served_model: str | None,
     model: str,
     device: str,
-    dtype: Any,
+    dtype: str,
     timeout: float | None,
     seed: int,
     risky: bool,
-) -> Any:
+) -> AuditReport:
     """Caps are those of the CPU only where the server is said to run on one."""
     from scorematrix.audit import audit_server
     from scorematrix.models import load_model
     from scorematrix.scoring.server import ScoreClient
 
-    options = dict(
-        server=server or "sglang",
-        dtype="float32" if dtype == "auto" else dtype,
-        device="server" if device == "auto" else device,
-        timeout_seconds=timeout or 120.0,
-    )
-    ScoreClient(url, **options).close()  # a mistake in the address is told before the model is loaded
+    server, seconds = server or "sglang", timeout or 120.0
+    number, where = number_format(dtype), "server" if device == "auto" else device
+    if number == "auto":
+        number = "float32"
+    # A mistake in the address is told before the model is loaded.
+    ScoreClient(url, server=server, dtype=number, device=where, timeout_seconds=seconds).close()
     return audit_server(
-        url, load_model(model), served_model=served_model or "default", seed=seed, risky=risky, **options
+        url,
+        load_model(model),
+        server=server,
+        served_model=served_model or "default",
+        dtype=number,
+        device=where,
+        timeout_seconds=seconds,
+        seed=seed,
+        risky=risky,
     )

@@ -36,15 +36,15 @@ def run(
     from scorematrix.readiness import load_written
     from scorematrix.report.progress import RunProgress
     from scorematrix.results import Mirror, RecordStore, RunStore
-    from scorematrix.scoring.registry import BACKENDS
 
     overrides = read_assignments(set_ or []) | ({"rounds": rounds} if rounds is not None else {})
     checked = load_params(params, overrides)
     if until_decided or max_rounds is not None:
         most = max_rounds or checked.max_rounds or min(99, 8 * checked.rounds)
         checked = load_params(params, overrides | {"max_rounds": most})
-    if unknown := [name for name in only or [] if name not in BACKENDS]:
-        raise ValueError(f"--only={unknown[0]!r} is no backend; known: {', '.join(BACKENDS)}")
+    asked = [choice.backend for choice in checked.backends]
+    if unknown := [name for name in only or [] if name not in asked]:
+        raise ValueError(f"--only={unknown[0]!r} is not among this run's backends; they are {', '.join(asked)}")
     written = load_written(readiness) if readiness else None
     store = RunStore(run_folder(outputs, run_id or checked.default_run_id))
     copy = Mirror(mirror) if mirror else None

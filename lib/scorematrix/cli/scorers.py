@@ -17,8 +17,8 @@ def score(
     item: Annotated[list[str], typer.Option(help="An item's text; repeatable.")],
     label: Annotated[list[str], typer.Option(help="A label that is one token; repeatable.")],
     model: Model = "smollm2-135m",
-    backend: Annotated[str, typer.Option()] = "jax",
-    view: Annotated[str, typer.Option()] = "portable",
+    backend: Annotated[str, typer.Option(help="One of ours, or a scorer of your own: module:attribute.")] = "jax",
+    view: Annotated[str | None, typer.Option(help="By default portable, or the one that it has.")] = None,
     dtype: DType = "auto",
     mesh: Mesh = None,
     softmax: Annotated[bool, typer.Option(help="Over the labels; else over the whole vocabulary.")] = True,
@@ -26,14 +26,14 @@ def score(
 ) -> None:
     """Score a query's items with one backend. Query and items are tokenized apart, nothing is put between."""
     from scorematrix.models import load_model
-    from scorematrix.scoring import backend_entry, load_backend
+    from scorematrix.scoring import backend_entry, finite_scores, load_backend
     from scorematrix.workload import score_request_from_text
 
     backend_entry(backend, view)
     loaded = load_model(model)
     request = score_request_from_text(loaded.tokenizer, query, item, label, apply_softmax=softmax)
     scorer = load_backend(backend, view=view, model=loaded, dtype=dtype, mesh=mesh)
-    scores = scorer.score(request)
+    scores, view = finite_scores(scorer.score(request), backend), scorer.info.view
     if as_json:
         rows = [dict(zip(label, map(float, row), strict=True)) for row in scores]
         out.print_json(
@@ -54,12 +54,19 @@ def models(
     action: Annotated[str | None, typer.Argument(help="`fetch` brings a model to this machine.")] = None,
     name: Annotated[str | None, typer.Argument(help="The model to fetch.")] = None,
 ) -> None:
-    """What can be scored with, and from where."""
+    """What can be scored with: models and from where, backends and what they lack here."""
     from scorematrix.models import fetch, list_models
     from scorematrix.report.terminal import models_table
+    from scorematrix.scoring import list_backends
 
     if action is None:
         out.print(models_table(list_models()))
+        table = Table("backend", "views", "origin", "here")
+        for row in list_backends():
+            here = "yes" if row.lacks is None else f"no: {row.lacks} is missing"
+            table.add_row(row.name, ", ".join(row.views), escape(row.origin), escape(here))
+        out.print(table)
+        out.print("A scorer of your own: --backend module:attribute, see README")
     elif action == "fetch" and name:
         out.print(f"{name}: {fetch(name)}")
     else:

@@ -18,7 +18,7 @@ N_QUERIES = 16
 @app.command()
 def serve(
     backend: Annotated[str, typer.Option(help="A backend, or noop: answers at once, to try the server itself.")],
-    view: Annotated[str, typer.Option()] = "best_native",
+    view: Annotated[str | None, typer.Option(help="By default best_native, or the first that it has.")] = None,
     model: Model = "smollm2-135m",
     device: Annotated[str, typer.Option(help="auto, cpu, gpu or tpu.")] = "auto",
     dtype: DType = "auto",
@@ -39,6 +39,7 @@ def serve(
 
     limits = Limits(max_body_mib * 2**20, max_items, max_waiting, max_batch_items)
     if backend != "noop":
+        view = view or backend_entry(backend).default_view
         backend_entry(backend, view)
     loaded = load_model(model)
     if backend == "noop":

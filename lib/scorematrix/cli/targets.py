@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -35,7 +35,7 @@ def preflight(
     out.print(readiness_table(found))
     for state in found.skipped:
         out.print(f"{state.target}, {state.backend}: {escape(state.evidence)}. Next: {escape(state.next_step or '')}")
-    if compile_:
+    if compile_ and checked is not None and target is not None:
         record = compile_cells(checked, target, lambda cell: out.print(escape(compiled_line(cell))))
         out.print(f"wrote {store.keep_compiled(record)}")
         if all(cell.status == "not_compiled" for cell in record.cells):
@@ -54,7 +54,7 @@ def provision(
     from scorematrix.readiness import dry_run, load_plan
     from scorematrix.readiness import provision as try_zones
     from scorematrix.report.terminal import attempt_line
-    from scorematrix.results import RecordStore
+    from scorematrix.results import Attempt, RecordStore
 
     checked, store = load_plan(plan), RecordStore(outputs)
     store.read()  # a damaged record is told of before anything is asked for
@@ -64,7 +64,7 @@ def provision(
         out.print("nothing was run; --execute tries these in order until one machine runs")
         return
 
-    def on_attempt(attempt: Any) -> None:
+    def on_attempt(attempt: Attempt) -> None:
         store.keep(checked.target, attempt)
         out.print(escape(attempt_line(attempt)))
 

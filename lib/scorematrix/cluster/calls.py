@@ -31,6 +31,16 @@ def place(asked: Mapping[str, float], ids: Iterable[str]) -> dict[str, Any]:
     }
 
 
+def placed(what: Any, asked: Mapping[str, float], ids: Iterable[str], **options: int) -> Any:
+    """A task, or an actor's class, that Ray will run with this demand on one of these nodes."""
+    return ray.remote(what).options(**options, **place(asked, ids))
+
+
+def received(ref: Any) -> Any:
+    """What a call returned, of the type that the call has: Ray's stubs know nothing of it."""
+    return ray.get(ref)
+
+
 def wait(refs: list[Any]) -> list[Any]:
     """What is ready, after a while at most: then it is time to look which nodes live."""
     if not refs:
@@ -42,7 +52,7 @@ def wait(refs: list[Any]) -> list[Any]:
 def answer(ref: Any) -> NodeReport | str:
     """A node's report, or why there is none."""
     try:
-        return misfit(ray.get(ref))
+        return misfit(received(ref))
     except RayError as error:
         return reason_of(error)
 

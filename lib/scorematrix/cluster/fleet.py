@@ -19,7 +19,7 @@ from typing import Any, Self
 import ray
 from ray.exceptions import RayError
 
-from scorematrix.cluster.calls import LOOK_SECONDS, answer, end, place, reason_of, wait
+from scorematrix.cluster.calls import LOOK_SECONDS, answer, end, placed, reason_of, received, wait
 from scorematrix.cluster.connect import living_nodes
 from scorematrix.cluster.nodes import Node, demand, nodes_for
 from scorematrix.cluster.survey import Pool
@@ -61,6 +61,12 @@ class Flight:
     @property
     def target(self) -> str:
         return self.pair[0].target
+
+    @property
+    def node_name(self) -> str:
+        """Short, as reports have it; only of a flight that Ray has placed."""
+        assert self.node is not None
+        return self.node[:8]
 
 
 class Fleet:
@@ -125,7 +131,7 @@ class Fleet:
                 continue
             self._known.add(node.id)
             asked = {k: v for row in rows for k, v in (demand(node, target(row[0])) or {}).items()}
-            probe = ray.remote(look_at_node).options(max_retries=0, **place(asked, [node.id]))
+            probe = placed(look_at_node, asked, [node.id], max_retries=0)
             self._probes[probe.remote(rows, self._only, self._tried, self._params.places)] = node
 
     # Measuring.
@@ -180,14 +186,14 @@ class Fleet:
         flight.left = deque(p for p in flight.pair if p.name not in self._recorded)
         flight.node = None
         flight.placements += 1
-        runner = ray.remote(PairRunner).options(max_restarts=0, max_task_retries=0, **place(pool.demand, flight.ids))
+        runner = placed(PairRunner, pool.demand, flight.ids, max_restarts=0, max_task_retries=0)
         flight.actor = runner.remote(self._plan)
         self._flights[flight.actor.node_id.remote()] = flight
 
     def _advance(self, flight: Flight, ref: Any) -> Flight | None:
         """Take in what came back and go on with the pair; a flight comes out where it has to be tried anew."""
         try:
-            came = ray.get(ref)
+            came = received(ref)
             if flight.node is None:
                 flight.node = came
             else:
@@ -201,7 +207,7 @@ class Fleet:
             end(flight.actor)
             return None
         planned = flight.left[0]
-        self._tell(Progress("begin", planned, self._done, self._total, note=f"node {flight.node[:8]}"))
+        self._tell(Progress("begin", planned, self._done, self._total, note=f"node {flight.node_name}"))
         self._flights[flight.actor.measure.remote(planned)] = flight
         return None
 
@@ -209,10 +215,10 @@ class Fleet:
         planned = flight.left[0]
         round_ = unpack_round(self._store, planned.name, parcel)
         if flight.tries:
-            round_ = Round(**round_.model_dump(exclude={"sha256"}) | {"lost": flight.tries})
+            round_ = _after(flight.tries, round_)
             self._store.write_round(round_)
         flight.left.popleft()
-        self._record(planned, round_, f"node {flight.node[:8]}")
+        self._record(planned, round_, f"node {flight.node_name}")
 
     def _record(self, planned: PlannedRound, round_: Round, note: str) -> None:
         self._recorded[planned.name] = round_
@@ -231,7 +237,7 @@ class Fleet:
     def _lost(self, flight: Flight, reason: str) -> Flight | None:
         """The whole pair again, elsewhere; a round that was lost too often is a result, and the others go on."""
         planned = flight.left[0]
-        where = flight.node[:8]
+        where = flight.node_name
         now = utc_now()
         tries = [*flight.tries, LostTry(at_utc=now, node=where, reason=reason)]
         note = f"lost with node {where}, try {len(tries)} of {MOST_TRIES}: {reason}"
@@ -240,8 +246,7 @@ class Fleet:
         if len(tries) < MOST_TRIES:
             return Flight(flight.pair, tries=tries, avoid=flight.node)
         why = f"lost {MOST_TRIES} times, on nodes {', '.join(one.node for one in tries)}; the last time: {reason}"
-        failed = lost_round(self._params, self._store, planned, why, 0.0)
-        failed = Round(**failed.model_dump(exclude={"sha256"}) | {"lost": tries})
+        failed = _after(tries, lost_round(self._params, self._store, planned, why, 0.0))
         self._store.write_round(failed)
         self._record(planned, failed, note)
         others = [p for p in flight.pair if p.name != planned.name]
@@ -256,7 +261,7 @@ class Fleet:
     def _admit(self, node: Node, report: NodeReport | str) -> None:
         """A node that came while the run goes on joins the pools of its kind."""
         for name, pool in self._pools.items():
-            if pool.takes(node, report):
+            if not isinstance(report, str) and pool.takes(node, report):
                 machines = {**pool.machines, node.id: report.machine_sha256}
                 self._pools[name] = Pool(name, pool.make, pool.demand, machines, pool.backends)
 
@@ -269,3 +274,8 @@ class Fleet:
         if why not in self.given_up:
             self.given_up.append(why)
         return True
+
+
+def _after(tries: Sequence[LostTry], round_: Round) -> Round:
+    """The round with the tries that were lost before it, and with a new seal."""
+    return Round.model_validate(round_.model_dump(exclude={"sha256"}) | {"lost": list(tries)})

@@ -33,7 +33,7 @@ class Pool:
     machines: Mapping[str, str]
     backends: frozenset[str]
 
-    def takes(self, node: Node, report: NodeReport | str) -> bool:
+    def takes(self, node: Node, report: NodeReport) -> bool:
         """Whether a node that came later is like these."""
         return _kind(self.target, node, report) == (self.make, tuple(sorted(self.demand.items())), self.backends)
 
@@ -49,15 +49,16 @@ def survey_cluster(
     """The readiness of every (target, backend) on this cluster, and the pool of each target that is ready."""
     states: list[TargetState] = []
     pools: dict[str, Pool] = {}
+    answered = {node: report for node, report in reports.items() if not isinstance(report, str)}
     for name in dict.fromkeys(row[0] for row in needed):
         rows = [row for row in needed if row[0] == name]
         able = nodes_for(nodes, target(name))
-        if (pool := _pool(name, able, reports)) is not None:
+        if (pool := _pool(name, able, answered)) is not None:
             pools[name] = pool
             first = next(node for node in able if node.id in pool.machines)
-            states += [_told(state, first, len(pool.machines)) for state in _own(reports[first], name)]
-        elif asked := [node for node in able if not isinstance(reports[node], str)]:
-            states += [_told(state, asked[0], 1) for state in _own(reports[asked[0]], name)]
+            states += [_told(state, first, len(pool.machines)) for state in _own(answered[first], name)]
+        elif asked := [node for node in able if node in answered]:
+            states += [_told(state, asked[0], 1) for state in _own(answered[asked[0]], name)]
         elif able:
             states += [_unfit(state, f"node {able[0].name}: {reports[able[0]]}") for state in _lacking(rows, "", only)]
         else:
@@ -74,22 +75,22 @@ def misfit(report: NodeReport) -> NodeReport | str:
     return report
 
 
-def _pool(name: str, able: Sequence[Node], reports: Reports) -> Pool | None:
+def _pool(name: str, able: Sequence[Node], answered: Mapping[Node, NodeReport]) -> Pool | None:
     """Of the nodes that can, the kind that most backends are ready on, then the most numerous."""
-    kinds: dict[tuple, list[Node]] = {}
+    kinds: dict[tuple[str, tuple, frozenset[str]], list[Node]] = {}
     for node in able:
-        if (kind := _kind(name, node, reports[node])) is not None:
+        if node in answered and (kind := _kind(name, node, answered[node])) is not None:
             kinds.setdefault(kind, []).append(node)
     if not kinds:
         return None
     (make, asked, backends), nodes = max(kinds.items(), key=lambda item: (len(item[0][2]), len(item[1])))
-    return Pool(name, make, dict(asked), {node.id: reports[node].machine_sha256 for node in nodes}, backends)
+    return Pool(name, make, dict(asked), {node.id: answered[node].machine_sha256 for node in nodes}, backends)
 
 
-def _kind(name: str, node: Node, report: NodeReport | str) -> tuple[str, tuple, frozenset[str]] | None:
+def _kind(name: str, node: Node, report: NodeReport) -> tuple[str, tuple, frozenset[str]] | None:
     """What nodes of one pool have in common; None for one that can run nothing of the target."""
     asked = demand(node, target(name))
-    if isinstance(report, str) or asked is None:
+    if asked is None:
         return None
     ready = frozenset(state.backend for state in _own(report, name) if state.state == "ready")
     return (report.make, tuple(sorted(asked.items())), ready) if ready else None

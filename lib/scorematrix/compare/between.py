@@ -71,6 +71,7 @@ class RunRecord:
         side = self.sides[key]
         if side.state == "skipped":
             skip = self.readiness.skip(side.target, side.backend)
+            assert skip is not None  # the side's state was taken from it
             return f"{self.word} skipped it ({skip.reason}): {skip.evidence}"
         return f"{self.word} has no round of it" if side.state == "not_started" else None
 
@@ -83,7 +84,7 @@ class RunRecord:
 
     def _contrasts(self, side: SideEvidence) -> Iterator[Contrast]:
         for contrast in self.comparison.contrasts:
-            if contrast.view == side.view and (side.backend, side.target) in contrast.pair:
+            if (side.backend, side.view, side.target) in contrast.keys:
                 yield contrast
 
     def _named(self, gate: Gate) -> Gate:
@@ -215,8 +216,8 @@ def _same_device(old: RunRecord, new: RunRecord, key: SideKey) -> bool:
     return one_device([r for run in (old, new) for r in run.evidence[key].rounds])
 
 
-def _key(contrast: Contrast) -> tuple[str, str, str]:
-    return contrast.view, contrast.jax_target, contrast.pytorch_target
+def _key(contrast: Contrast) -> tuple[tuple[str, str, str], tuple[str, str, str]]:
+    return contrast.keys
 
 
 def _warnings(run: RunRecord) -> Iterator[str]:

@@ -79,7 +79,7 @@ def _servers(manifest: Manifest, rounds: Sequence[Round]) -> list[str]:
     found = []
     if failed := [r.name for r in rounds if r.events]:
         found.append(f"a live server failed requests or died in {len(failed)} rounds: {_some(failed)}")
-    if kept := sorted({r.backend for r in asked if r.record.settings.get("reuse_prefix")}):
+    if kept := sorted({r.backend for r in asked if r.record and r.record.settings.get("reuse_prefix")}):
         found.append(f"{_some(kept)} kept queries between requests: repeated passes did not compute them anew")
     if away := sorted({f"{r.backend} on {r.target}" for r in asked if r.backend in placed}):
         found.append(f"{_some(away)} ran at an address: on which device, with which flags, is the params' word")

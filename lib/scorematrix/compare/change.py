@@ -81,10 +81,9 @@ def judge_change(
 
 def correct_changes(changes: Sequence[Change]) -> list[Change]:
     """Holm's correction over all sides that have times: asked of many sides, chance alone changes one."""
-    asked = [i for i, c in enumerate(changes) if c.ratio is not None]
-    p_values = [p_beyond_margin(changes[i].ratio, changes[i].margin) for i in asked]
+    asked = {i: p_beyond_margin(c.ratio, c.margin) for i, c in enumerate(changes) if c.ratio is not None}
     found = list(changes)
-    for i, p in zip(asked, holm(p_values), strict=True):
+    for i, p in zip(asked, holm(list(asked.values())), strict=True):
         found[i] = replace(changes[i], p_adjusted=p)
         if changes[i].state in ("faster", "slower") and p > 1 - CONFIDENCE:
             reason = (

@@ -6,11 +6,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from scorematrix.compare.evidence import paired_ratios, round_seconds
 from scorematrix.compare.schema import Control, Effect, Gate
 from scorematrix.compare.statistics import MIN_ROUNDS, Interval, geometric_interval
+from scorematrix.results.audits import GateStatus
 from scorematrix.results.schema import Cell, Manifest, Round
+
+ItselfVerdict = Literal["tie", "difference", "undecided", "not_run"]
+SlowedVerdict = Literal["found", "missed", "undecided", "not_run"]
+ITSELF_STATUS: dict[ItselfVerdict, GateStatus] = {"tie": "passed", "difference": "failed", "undecided": "undecided"}
+SLOWED_STATUS: dict[SlowedVerdict, GateStatus] = {"found": "passed", "missed": "failed", "undecided": "undecided"}
 
 
 @dataclass(frozen=True)
@@ -83,12 +90,12 @@ def control_gates(control: Control) -> tuple[Gate, Gate]:
     """The gate that any verdict must pass, and the one that a tie must pass too."""
     where = f"{control.backend} {control.view} on {control.target}"
     waiting = f"fewer than two control rounds of {where} have a figure beside their twin"
-    status = {"tie": "passed", "difference": "failed", "undecided": "undecided"}.get(control.itself_verdict, "not_run")
+    status = ITSELF_STATUS.get(control.itself_verdict, "not_run")
     words = {"tie": "no difference", "difference": "a difference where none is", "undecided": "undecided"}
     detail = f"{where} against itself: {words.get(control.itself_verdict, '')} {_words(control.itself)}"
     itself = Gate(name=f"A/A control {control.target}", status=status, detail=detail if control.itself else waiting)
     share = f"{control.slowdown - 1:.0%}" if control.slowdown else "slowdown"
-    status = {"found": "passed", "missed": "failed", "undecided": "undecided"}.get(control.slowed_verdict, "not_run")
+    status = SLOWED_STATUS.get(control.slowed_verdict, "not_run")
     detail = f"{where} slowed by {share}: {control.slowed_verdict} {_words(control.slowed)}"
     slowed = Gate(name=f"{share} control {control.target}", status=status, detail=detail if control.slowed else waiting)
     return itself, slowed
@@ -103,7 +110,7 @@ def _half(interval: Interval) -> float:
     return (math.log(interval.high) - math.log(interval.low)) / 2
 
 
-def _itself(interval: Interval | None, margin: float, widened: float, may_fail: bool) -> str:
+def _itself(interval: Interval | None, margin: float, widened: float, may_fail: bool) -> ItselfVerdict:
     """A difference counts against the margin that was fixed; no difference is shown within the widened one."""
     if interval is None:
         return "not_run"
@@ -113,7 +120,7 @@ def _itself(interval: Interval | None, margin: float, widened: float, may_fail: 
     return "tie" if -math.log1p(widened) < low and high < math.log1p(widened) else "undecided"
 
 
-def _slowed(interval: Interval | None, slowdown: float, may_fail: bool) -> str:
+def _slowed(interval: Interval | None, slowdown: float, may_fail: bool) -> SlowedVerdict:
     """Found: surely slower, and by no more than twice what it was slowed by."""
     if interval is None:
         return "not_run"

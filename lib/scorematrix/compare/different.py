@@ -40,8 +40,8 @@ def different(old: Sequence[Round], new: Sequence[Round]) -> list[Difference]:
 
 def one_device(rounds: Sequence[Round]) -> bool:
     """Whether rounds are known to come from one machine, one set of cores and one device (rule 1)."""
-    known = [r for r in rounds if r.environment]
-    machines = {(r.environment.machine_sha256, r.environment.cpu, tuple(r.environment.affinity)) for r in known}
+    known = [r.environment for r in rounds if r.environment]
+    machines = {(e.machine_sha256, e.cpu, tuple(e.affinity)) for e in known}
     devices = {r.record.device for r in rounds if r.record}
     gpus = {tuple(gpu.name for gpu in r.noise.gpus) for r in rounds if r.noise}
     return len(machines) == 1 and len(devices) <= 1 and len(gpus) <= 1

@@ -9,8 +9,8 @@ from scorematrix.compare.schema import Contrast
 from scorematrix.compare.statistics import CONFIDENCE, Interval, holm, p_beyond
 from scorematrix.compare.verdict import Verdict, sentence
 
-ANSWERED = ("jax", "pytorch", "tie", "not_enough_evidence")
-"""Verdicts of contrasts that were asked of measured times; a deferred or invalid one asks nothing of chance."""
+UNANSWERED = ("deferred", "invalid")
+"""Verdicts of contrasts that ask nothing of measured times, and so nothing of chance."""
 
 
 def correct_family(contrasts: Sequence[Contrast], n_looks: int) -> list[Contrast]:
@@ -19,7 +19,7 @@ def correct_family(contrasts: Sequence[Contrast], n_looks: int) -> list[Contrast
     Args:
         n_looks: at how many counts of rounds the run may be looked at; each look has its share of the level.
     """
-    intervals = {i: c.effect.interval for i, c in enumerate(contrasts) if c.effect and c.verdict in ANSWERED}
+    intervals = {i: c.effect.interval for i, c in enumerate(contrasts) if c.effect and c.verdict not in UNANSWERED}
     p_values = [p_beyond(interval, math.log1p(contrasts[i].margin)) for i, interval in intervals.items()]
     adjusted = holm([min(1.0, n_looks * p) for p in p_values])
     found = list(contrasts)
@@ -29,7 +29,7 @@ def correct_family(contrasts: Sequence[Contrast], n_looks: int) -> list[Contrast
 
 
 def _corrected(contrast: Contrast, interval: Interval, p: float, n_family: int) -> Contrast:
-    if contrast.verdict not in ("jax", "pytorch") or p <= 1 - CONFIDENCE:
+    if contrast.winner is None or p <= 1 - CONFIDENCE:
         return contrast.model_copy(update={"p_adjusted": p})
     reason = f"the interval lies beyond the margin, but not once {n_family} contrasts are counted (Holm, p={p:.3f})"
     verdict = Verdict("not_enough_evidence", reason, "more rounds narrow the interval", wants_rounds=True)
@@ -40,6 +40,8 @@ def _corrected(contrast: Contrast, interval: Interval, p: float, n_family: int) 
             "reason": verdict.reason,
             "next_step": verdict.next_step,
             "wants_rounds": verdict.wants_rounds,
-            "sentence": sentence(contrast.name, contrast.kind, contrast.view, verdict, interval),
+            "sentence": sentence(
+                contrast.name, contrast.kind, contrast.view, (contrast.first, contrast.second), verdict, interval
+            ),
         }
     )

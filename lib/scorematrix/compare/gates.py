@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from itertools import zip_longest
+from itertools import chain, repeat
 
 import numpy as np
 
@@ -55,6 +55,7 @@ def inputs_gate(sides: Sides) -> Gate:
         "dtype": lambda r: r.record.dtype if r.record else None,
         "reuse_prefix": lambda r: str(r.record.settings.get("reuse_prefix", 0)) if r.record else None,
     }
+    by_value: dict[str | None, str] = {}
     for field, read in fields.items():
         by_value = {read(r): r.name for side in sides for r in side.rounds if r.error is None}
         if len(by_value) > 1:
@@ -206,7 +207,7 @@ def isolation_gate(side: SideEvidence, workload: Workload) -> Gate:
     moved = max(moved, moved_by_chunks(side))
     # Of many items two may come out alike by rounding; further apart in the reference than rounding reaches, never.
     rounding = [2 * min(one.distance.max, side.caps.max) for one in side.compared]
-    for (round_, cell), reach in zip_longest(side.sound_cells(), rounding, fillvalue=0.0):
+    for (round_, cell), reach in zip(side.sound_cells(), chain(rounding, repeat(0.0)), strict=False):
         for r, i, j in identical_items(score_arrays(cell), items):
             if not _alike(side.reference, r, i, j, reach):
                 detail = f"{round_.name} chunk {cell.chunk_size}: items {i} and {j} of request {r} have the same score"

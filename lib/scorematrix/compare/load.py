@@ -93,10 +93,12 @@ def load_sentence(record: LoadRecord) -> str:
         parts.append(f"{rates} at best, with {best.point.concurrency} at once")
     if kept is not None:
         within = f" with 95 % within {record.objective_seconds * 1e3:g} ms" if record.objective_seconds else ""
-        parts.append(f"{in_words(kept.point.rate)} requests/s offered are sustained{within}")
+        parts.append(f"{in_words(kept.point.rate or 0.0)} requests/s offered are sustained{within}")
     elif any(f.point.kind == "open" for f in figures):
         least = min((f for f in figures if f.point.kind == "open"), key=lambda f: f.point.rate or 0.0)
-        parts.append(f"not even {in_words(least.point.rate)} requests/s offered are sustained: {least.shortfall}")
+        parts.append(
+            f"not even {in_words(least.point.rate or 0.0)} requests/s offered are sustained: {least.shortfall}"
+        )
     totals = [point.totals for point in record.points]
     refused, failed = sum(t.refused for t in totals), _failures(record)
     parts.append(f"{refused:,} refused" if refused else "none refused")

@@ -1,4 +1,4 @@
-"""Which framework is faster here, in this view? Each such question of a run, and its answer at each look."""
+"""Which side is faster here, in this view? Each such question of a run, and its answer at each look."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from scorematrix.compare.evidence import SideEvidence, paired_ratios
 from scorematrix.compare.family import correct_family
 from scorematrix.compare.gates import run_gates
 from scorematrix.compare.looks import Looks
-from scorematrix.compare.schema import Contrast, Effect, Gate, Matched
+from scorematrix.compare.schema import FRAMEWORK_NAMES, Contrast, Effect, Gate, Matched, Opponent
 from scorematrix.compare.statistics import CONFIDENCE, Interval, geometric_interval
 from scorematrix.compare.timing import timing_gates
 from scorematrix.compare.verdict import Verdict, judge, sentence
-from scorematrix.results import SERVER_VIEW, SIDES, Manifest, Readiness, TargetState
+from scorematrix.results import SERVER_VIEW, Manifest, Readiness, TargetState, opposed, stands_for
 from scorematrix.workload.workload import Workload
 
 SideKey = tuple[str, str, str]
@@ -25,9 +25,10 @@ SideKey = tuple[str, str, str]
 class Question:
     """One comparison of the params in one view, with all that does not change from look to look."""
 
-    jax: SideEvidence
-    pytorch: SideEvidence
-    kind: Literal["framework", "system"]
+    first: SideEvidence
+    second: SideEvidence
+    names: tuple[str, str]
+    kind: Literal["framework", "system", "backend"]
     where: str
     skips: tuple[TargetState, ...]
     gates: tuple[Gate, ...]
@@ -42,20 +43,23 @@ def ask_questions(
     controls: Sequence[ControlEvidence],
     workload: Workload,
 ) -> list[Question]:
-    """One question per comparison of the params, and per view and pair of backends that stand for the frameworks."""
+    """One question per comparison of the params, and per view and pair of backends that stand for its sides."""
     found = []
     for choice in manifest.params["comparisons"]:
-        for view, names in _opposed(manifest.params["backends"]):
-            pair = [sides[name, view, choice[SIDES[name]]] for name in names]
+        names, targets = zip(*opposed(choice), strict=True)
+        for served in _opponents(manifest.params["backends"], names):
+            pair = [sides[backend, view, target] for (backend, view), target in zip(served, targets, strict=True)]
             states = [readiness.state(side.target, side.backend) for side in pair]
             same = pair[0].target == pair[1].target
             labels = [state.label if state else side.target for state, side in zip(states, pair, strict=True)]
-            servers = f", {names[0]} against {names[1]}" if view == SERVER_VIEW else ""
+            named = " against ".join(side.backend for side in pair)
+            by_name = set(names) != set(FRAMEWORK_NAMES) or pair[0].view == SERVER_VIEW
             found.append(
                 Question(
                     *pair,
-                    kind="framework" if same else "system",
-                    where=(labels[0] if same else " against ".join(labels)) + servers,
+                    names=names,
+                    kind="system" if not same else "framework" if set(names) == set(FRAMEWORK_NAMES) else "backend",
+                    where=(labels[0] if same else " against ".join(labels)) + (f", {named}" if by_name else ""),
                     skips=tuple(s for side in pair if (s := readiness.skip(side.target, side.backend))),
                     gates=(*run_gates(pair, workload, same), *timing_gates(pair, list(sides.values()), manifest)),
                     controls=tuple(c for c in controls if c.target in {side.target for side in pair}),
@@ -65,14 +69,23 @@ def ask_questions(
     return found
 
 
-def _opposed(backends: Sequence[Mapping[str, Any]]) -> list[tuple[str, tuple[str, str]]]:
-    """Every view with a backend that stands for JAX in it and one that stands for PyTorch, in the params' order."""
-    served = [(b["backend"], view) for b in backends for view in b["views"] if b["backend"] in SIDES]
+def _opponents(
+    backends: Sequence[Mapping[str, Any]], names: Sequence[str]
+) -> list[tuple[tuple[str, str], tuple[str, str]]]:
+    """Each two (backend, view) that stand for the two sides in the same view, in the params' order.
+
+    A scorer that the params name by itself has the one view that it has, and meets every view of the other side.
+    """
+    sides = [
+        [(b["backend"], v) for b in backends for v in b["views"] if stands_for(name, b["backend"])] for name in names
+    ]
+    by_name = any(name not in FRAMEWORK_NAMES for name in names)
+    alone = [len({view for _, view in side}) == 1 for side in sides]
     return [
-        (view, (jax, pytorch))
-        for jax, view in served
-        for pytorch, its in served
-        if SIDES[jax] == "jax" and SIDES[pytorch] == "pytorch" and view == its
+        (first, second)
+        for first in sides[0]
+        for second in sides[1]
+        if first[1] == second[1] or (by_name and any(alone))
     ]
 
 
@@ -95,13 +108,17 @@ def answer(question: Question, count: int, looks: Looks, margin: float) -> Contr
     Args:
         margin: the smallest difference that counts, as a fraction; the controls may widen it.
     """
-    jax, pytorch = question.jax, question.pytorch
+    first, second = question.first, question.second
+    opponents = tuple(
+        Opponent(name=name, backend=side.backend, view=side.view, target=side.target, chunk=side.best_chunk)
+        for name, side in zip(question.names, (first, second), strict=True)
+    )
     indices = looks.indices(count)
     missing = _missing(question, indices)
     controls = [judge_control(c, indices, looks.confidence, margin, not missing) for c in question.controls]
     gates = [control_gates(c) for c in controls] if not question.skips else []
     widened = max([margin, *(c.margin for c in controls)])
-    chosen = (jax, jax.best_chunk, pytorch, pytorch.best_chunk)
+    chosen = (first, first.best_chunk, second, second.best_chunk)
     interval = time_ratio(*chosen, indices=indices, confidence=looks.confidence)
     verdict = judge(
         missing_sides=[(_why(s), s.next_step or "see the evidence") for s in question.skips],
@@ -114,21 +131,18 @@ def answer(question: Question, count: int, looks: Looks, margin: float) -> Contr
         confidence=looks.confidence,
     )
     verdict = _confirmed_in_cycles(question, verdict, indices, looks.confidence)
-    sizes = {chunk for side in (jax, pytorch) for chunk in side.chunk_sizes} or set(question.chunk_sizes)
-    matched = [_matched(jax, pytorch, chunk) for chunk in sorted(sizes)]
+    sizes = {chunk for side in (first, second) for chunk in side.chunk_sizes} or set(question.chunk_sizes)
+    matched = [_matched(first, second, chunk) for chunk in sorted(sizes)]
     rows = [row.effect.ratio for row in matched if row.effect]
+    view = first.view if first.view == second.view else f"{first.view} against {second.view}"
     return Contrast(
         name=question.where,
         kind=question.kind,
-        view=jax.view,
-        jax_backend=jax.backend,
-        pytorch_backend=pytorch.backend,
-        jax_target=jax.target,
-        pytorch_target=pytorch.target,
-        jax_chunk=jax.best_chunk,
-        pytorch_chunk=pytorch.best_chunk,
-        verdict=verdict.state,
-        sentence=sentence(question.where, question.kind, jax.view, verdict, interval),
+        view=view,
+        first=opponents[0],
+        second=opponents[1],
+        verdict={"first": question.names[0], "second": question.names[1]}.get(verdict.state, verdict.state),
+        sentence=sentence(question.where, question.kind, view, opponents, verdict, interval),
         reason=verdict.reason,
         next_step=verdict.next_step,
         effect=Effect.of(interval),
@@ -136,7 +150,7 @@ def answer(question: Question, count: int, looks: Looks, margin: float) -> Contr
         wants_rounds=verdict.wants_rounds,
         margin=widened,
         n_rounds=count,
-        break_even_items=_break_even(jax, pytorch),
+        break_even_items=_break_even(first, second),
         matched=matched,
         # Never an average over incomplete rows (rule 26).
         matched_ratio=geometric_interval(rows).center if rows and len(rows) == len(matched) else None,
@@ -146,8 +160,8 @@ def answer(question: Question, count: int, looks: Looks, margin: float) -> Contr
 
 def _confirmed_in_cycles(question: Question, verdict: Verdict, indices: range, confidence: float) -> Verdict:
     """A win on one GPU must be one in cycles too, time by clock: else it is a difference of clocks (rule 19)."""
-    clocks = [side.clock_by_round() for side in (question.jax, question.pytorch)]
-    if verdict.state not in ("jax", "pytorch") or question.kind == "system" or not all(clocks):
+    clocks = [side.clock_by_round() for side in (question.first, question.second)]
+    if verdict.state not in ("first", "second") or question.kind == "system" or not all(clocks):
         return verdict
     cycles = [
         {
@@ -155,14 +169,15 @@ def _confirmed_in_cycles(question: Question, verdict: Verdict, indices: range, c
             for i, seconds in side.seconds_by_round(side.best_chunk).items()
             if i in own and i in indices
         }
-        for side, own in zip((question.jax, question.pytorch), clocks, strict=True)
+        for side, own in zip((question.first, question.second), clocks, strict=True)
     ]
     ratios = list(paired_ratios(*cycles).values())
     found = geometric_interval(ratios, confidence) if len(ratios) > 1 else None
-    if found is not None and (found.high < 1 if verdict.state == "jax" else found.low > 1):
+    if found is not None and (found.high < 1 if verdict.state == "first" else found.low > 1):
         return verdict
     words = f"{found.center:.3f} ({found.low:.3f} to {found.high:.3f})" if found else "not told"
-    reason = f"the difference in time is not one in GPU cycles (JAX over PyTorch {words}): the clocks differed"
+    over = " over ".join(question.names)
+    reason = f"the difference in time is not one in GPU cycles ({over}: {words}): the clocks differed"
     return Verdict("not_enough_evidence", reason, "lock the GPU's clocks, then measure again", wants_rounds=True)
 
 
@@ -189,20 +204,20 @@ def time_ratio(
 
 def _missing(question: Question, indices: range) -> int:
     """Rounds of these indices that the side which lacks most still lacks."""
-    return max(len(set(indices) - {r.index for r in side.confirm}) for side in (question.jax, question.pytorch))
+    return max(len(set(indices) - {r.index for r in side.confirm}) for side in (question.first, question.second))
 
 
-def _matched(jax: SideEvidence, pytorch: SideEvidence, chunk: int) -> Matched:
-    interval = time_ratio(jax, chunk, pytorch, chunk)
+def _matched(first: SideEvidence, second: SideEvidence, chunk: int) -> Matched:
+    interval = time_ratio(first, chunk, second, chunk)
     if interval is None:
         return Matched(chunk_size=chunk, effect=None, reason="no round of both sides has this chunk size")
     return Matched(chunk_size=chunk, effect=Effect.of(interval))
 
 
-def _break_even(jax: SideEvidence, pytorch: SideEvidence) -> float | None:
+def _break_even(first: SideEvidence, second: SideEvidence) -> float | None:
     """Items after which the side that takes longer to prepare has caught up (rule 12); None: never, or not known."""
-    starts = [side.cold_prepare_seconds for side in (jax, pytorch)]
-    rates = [side.seconds_an_item for side in (jax, pytorch)]
+    starts = [side.cold_prepare_seconds for side in (first, second)]
+    rates = [side.seconds_an_item for side in (first, second)]
     if None in starts or None in rates or rates[0] == rates[1]:
         return None
     items = (starts[0] - starts[1]) / (rates[1] - rates[0])

@@ -11,7 +11,9 @@ from scorematrix.results.audits import Gate
 from scorematrix.results.schema import CellStatus
 from scorematrix.results.targets import Attempt, CompiledRecord, Datasheet, SkipReason
 
-VerdictState = Literal["jax", "pytorch", "tie", "not_enough_evidence", "deferred", "invalid"]
+VerdictState = Literal["first", "second", "tie", "not_enough_evidence", "deferred", "invalid"]
+"""first, second: that side of the contrast is faster."""
+FRAMEWORK_NAMES = {"jax": "JAX", "pytorch": "PyTorch"}
 
 
 class _Part(BaseModel):
@@ -33,7 +35,7 @@ class Notice(_Part):
 
 
 class Effect(_Part):
-    """A ratio of times with its 95 % interval by paired t over rounds; in a contrast, JAX over PyTorch."""
+    """A ratio of times with its 95 % interval by paired t over rounds; in a contrast, the first side over the other."""
 
     ratio: float
     low: float
@@ -170,19 +172,41 @@ class Matched(_Part):
     reason: str | None = None
 
 
-class Contrast(_Part):
-    """One question, 'which framework here, in this view?', and its answer."""
+class Opponent(_Part):
+    """One side of a contrast.
+
+    Attributes:
+        name: what params and verdict call it: `jax`, `pytorch`, or the backend's own name.
+    """
 
     name: str
-    kind: Literal["framework", "system"]
+    backend: str
     view: str
-    jax_backend: str = "jax"
-    pytorch_backend: str = "pytorch"
-    jax_target: str
-    pytorch_target: str
-    jax_chunk: int | None
-    pytorch_chunk: int | None
-    verdict: VerdictState
+    target: str
+    chunk: int | None = None
+
+    @property
+    def label(self) -> str:
+        """Its name in sentences."""
+        return FRAMEWORK_NAMES.get(self.name, self.name)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What the side is recorded under."""
+        return self.backend, self.view, self.target
+
+
+class Contrast(_Part):
+    """One question, 'which of the two is faster here, in this view?', and its answer."""
+
+    name: str
+    kind: Literal["framework", "system", "backend"] = Field(
+        description="same device: two frameworks, or two backends; different devices: two systems"
+    )
+    view: str
+    first: Opponent
+    second: Opponent
+    verdict: str = Field(description="the winner's name, or tie, not_enough_evidence, deferred, invalid")
     sentence: str
     reason: str
     next_step: str | None
@@ -202,9 +226,19 @@ class Contrast(_Part):
     gates: list[Gate] = []
 
     @property
-    def pair(self) -> tuple[tuple[str, str], tuple[str, str]]:
-        """Backend and target of both sides, JAX's first."""
-        return (self.jax_backend, self.jax_target), (self.pytorch_backend, self.pytorch_target)
+    def ratio_name(self) -> str:
+        """What `effect` is of."""
+        return f"{self.first.label} time / {self.second.label} time"
+
+    @property
+    def winner(self) -> Opponent | None:
+        """The side that the verdict names; None where it names none."""
+        return next((side for side in (self.first, self.second) if side.name == self.verdict), None)
+
+    @property
+    def keys(self) -> tuple[tuple[str, str, str], tuple[str, str, str]]:
+        """Backend, view and target of both sides, the first's first."""
+        return self.first.key, self.second.key
 
 
 class Speedup(_Part):
@@ -236,7 +270,7 @@ class WorkloadSummary(_Part):
 class Comparison(_Part):
     """A run, judged. `partial` is true while any notice stands or any planned round is missing."""
 
-    schema_version: Literal[1, 2] = 2
+    schema_version: Literal[3] = 3
     run_id: str
     created_utc: str
     compared_utc: str

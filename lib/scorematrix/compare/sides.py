@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from statistics import median
+from typing import Literal
 
 import numpy as np
 from scipy import stats
@@ -17,6 +18,9 @@ from scorematrix.results.figures import request_seconds
 from scorematrix.results.schema import Cell, Manifest, Setup
 from scorematrix.results.targets import Readiness, TargetState
 from scorematrix.workload.workload import Workload
+
+SideState = Literal["measured", "partial", "skipped", "not_started", "failed"]
+StartKind = Literal["compiled", "from_cache", "nothing_to_compile"]
 
 WEIGHT_BYTES = {"float32": 4, "bfloat16": 2}
 """A weight is read once a call, and multiplied and added once a token."""
@@ -88,7 +92,7 @@ def starts(setups: Iterable[Setup]) -> list[Start]:
 
     The kind is told by what happened in the round, never by what the cache should have held.
     """
-    kinds: dict[str, list[Setup]] = {"compiled": [], "from_cache": [], "nothing_to_compile": []}
+    kinds: dict[StartKind, list[Setup]] = {"compiled": [], "from_cache": [], "nothing_to_compile": []}
     for setup in setups:
         anew = any(not c.from_cache for c in setup.compiles)
         kinds["compiled" if anew else "from_cache" if setup.compiles else "nothing_to_compile"].append(setup)
@@ -113,7 +117,7 @@ def starts(setups: Iterable[Setup]) -> list[Start]:
     return found
 
 
-def _state(side: SideEvidence, skip: TargetState | None, n_planned: int) -> str:
+def _state(side: SideEvidence, skip: TargetState | None, n_planned: int) -> SideState:
     if skip is not None:
         return "skipped"
     if not side.rounds:

@@ -44,7 +44,7 @@ def side_timing_gates(side: SideEvidence, sides: Sequence[SideEvidence], manifes
     # Work that was left out on request would look like work that was not waited for.
     if not side.reuses_prefix:
         gates += [physics_gate(side, sides, manifest.floor_flops), growth_gate(side, manifest)]
-        gates += [cache_gate(side)] if side.backend in SIDES else []  # baselines are not asked
+        gates.append(cache_gate(side))
     return [gate for gate in [*gates, steady_gate(side)] if gate is not None]
 
 
@@ -121,7 +121,8 @@ def cache_gate(side: SideEvidence) -> Gate | None:
     """A query that was asked before takes as long as one that was not. None for runs that were not asked."""
     name = f"no caching {side.backend}"
     probes = [(r, r.probes) for r in side.tuning if r.probes]
-    if not probes:
+    asked = side.backend in SIDES or any(probe.fresh_ns for _, probe in probes)  # baselines are not
+    if not probes or not asked:
         return None
     ratios = []
     for round_, probe in probes:

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from scorematrix.compare.schema import Gate, VerdictState
+from scorematrix.compare.schema import Gate, Opponent, VerdictState
 from scorematrix.compare.statistics import CONFIDENCE, MIN_ROUNDS, MOST_ROUNDS, Interval, rounds_to_decide
 
 OPEN = ("not_run", "undecided")
 """States of a gate that has neither passed nor failed."""
 USELESS_MARGIN = 0.25
 """Where controls scatter so much, the reason says that nothing can be told, not by how much the margin widened."""
-FRAMEWORK_NAMES = {"jax": "JAX", "pytorch": "PyTorch"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def judge(
     Args:
         missing_sides: (why, next step) of every side that could not run.
         tie_gates: what a tie needs beside the gates: proof that a difference would have been found.
-        interval: JAX time over PyTorch time by paired rounds; None while there is no pair.
+        interval: the first side's time over the second's by paired rounds; None while there is no pair.
         missing_rounds: planned rounds of this look that are not recorded yet.
         margin: what a winner's effect must lie beyond, as a fraction.
         tie_margin: what a tie's must lie within, where that is less: scatter may forbid a win, it never makes a tie.
@@ -75,9 +74,9 @@ def judge(
     tie_margin = margin if tie_margin is None else tie_margin
     tie_bound, words = math.log1p(tie_margin), margin_words(margin, tie_margin)
     if high < -bound:
-        return Verdict("jax", f"the whole interval lies beyond the {words}")
+        return Verdict("first", f"the whole interval lies beyond the {words}")
     if low > bound:
-        return Verdict("pytorch", f"the whole interval lies beyond the {words}")
+        return Verdict("second", f"the whole interval lies beyond the {words}")
     if -tie_bound < low and high < tie_bound:
         if waiting := [gate for gate in tie_gates if gate.status in OPEN]:
             reason = "; ".join(f"gate {gate.name} has not passed: {gate.detail}" for gate in waiting)
@@ -119,21 +118,31 @@ def _only_rounds(waiting: Sequence[Gate]) -> bool:
 
 
 def sentence(
-    where: str, kind: Literal["framework", "system"], view: str, verdict: Verdict, interval: Interval | None
+    where: str,
+    kind: Literal["framework", "system", "backend"],
+    view: str,
+    sides: tuple[Opponent, Opponent],
+    verdict: Verdict,
+    interval: Interval | None,
 ) -> str:
-    """The verdict in one sentence, with effect and interval where there are any."""
+    """The verdict in one sentence, with effect and interval where there are any.
+
+    Args:
+        interval: the first side's time over the second's.
+    """
+    first, second = (side.label for side in sides)
     head = f"{'System comparison, ' if kind == 'system' else ''}{where}, {view} view: "
-    if verdict.state in ("jax", "pytorch") and interval is not None:
-        winner, loser = ("jax", "pytorch") if verdict.state == "jax" else ("pytorch", "jax")
-        speed, low, high = _speedup(interval, winner)
+    if verdict.state in ("first", "second") and interval is not None:
+        winner, loser = (first, second) if verdict.state == "first" else (second, first)
+        speed, low, high = _speedup(interval, first_wins=verdict.state == "first")
         return (
-            f"{head}{FRAMEWORK_NAMES[winner]} is {speed:.2f} times as fast as {FRAMEWORK_NAMES[loser]} "
+            f"{head}{winner} is {speed:.2f} times as fast as {loser} "
             f"(95 % interval {low:.2f} to {high:.2f}, {interval.n} paired rounds)."
         )
     if verdict.state == "tie" and interval is not None:
-        speed, low, high = _speedup(interval, "jax")
+        speed, low, high = _speedup(interval)
         return (
-            f"{head}a tie. JAX's speed is {speed:.3f} times PyTorch's (95 % interval {low:.3f} to {high:.3f}, "
+            f"{head}a tie. {first}'s speed is {speed:.3f} times {second}'s (95 % interval {low:.3f} to {high:.3f}, "
             f"{interval.n} paired rounds): {verdict.reason}."
         )
     if verdict.state == "deferred":
@@ -142,17 +151,17 @@ def sentence(
         return f"{head}invalid, no winner is named. {verdict.reason}."
     so_far = ""
     if interval is not None and interval.n > 1:
-        speed, low, high = _speedup(interval, "jax")
+        speed, low, high = _speedup(interval)
         within = f"{low:.2f} to {high:.2f}, {interval.n} rounds"
         if interval.n < MIN_ROUNDS:
             within += ", too few to decide"
-        so_far = f" So far JAX's speed is {speed:.2f} times PyTorch's ({within})."
+        so_far = f" So far {first}'s speed is {speed:.2f} times {second}'s ({within})."
     step = f" Next: {verdict.next_step}." if verdict.next_step else ""
     return f"{head}not enough evidence, no winner is named: {verdict.reason}.{so_far}{step}"
 
 
-def _speedup(interval: Interval, winner: str) -> tuple[float, float, float]:
-    """How many times as fast the winner is, with the interval, from JAX time over PyTorch time."""
-    if winner == "jax":
+def _speedup(interval: Interval, first_wins: bool = True) -> tuple[float, float, float]:
+    """How many times as fast one side is, with the interval, from the first's time over the second's."""
+    if first_wins:
         return 1 / interval.center, 1 / interval.high, 1 / interval.low
     return interval.center, interval.low, interval.high

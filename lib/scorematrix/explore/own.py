@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from scorematrix.report.attention import LayoutCount, LayoutMatrix, attention_page
 from scorematrix.report.elements import Fragment
+from scorematrix.scoring.contract import finite_scores
 from scorematrix.scoring.packing import pack, packed_shape
-from scorematrix.scoring.registry import BACKENDS, load_backend, missing_packages
+from scorematrix.scoring.registry import backend_entry, load_backend, missing_packages
 from scorematrix.scoring.shared_prefix import Step, lay_out
 from scorematrix.scoring.visibility import MASKED, computed_pairs, packed_visibility, shared_visibility
 from scorematrix.workload.request import ScoreRequest
@@ -24,17 +25,33 @@ ENGINES = ("jax", "pytorch")
 
 
 def compare_backends(
-    model: Model, request: ScoreRequest, items: Sequence[str], labels: Sequence[str], view: str = "portable"
+    model: Model,
+    request: ScoreRequest,
+    items: Sequence[str],
+    labels: Sequence[str],
+    view: str = "portable",
+    scorers: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """Probabilities of each framework side by side, one row an item; absent frameworks say so in their columns."""
+    """Probabilities of each framework side by side, one row an item; absent frameworks say so in their columns.
+
+    Args:
+        scorers: scorers of one's own beside them, by the name of their columns: callables, classes or
+            `module:attribute`.
+
+    Raises:
+        ValueError: for a view that no framework serves, or a scorer that does not answer as it should.
+    """
+    asked: dict[str, Any] = {}
     frame = pd.DataFrame({"item": list(items)})
     for name in ENGINES:
-        if view not in BACKENDS[name].views:
-            continue
+        backend_entry(name, view)
         if missing := missing_packages(name):
             frame[name] = f"skipped: {missing[0]} is not installed"
             continue
-        scores = load_backend(name, view=view, model=model).score(request)
+        asked[name] = load_backend(name, view=view, model=model)
+    asked |= {name: load_backend(scorer, model=model) for name, scorer in (scorers or {}).items()}
+    for name, backend in asked.items():
+        scores = finite_scores(backend.score(request), name)
         for label, column in zip(labels, scores.T, strict=True):
             frame[f"{name} P({label!r})"] = column
     return frame

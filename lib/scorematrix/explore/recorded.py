@@ -43,12 +43,12 @@ class Recorded:
 
     @cached_property
     def comparison(self) -> Comparison:
-        store = self.store
+        store = self._store()
         return compare_run(store.manifest(), store.workload(), store.readiness(), self.rounds)
 
     @cached_property
     def rounds(self) -> list[Round]:
-        return self.store.rounds()
+        return self._store().rounds()
 
     def progress(self, follow_seconds: float = 0.0) -> None:
         """Where the run is; shown anew for so long while it goes on."""
@@ -87,7 +87,7 @@ class Recorded:
             wanted=[chosen.get(k, size) == size for k, size in zip(keys, scores["chunk_size"], strict=True)],
         )
         # Synthetic workloads have neither text nor gold.
-        told = [name for name in ("text", "gold") if scores[name].notna().any()]
+        told = [name for name in ("text", "gold") if bool(scores[name].notna().any())]
         scores = scores[scores["wanted"]].fillna(dict.fromkeys(told, ""))
         if scores.empty:
             return paragraph("No score is recorded yet.")
@@ -144,9 +144,14 @@ class Recorded:
         except ValueError as error:
             return paragraph(f"REFUSED: {error}", "note")
 
+    def _store(self) -> RunStore:
+        assert self.store is not None  # whoever asks has said so where no run is recorded
+        return self.store
+
     def _earlier(self) -> RunStore | None:
         """The newest other run of the plan that lies beside this one."""
-        own, plan = self.store.folder.resolve(), self.store.manifest().params_sha256
+        store = self._store()
+        own, plan = store.folder.resolve(), store.manifest().params_sha256
         others = [store for store in _newest_first(own.parent) if store.folder != own]
         return next((store for store in others if store.manifest().params_sha256 == plan), None)
 

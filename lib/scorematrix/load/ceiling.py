@@ -49,6 +49,7 @@ def idle_server(answer: bytes) -> Iterator[str]:
     """The address of a server in a process of its own that gives this answer to everything."""
     command = [sys.executable, str(Path(__file__).with_name("idle_server.py"))]  # by path: it needs nothing of ours
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
         try:
             process.stdin.write(b"%d\n" % len(answer) + answer)
             process.stdin.flush()

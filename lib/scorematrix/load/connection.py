@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass
+from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -91,12 +92,13 @@ class Connection(asyncio.Protocol):
             Broken: where the connection ends first.
             TimeoutError: after the time.
         """
-        if not self.usable:
+        transport = self._transport
+        if transport is None or not self.usable:
             raise Broken("the server closed the connection")
         loop = asyncio.get_running_loop()
         waiting = self._waiting = loop.create_future()
         expiry = loop.call_later(timeout_seconds, self._expire, timeout_seconds)
-        self._transport.write(payload)
+        transport.write(payload)
         try:
             return await waiting
         finally:
@@ -113,7 +115,7 @@ class Connection(asyncio.Protocol):
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # of a TCP connection, whichever the event loop
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -125,8 +127,8 @@ class Connection(asyncio.Protocol):
         if self._waiting is not None and self._headers_done and not self._has_length:
             self.on_message_complete()  # a body without a length ends where the connection does
 
-    def connection_lost(self, error: Exception | None) -> None:
-        words = str(error) if error else "the server closed the connection"
+    def connection_lost(self, exc: Exception | None) -> None:
+        words = str(exc) if exc else "the server closed the connection"
         part = " in the middle of an answer" if self._status_seen else " before it answered"
         self._fail(words + part)
 
@@ -160,7 +162,7 @@ class Connection(asyncio.Protocol):
             self.surplus += 1
             self.close()
             return
-        if not self._parser.should_keep_alive():
+        if not self._parser.should_keep_alive() and self._transport is not None:
             self._transport.close()
         if not waiting.done():
             waiting.set_result(Answer(status, self._retry_after, b"".join(self._parts)))

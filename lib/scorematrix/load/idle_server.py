@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+from typing import cast
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
@@ -20,7 +21,7 @@ class Idle(asyncio.Protocol):
         self._answer, self._buffer = answer, b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # of a TCP connection, whichever the event loop
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data

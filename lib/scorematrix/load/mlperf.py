@@ -78,11 +78,14 @@ def run_mlperf(
     finally:
         scorers.stop()
     found = RESULT.search(summary)
+    verdict: Literal["VALID", "INVALID"] | None = None
+    if found:
+        verdict = "VALID" if found.group(1) == "VALID" else "INVALID"
     return MlperfResult(
         scenario=scenario,
         status="done" if found else "failed",
-        verdict=found.group(1) if found else None,
-        reasons=_reasons(summary) if found and found.group(1) == "INVALID" else [],
+        verdict=verdict,
+        reasons=_reasons(summary) if verdict == "INVALID" else [],
         n_asked=scorers.n_asked,
         n_failed=scorers.n_failed,
         figures=_figures(summary),

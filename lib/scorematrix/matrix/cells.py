@@ -111,7 +111,7 @@ class Meter:
         return float(np.max(moved))  # NaN where any score is
 
 
-def _too_few(fresh: Sequence[PassSamples], repeat: Sequence[PassSamples]) -> bool:
+def _too_few(fresh: PassSamples, repeat: PassSamples) -> bool:
     """Whether to ask on: where repeated queries look faster, a busy machine may be all there is to it."""
     if len(fresh) < PROBE_PASSES:
         return True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from scorematrix.readiness.targets import target
+from scorematrix.results import Opposed, opposed
 from scorematrix.scoring.mesh import Mesh
 from scorematrix.scoring.place import PLACEHOLDERS, ServerPlace
 from scorematrix.scoring.registry import backend_entry, sharded_loaders
@@ -73,13 +74,23 @@ class ServerChoice(Section):
 class BackendChoice(Section):
     """A backend and the views of it to measure."""
 
-    backend: str
+    backend: str = Field(description="one of ours, a name that a package registers, or module:attribute")
     views: list[str] = Field(["portable"], min_length=1)
     chunk_sizes: dict[str, Annotated[list[Positive], Field(min_length=1)]] = Field(
         {}, description="chunk sizes of a view, instead of the run's: for one that would not fit at the largest"
     )
     mesh: str | None = Field(None, description="data=2,model=4 say; None: the target's")
     server: ServerChoice | None = Field(None, description="of a live server: where it is, or how it is started")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_view(cls, content: Any) -> Any:
+        """A scorer of one's own has one view, which need not be named."""
+        if isinstance(content, dict) and "views" not in content and isinstance(name := content.get("backend"), str):
+            entry = backend_entry(name)
+            if entry.address is not None:
+                return content | {"views": list(entry.views)}
+        return content
 
     @model_validator(mode="after")
     def _known(self) -> BackendChoice:
@@ -118,11 +129,25 @@ class LoadChoice(Section):
     mlperf_seconds: Seconds | None = Field(None, description="also MLPerf LoadGen's scenarios, so long each")
 
 
-class ComparisonChoice(Section):
-    """Where each framework runs. The same target on both sides compares frameworks, different ones systems."""
+class ComparisonChoice(RootModel[dict[str, TargetName]]):
+    """Two sides and where each runs: the frameworks `jax` and `pytorch`, or backends by their names.
 
-    jax: TargetName
-    pytorch: TargetName
+    A framework stands for every backend of the run that represents it. The same target on both sides compares
+    frameworks or backends, different ones systems.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    @model_validator(mode="after")
+    def _two(self) -> ComparisonChoice:
+        if len(self.root) != 2:
+            raise ValueError("name two sides and where each runs, {jax: cpu, pytorch: cpu} say, or two backends")
+        return self
+
+    @property
+    def sides(self) -> tuple[Opposed, Opposed]:
+        """Both sides in the order of every sentence and ratio."""
+        return opposed(self.root)
 
 
 class Price(Section):

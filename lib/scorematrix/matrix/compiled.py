@@ -84,10 +84,15 @@ def _mesh(params: Params, where: Target, view: str) -> Mesh:
     return Mesh.parse(params.mesh_of("jax", view, where.name) or Mesh())
 
 
+def _chip_bytes(where: Target) -> int:
+    assert where.chip is not None  # `compile_cells` refuses such targets
+    return where.chip.memory_bytes
+
+
 def _step_tokens(params: Params, where: Target, view: str) -> int:
     """As `step_budget_bytes` has it on an accelerator: a tenth of its memory."""
     share = device_share(read_description(params.model).config, _mesh(params, where, view))
-    return tokens_a_step(share, where.chip.memory_bytes // 10)
+    return tokens_a_step(share, _chip_bytes(where) // 10)
 
 
 def _question(params: Params, where: Target, view: str, dtype: str, call: ScoreRequest) -> dict[str, Any]:
@@ -97,7 +102,7 @@ def _question(params: Params, where: Target, view: str, dtype: str, call: ScoreR
         "dtype": dtype,
         "platform": where.kind,
         "topology": where.topology,
-        "memory_bytes": where.chip.memory_bytes,
+        "memory_bytes": _chip_bytes(where),
         "query_tokens": len(call.query_ids),
         "item_tokens": [len(ids) for ids in call.items_ids],
         "n_labels": len(call.label_ids),
@@ -108,11 +113,12 @@ def _question(params: Params, where: Target, view: str, dtype: str, call: ScoreR
 
 
 def _cell(where: Target, view: str, chunk_size: int, dtype: str, answer: dict[str, Any]) -> CompiledCell:
+    told: dict[str, Any] = answer | {"error": redacted(answer["error"]) if answer.get("error") else None}
     return CompiledCell(
-        **(answer | {"error": redacted(answer["error"]) if answer.get("error") else None}),
+        **told,
         backend="jax",
         view=view,
         chunk_size=chunk_size,
         dtype=dtype,
-        chip_bytes=where.chip.memory_bytes,
+        chip_bytes=_chip_bytes(where),
     )

@@ -110,8 +110,15 @@ class _Process:
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         if self._process is None:
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-            self._process = subprocess.Popen(CHILD, env=os.environ | self._variables, text=True, **pipes)
+            self._process = subprocess.Popen(
+                CHILD,
+                env=os.environ | self._variables,
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()
@@ -127,6 +134,7 @@ class _Process:
         process, self._process = self._process, None
         if process is None:
             return None
+        assert process.stdin is not None
         with contextlib.suppress(OSError):  # it is gone, with a question unread
             process.stdin.close()
         try:

@@ -23,6 +23,7 @@ def load_live(params: Params, planned: PlannedRound, model: Model, store: RunSto
     """
     from scorematrix.scoring.server import LiveBackend
 
+    assert params.dtype != "auto"  # Params refuses it with servers
     return LiveBackend(
         planned.backend,
         params.places[planned.backend],

@@ -25,9 +25,9 @@ from scorematrix.matrix.choices import (
     TextWorkload,
 )
 from scorematrix.readiness.targets import target
-from scorematrix.results.schema import SIDES
+from scorematrix.results.schema import SIDES, stands_for
 from scorematrix.scoring.place import ServerPlace
-from scorematrix.scoring.registry import backend_entry
+from scorematrix.scoring.registry import REFERENCE, backend_entry
 from scorematrix.sealed import content_sha256
 
 
@@ -53,6 +53,9 @@ class Params(Section):
     passes: Positive = 2
     seed: int
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.03
+    reference: str = Field(
+        default=REFERENCE[0], description="backend whose float32 scores are taken as exact, in the first of its views"
+    )
     load: LoadChoice | None = Field(None, description="measure live servers under load too; left out, do not")
     threads: Literal["auto"] | Positive = "auto"
     prices: dict[TargetName, Price] = Field({}, description="what a target costs, by its name")
@@ -75,8 +78,17 @@ class Params(Section):
             )
         if self.load is not None and not self.places:
             raise ValueError("load is of live servers and backends holds none; leave it out, or name a server")
-        if not any(choice.backend in SIDES for choice in self.backends):
-            raise ValueError(f"backends holds none of {', '.join(SIDES)}; there would be nothing to compare")
+        names = [choice.backend for choice in self.backends]
+        sides = [side for comparison in self.comparisons for side, _ in comparison.sides]
+        lacking = [side for side in sides if not any(stands_for(side, name) for name in names)]
+        # A run of one framework alone is sound; a backend that is named and not there is a mistake.
+        if wrong := [side for side in lacking if side not in SIDES.values() or len(lacking) == len(sides)]:
+            raise ValueError(
+                f"comparisons names {wrong[0]!r} and backends holds nothing that stands for it; add it there, or "
+                f"compare two of {', '.join(names)}"
+            )
+        if backend_entry(self.reference).is_live:
+            raise ValueError(f"reference={self.reference!r} is a live server; name an engine or a scorer of your own")
         return self
 
     @property
@@ -185,7 +197,6 @@ def _known_keys(path: Sequence[Any]) -> list[str]:
         "backends": (BackendChoice,),
         "server": (ServerChoice,),
         "load": (LoadChoice,),
-        "comparisons": (ComparisonChoice,),
         "prices": (Price,),
     }
     section = next((part for part in reversed(path) if part in kinds), None)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from scorematrix.matrix.choices import BackendChoice, ComparisonChoice
 from scorematrix.matrix.params import Params
-from scorematrix.results.schema import SIDES, PlannedRound, Role
-from scorematrix.scoring.registry import BACKENDS, REFERENCE
+from scorematrix.results.schema import PlannedRound, Role, stands_for
+from scorematrix.scoring.registry import REFERENCE, backend_entry
 
 CONTROL_VIEW = "best_native"
 """The view that controls are of, where a target has it."""
@@ -22,17 +23,17 @@ def plan_rounds(params: Params) -> list[PlannedRound]:
     runs among those of the backend that it repeats.
     """
     rng = np.random.Generator(np.random.PCG64(params.seed))
-    entries: list[tuple[int, Role, str, str, str]] = [(0, "reference", *REFERENCE, params.comparisons[0].pytorch)]
+    entries: list[tuple[int, Role, str, str, str]] = [(0, "reference", *_reference(params))]
     pairs = _pairs(params)
-    controls = _controls(pairs) if params.controls else {}
+    controls = _controls(params, pairs) if params.controls else {}
     for index in range(params.tuning_rounds + params.most_rounds):
         role: Role = "tuning" if index < params.tuning_rounds else "confirm"
-        for target, view, backends in pairs:
-            together: list[tuple[Role, str]] = [(role, backend) for backend in backends]
+        for target, view, measured in pairs:
+            together: list[tuple[Role, str, str]] = [(role, *one) for one in measured]
             if role == "confirm" and (target, view) in controls:
-                together.append(("control", controls[target, view]))
+                together.append(("control", controls[target, view], view))
             for i in rng.permutation(len(together)):
-                entries.append((index, *together[i], view, target))
+                entries.append((index, *together[i], target))
     return [
         PlannedRound(index=index, role=role, backend=backend, view=view, target=target, position=position)
         for position, (index, role, backend, view, target) in enumerate(entries)
@@ -63,24 +64,53 @@ def chunk_order(params: Params, planned: PlannedRound) -> list[int]:
     return [sizes[i] for i in rng.permutation(len(sizes))]
 
 
-def _pairs(params: Params) -> list[tuple[str, str, list[str]]]:
-    """(target, view, backends) that run back to back."""
-    pairs: dict[tuple[str, str], list[str]] = {}
+def _reference(params: Params) -> tuple[str, str, str]:
+    """Backend, view and target of the reference round."""
+    view = REFERENCE[1] if params.reference == REFERENCE[0] else next(iter(backend_entry(params.reference).views))
+    _, (_, target) = params.comparisons[0].sides
+    return params.reference, view, target
+
+
+def _pairs(params: Params) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """(target, view, (backend, view) of each) that run back to back."""
+    pairs: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for comparison in params.comparisons:
         for choice in params.backends:
-            target = comparison.jax if BACKENDS[choice.backend].framework == "jax" else comparison.pytorch
+            if (target := _target(params, comparison, choice.backend)) is None:
+                continue
             for view in choice.views:
-                together = pairs.setdefault((target, view), [])
-                if choice.backend not in together:
-                    together.append(choice.backend)
-    return [(target, view, backends) for (target, view), backends in pairs.items()]
+                together = pairs.setdefault((target, _beside(params, comparison, choice, view)), [])
+                if (choice.backend, view) not in together:
+                    together.append((choice.backend, view))
+    return [(target, view, measured) for (target, view), measured in pairs.items()]
 
 
-def _controls(pairs: list[tuple[str, str, list[str]]]) -> dict[tuple[str, str], str]:
-    """One backend and view a target, by (target, view): the first of a framework, best_native if there."""
+def _target(params: Params, comparison: ComparisonChoice, backend: str) -> str | None:
+    """Where a comparison has a backend measured; a baseline, which none names, runs where its framework does."""
+    for side, target in comparison.sides:
+        if stands_for(side, backend):
+            return target
+    if any(stands_for(side, backend) for other in params.comparisons for side, _ in other.sides):
+        return None
+    named = dict(comparison.sides)
+    return named.get(backend_entry(backend).framework, comparison.sides[1][1])
+
+
+def _beside(params: Params, comparison: ComparisonChoice, choice: BackendChoice, view: str) -> str:
+    """The view among whose rounds a backend's are measured: its own, or that of the side it is compared with."""
+    if backend_entry(choice.backend).address is None:
+        return view
+    others = [side for side, _ in comparison.sides if not stands_for(side, choice.backend)]
+    views = [v for b in params.backends for v in b.views if len(others) == 1 and stands_for(others[0], b.backend)]
+    return views[-1] if views else view
+
+
+def _controls(params: Params, pairs: list[tuple[str, str, list[tuple[str, str]]]]) -> dict[tuple[str, str], str]:
+    """One backend and view a target, by (target, view): the first that a comparison names, best_native if there."""
+    named = [side for comparison in params.comparisons for side, _ in comparison.sides]
     chosen: dict[str, tuple[str, str]] = {}
-    for target, view, backends in pairs:
-        own = next((backend for backend in backends if backend in SIDES), None)
+    for target, view, measured in pairs:
+        own = next((b for b, its in measured if its == view and any(stands_for(side, b) for side in named)), None)
         if own is not None and (target not in chosen or (view == CONTROL_VIEW and chosen[target][0] != view)):
             chosen[target] = (view, own)
     return {(target, view): backend for target, (view, backend) in chosen.items()}

@@ -12,7 +12,7 @@ from scorematrix.measure.environment import cpu_name
 from scorematrix.models import locate
 from scorematrix.readiness import TARGETS, check_readiness, probe_machine, target
 from scorematrix.results import Readiness, Round, RunStore, TargetRecord, read_document
-from scorematrix.scoring.registry import BACKENDS
+from scorematrix.scoring.registry import BACKENDS, backend_entry, registered_backends
 from scorematrix.workload import Workload
 
 
@@ -38,8 +38,9 @@ def preflight_readiness(
         needed = [
             (where.name, name, list(entry.views))
             for where in TARGETS.values()
-            for name, entry in BACKENDS.items()
-            if where.kind in entry.device_kinds and not entry.is_live
+            for name in (*BACKENDS, *registered_backends())
+            if not (entry := backend_entry(name)).is_live
+            if where.kind in entry.device_kinds
         ]
     needed = [row for row in needed if only_target in (None, row[0])]
     places = params.places if params else None

@@ -37,8 +37,8 @@ from scorematrix.results import (
     StorageFailed,
 )
 from scorematrix.results.times import utc_now
-from scorematrix.scoring import BACKENDS, Backend, load_backend, missing_packages
-from scorematrix.scoring.ceilings import measure_ceilings
+from scorematrix.scoring import Backend, backend_entry, load_backend, missing_packages
+from scorematrix.scoring.ceilings import PROBED, measure_ceilings
 from scorematrix.scoring.compiles import compile_counter
 from scorematrix.scoring.mesh import Mesh
 from scorematrix.workload import Workload
@@ -95,14 +95,15 @@ def _measure(draft: _Draft, backend: Backend, meter: Meter) -> list[Cell]:
 
 def _after_tuning(draft: _Draft, backend: Backend, meter: Meter, device_kind: str) -> None:
     """What is asked once a side, not in every round: is it honest with its time and its items, and the ceilings."""
+    entry = backend_entry(draft.planned.backend)
     if sound := [cell.chunk_size for cell in draft.cells if cell.status == "ok"]:
-        caching = draft.planned.backend in SIDES
+        caching = draft.planned.backend in SIDES or entry.address is not None
         draft.probes = meter.probes(backend, max(sound), draft.params.seed, caching=caching)
-    entry = BACKENDS[draft.planned.backend]
     if entry.is_live:
         draft.study()
         draft.end_live()  # it has the device to itself while it lives
-    if entry.environment is None and not (entry.is_live and missing_packages(entry.framework)):
+    is_measurable = entry.address is None or device_kind == "cpu" or backend.info.framework in PROBED
+    if is_measurable and entry.environment is None and not (entry.is_live and missing_packages(entry.framework)):
         draft.ceilings = _measure_ceilings(backend, device_kind)
 
 
@@ -141,7 +142,7 @@ class _Draft:
         self.weights_sha256 = model.weights.sha256
         loaded = time.perf_counter()
         dtype = "float32" if self.is_reference else params.dtype
-        if BACKENDS[planned.backend].is_live:
+        if backend_entry(planned.backend).is_live:
             backend = self.live = load_live(params, planned, model, self.store)
         else:
             backend = load_backend(
@@ -178,7 +179,7 @@ class _Draft:
         gc.collect()
         gc.freeze()  # what is loaded stays: the collections between passes need not look through all of it again
         n_warmup, n_passes = (0, 1) if self.is_reference else (params.warmup_passes, params.passes)
-        is_here = not BACKENDS[planned.backend].is_live  # a server's compiles are not seen from here
+        is_here = not backend_entry(planned.backend).is_live  # a server's compiles are not seen from here
         compiles = compile_counter(info.framework) if is_here else lambda: 0
         return backend, Meter(self.workload, n_warmup, n_passes, self.watchdog, memory, compiles)
 

@@ -30,7 +30,7 @@ class GpuWatch:
     def open(cls) -> Self | None:
         """None where NVML, or its Python binding, is not there."""
         try:
-            import pynvml
+            import pynvml  # pyright: ignore[reportMissingImports]  # of the extra cuda
 
             return cls(pynvml)
         except Exception:  # NVML's errors are classes made at run time

@@ -6,11 +6,26 @@ import math
 
 import numpy as np
 
-from scorematrix.models.config import DecoderConfig, RopeScaling
+from scorematrix.models.config import Architecture, DecoderConfig, RopeScaling
 from scorematrix.models.weights import DecoderWeights, LayerWeights, expected_shapes
 
 
-def _shape(architecture, vocab, hidden, layers, heads, kv_heads, head_dim, ffn, positions, theta, **more):
+def _shape(
+    architecture: Architecture,
+    vocab: int,
+    hidden: int,
+    layers: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    ffn: int,
+    positions: int,
+    theta: float,
+    *,
+    rms_norm_eps: float = 1e-6,
+    rope_scaling: RopeScaling | None = None,
+    tied_head: bool = True,
+) -> DecoderConfig:
     return DecoderConfig(
         architecture=architecture,
         vocab_size=vocab,
@@ -22,7 +37,9 @@ def _shape(architecture, vocab, hidden, layers, heads, kv_heads, head_dim, ffn, 
         ffn_size=ffn,
         max_positions=positions,
         rope_theta=theta,
-        **({"rms_norm_eps": 1e-6} | more),
+        rms_norm_eps=rms_norm_eps,
+        rope_scaling=rope_scaling,
+        tied_head=tied_head,
     )
 
 

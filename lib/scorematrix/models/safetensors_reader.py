@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from scorematrix.models.config import DecoderConfig, RopeScaling
+from scorematrix.models.config import Architecture, DecoderConfig, RopeScaling
 from scorematrix.models.weights import DecoderWeights, LayerWeights, check_weights
 
-ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
+ARCHITECTURES: dict[str, Architecture] = {
+    "LlamaForCausalLM": "llama",
+    "Qwen2ForCausalLM": "qwen2",
+    "Qwen3ForCausalLM": "qwen3",
+}
 
 HF_LEAVES = {
     "attn_norm_ld": "input_layernorm.weight",

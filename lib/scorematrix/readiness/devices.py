@@ -92,7 +92,7 @@ def _nvidia_gpus() -> tuple[tuple[str, ...], str]:
 
 def _framework_devices() -> dict[Framework, FrameworkDevices]:
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    asked = {
+    asked: dict[Framework, subprocess.Popen[str]] = {
         framework: subprocess.Popen(
             [sys.executable, "-c", code], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

@@ -114,7 +114,7 @@ def _openers(prefixes: tuple[str, ...]) -> Iterator[int]:
 def _gpu_holders(nvml: Any) -> Iterator[Holder]:
     try:
         if nvml is None:
-            import pynvml as nvml
+            import pynvml as nvml  # pyright: ignore[reportMissingImports]  # of the extra cuda
         nvml.nvmlInit()
         for i in range(nvml.nvmlDeviceGetCount()):
             for process in nvml.nvmlDeviceGetComputeRunningProcesses(nvml.nvmlDeviceGetHandleByIndex(i)):

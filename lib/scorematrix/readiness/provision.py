@@ -30,9 +30,11 @@ class ProvisionPlan(BaseModel):
     resource: Literal["instance", "tpu_vm", "queued_resource"]
     name: str = Field(pattern=r"^[a-z]([a-z0-9-]{0,48}[a-z0-9])?$", description="of the resource; one plan, one name")
     machine_type: str = Field(description="a machine type, or for a TPU its accelerator type")
-    version: str | None = Field(None, description="of the TPU VM's software")
+    version: str | None = Field(default=None, description="of the TPU VM's software")
     zones: list[Annotated[str, Field(pattern=r"^[a-z]+-[a-z]+\d+-[a-z]$")]] = Field(min_length=1)
-    extra: list[Annotated[str, Field(pattern=r"^--")]] = Field([], description="further flags of the create command")
+    extra: list[Annotated[str, Field(pattern=r"^--")]] = Field(
+        default=[], description="further flags of the create command"
+    )
     create_timeout_seconds: Annotated[float, Field(gt=0)] = 900.0
     poll_seconds: Annotated[float, Field(gt=0)] = 15.0
     wait_seconds: Annotated[float, Field(gt=0)] = 1200.0
@@ -74,13 +76,14 @@ def provision(
     for zone in plan.zones:
         if region_of(zone) in closed_regions:
             continue
-        for _ in range(SAME_ZONE_TRIES):
-            attempt = _try(plan, zone, on_attempt, sleep)
-            if attempt.outcome == "running":
-                return attempt
-            refusal = classify(attempt.text)
-            if refusal.next_try != "same_zone" or attempt.outcome == "half_made":
+        attempt = _try(plan, zone, on_attempt, sleep)
+        for _ in range(SAME_ZONE_TRIES - 1):
+            if attempt.outcome in ("running", "half_made") or classify(attempt.text).next_try != "same_zone":
                 break
+            attempt = _try(plan, zone, on_attempt, sleep)
+        if attempt.outcome == "running":
+            return attempt
+        refusal = classify(attempt.text)
         if attempt.outcome == "half_made" or refusal.next_try == "never":
             return None
         if refusal.next_try == "another_region":

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 from scorematrix.privacy import redacted
 from scorematrix.readiness.devices import FrameworkDevices, Machine
 from scorematrix.readiness.servers import lacking_server
 from scorematrix.readiness.targets import Target, target
 from scorematrix.readiness.tried import summed_up
-from scorematrix.results.targets import CompiledRecord, Readiness, TargetRecord, TargetState
+from scorematrix.results.targets import Attempt, CompiledRecord, Readiness, SkipReason, TargetRecord, TargetState
 from scorematrix.results.times import utc_now
 from scorematrix.scoring.place import ServerPlace
-from scorematrix.scoring.registry import BACKENDS, missing_environment, missing_packages
+from scorematrix.scoring.registry import backend_entry, missing_environment, missing_packages
 
 
 def check_readiness(
@@ -44,6 +45,44 @@ def check_readiness(
     return Readiness(checked_utc=now, machine=description, states=states, compiled=list(compiled))
 
 
+@dataclass(frozen=True)
+class _Pair:
+    """One backend on one target, and the states that the two can be in."""
+
+    where: Target
+    backend: str
+    views: list[str]
+
+    def ready(self, evidence: str) -> TargetState:
+        return self._state("ready", evidence)
+
+    def skipped(
+        self, reason: SkipReason, evidence: str, next_step: str, attempts: Sequence[Attempt] = ()
+    ) -> TargetState:
+        return self._state("skipped", evidence, reason, next_step, attempts)
+
+    def _state(
+        self,
+        state: Literal["ready", "skipped"],
+        evidence: str,
+        reason: SkipReason | None = None,
+        next_step: str | None = None,
+        attempts: Sequence[Attempt] = (),
+    ) -> TargetState:
+        return TargetState(
+            target=self.where.name,
+            label=self.where.label,
+            backend=self.backend,
+            views=self.views,
+            state=state,
+            reason=reason,
+            evidence=evidence,
+            next_step=next_step,
+            datasheet=self.where.datasheet,
+            attempts=list(attempts),
+        )
+
+
 def _state(
     where: Target,
     backend: str,
@@ -53,90 +92,76 @@ def _state(
     record: TargetRecord | None,
     place: ServerPlace | None,
 ) -> TargetState:
-    entry = BACKENDS[backend]
-    card = dict(target=where.name, label=where.label, backend=backend, views=views, datasheet=where.datasheet)
+    entry = backend_entry(backend)
+    pair = _Pair(where, backend, views)
     if where.kind not in entry.device_kinds:
-        return TargetState(
-            **card,
-            state="skipped",
-            reason="unsupported",
-            evidence=f"{backend} does not run on a {where.kind.upper()}",
-            next_step="name another target for it in the params",
+        return pair.skipped(
+            "unsupported",
+            f"{backend} does not run on a {where.kind.upper()}",
+            "name another target for it in the params",
         )
     if only is not None and backend not in only:
-        return TargetState(
-            **card,
-            state="skipped",
-            reason="by_user",
-            evidence=f"left out by --only {' '.join(only)}",
-            next_step="repeat the command without --only",
-        )
+        return pair.skipped("by_user", f"left out by --only {' '.join(only)}", "repeat the command without --only")
     if place is not None and place.url is not None:  # its device is where it is
-        return _server_state(card, backend, place, f"a server answers at {place.url}")
+        return _server_state(pair, place, f"a server answers at {place.url}")
     lacking = missing_packages(backend)
     has_it, evidence = _device(where, machine, machine.frameworks.get(entry.framework))
     if not has_it and record is not None and record.attempts:
         reason, tried, next_step = summed_up(where, record.attempts)
-        return TargetState(
-            **card, state="skipped", reason=reason, evidence=tried, next_step=next_step, attempts=record.attempts
-        )
+        return pair.skipped(reason, tried, next_step, record.attempts)
     if not has_it:
-        return TargetState(**card, state="skipped", reason="no_device", evidence=evidence, next_step=where.get_it)
+        return pair.skipped("no_device", evidence, where.get_it)
     if place is not None:
-        return _server_state(card, backend, place, f"{evidence}, and the server's program")
+        return _server_state(pair, place, f"{evidence}, and the server's program")
+    if lacking and entry.address is not None:
+        return pair.skipped(
+            "not_installed",
+            f"the module {lacking[0]} of this scorer cannot be found",
+            f"install its package, or run the command in the folder of {lacking[0].partition('.')[0]}",
+        )
     if lacking:
         extra = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}[where.kind]
-        return TargetState(
-            **card,
-            state="skipped",
-            reason="not_installed",
-            evidence=f"the package {lacking[0]} is not installed in this environment",
-            next_step=f"`make setup EXTRAS={extra}`, then repeat the command",
+        return pair.skipped(
+            "not_installed",
+            f"the package {lacking[0]} is not installed in this environment",
+            f"`make setup EXTRAS={extra}`, then repeat the command",
         )
     if (environment := missing_environment(backend)) is not None:
-        return TargetState(
-            **card,
-            state="skipped",
-            reason="not_installed",
-            evidence=f"its own environment {environment} has not been built",
-            next_step="`make peers`, then repeat the command",
+        return pair.skipped(
+            "not_installed",
+            f"its own environment {environment} has not been built",
+            "`make peers`, then repeat the command",
         )
+    if entry.address is not None:  # only it knows what it computes with
+        return pair.ready(evidence)
     seen = machine.frameworks.get(entry.framework) or FrameworkDevices(())
     if where.kind in machine.taken and not _matches(where, seen):
-        return TargetState(
-            **card,
-            state="skipped",
-            reason="in_use",
-            evidence=f"{evidence}, but {machine.taken[where.kind]}",
-            next_step="end that process or wait for it, then repeat the command",
+        return pair.skipped(
+            "in_use",
+            f"{evidence}, but {machine.taken[where.kind]}",
+            "end that process or wait for it, then repeat the command",
         )
     if where.kind != "cpu" and not _matches(where, seen):
         lists = ", ".join(name for _, name in seen.devices) or "no accelerator"
         extra = {"gpu": "cuda", "tpu": "tpu"}[where.kind]
-        return TargetState(
-            **card,
-            state="skipped",
-            reason="not_installed",
-            evidence=f"{evidence}, but {backend} sees {lists}" + (f" ({seen.error})" if seen.error else ""),
-            next_step=f"`make setup EXTRAS={extra}`, then repeat the command",
+        return pair.skipped(
+            "not_installed",
+            f"{evidence}, but {backend} sees {lists}" + (f" ({seen.error})" if seen.error else ""),
+            f"`make setup EXTRAS={extra}`, then repeat the command",
         )
     if (n := _n_matching(where, seen)) < where.n_chips and where.kind != "cpu":
-        return TargetState(
-            **card,
-            state="skipped",
-            reason="no_device",
-            evidence=f"{evidence}: {n} of the {where.n_chips} chips that {where.name} has",
-            next_step=where.get_it,
+        return pair.skipped(
+            "no_device", f"{evidence}: {n} of the {where.n_chips} chips that {where.name} has", where.get_it
         )
-    return TargetState(**card, state="ready", evidence=evidence)
+    return pair.ready(evidence)
 
 
-def _server_state(card: dict[str, Any], backend: str, place: ServerPlace, evidence: str) -> TargetState:
-    lacking = lacking_server(backend, place)
+def _server_state(pair: _Pair, place: ServerPlace, evidence: str) -> TargetState:
+    lacking = lacking_server(pair.backend, place)
     if lacking is None:
-        return TargetState(**card, state="ready", evidence=evidence)
+        return pair.ready(evidence)
     reason, found, next_step = lacking
-    return TargetState(**card, state="skipped", reason=reason, evidence=found, next_step=next_step)
+    return pair.skipped(reason, found, next_step)
 
 
 def _device(where: Target, machine: Machine, seen: FrameworkDevices | None) -> tuple[bool, str]:

@@ -87,6 +87,7 @@ def chunk_table(comparison: Comparison) -> Fragment:
     matched = [
         [
             f"{c.name}, {c.view}",
+            c.ratio_name,
             str(row.chunk_size),
             significant(row.effect.ratio) if row.effect else NONE,
             span(row.effect.low, row.effect.high) if row.effect else row.reason or NONE,
@@ -103,8 +104,8 @@ def chunk_table(comparison: Comparison) -> Fragment:
         table("Every chunk size", columns, rows, words=(0, 1))
         + paragraph(note, "note")
         + table(
-            "JAX time over PyTorch time at the same chunk size (below 1, JAX is faster; descriptive only)",
-            ["comparison", "chunk", "ratio", "95 % interval"],
+            "Time ratio at the same chunk size (below 1, the first side is faster; descriptive only)",
+            ["comparison", "of", "chunk", "ratio", "95 % interval"],
             matched,
         )
     )

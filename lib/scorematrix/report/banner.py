@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scorematrix.compare.schema import Comparison
+from scorematrix.compare.schema import Comparison, Contrast
 from scorematrix.report.elements import Fragment, commands, heading, link, table, text
 from scorematrix.results.targets import Attempt
 
@@ -16,9 +16,15 @@ STATE_WORDS = {
 }
 
 
+def verdict_word(contrast: Contrast) -> str:
+    """A verdict in a word, or the winner's name."""
+    return STATE_WORDS.get(contrast.verdict, contrast.verdict)
+
+
 def title(comparison: Comparison) -> str:
     """The report's title; PARTIAL stands in it where something is missing."""
-    return f"{'PARTIAL: ' if comparison.partial else ''}JAX and PyTorch on multi-item scoring"
+    sides = dict.fromkeys(side.label for c in comparison.contrasts for side in (c.first, c.second))
+    return f"{'PARTIAL: ' if comparison.partial else ''}{' and '.join(sides) or 'Nothing'} on multi-item scoring"
 
 
 def banner(comparison: Comparison) -> Fragment:
@@ -45,9 +51,10 @@ def verdicts(comparison: Comparison) -> Fragment:
     """One sentence for each device and view."""
     rows = ""
     for number, contrast in enumerate(comparison.contrasts):
-        word = STATE_WORDS[contrast.verdict]
+        word = verdict_word(contrast)
+        kind = contrast.verdict if contrast.verdict in STATE_WORDS else "named"
         rows += (
-            f'<li class="verdict {text(contrast.verdict)}"><span class="mark {word.lower()}">{text(word)}</span> '
+            f'<li class="verdict {kind}"><span class="mark {STATE_WORDS.get(kind, kind).lower()}">{text(word)}</span> '
             f"<span>{text(contrast.sentence)}</span> "
             f"{link('Evidence', evidence_anchor(number), f'{contrast.name}, {contrast.view} view')}</li>"
         )

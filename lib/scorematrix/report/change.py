@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scorematrix.compare.between import RunChange, RunRecord, SideChange, VerdictChange, compare_runs
 from scorematrix.compare.schema import Side
-from scorematrix.report.banner import STATE_WORDS
+from scorematrix.report.banner import verdict_word
 from scorematrix.report.elements import Fragment, bullets, paragraph, table
 from scorematrix.report.ink import NONE, significant, span
 from scorematrix.report.markdown import safe, table_lines
@@ -28,7 +28,7 @@ NOT_PAIRED = (
     "counted together (Holm)."
 )
 SIDE_COLUMNS = ("side", "target", "change", "chunk", "items/s before", "items/s now", "now / before", "95 %", "why")
-VERDICT_COLUMNS = ("comparison", "view", "before", "now", "JAX time / PyTorch time before", "now", "changed")
+VERDICT_COLUMNS = ("comparison", "view", "before", "now", "ratio before", "now", "of", "changed")
 DIFFERENCE_COLUMNS = ("kind", "where", "what", "before", "now")
 
 
@@ -138,14 +138,21 @@ def _rate(side: Side) -> str:
 
 
 def _verdict_row(verdict: VerdictChange) -> list[str]:
-    words = [STATE_WORDS[c.verdict] for c in (verdict.old, verdict.new)]
+    words = [verdict_word(c) for c in (verdict.old, verdict.new)]
     shown = [c.effect if c.verdict not in ("deferred", "invalid") else None for c in (verdict.old, verdict.new)]
     effects = [f"{significant(e.ratio)} ({span(e.low, e.high)})" if e else NONE for e in shown]
-    return [verdict.new.name, verdict.new.view, *words, *effects, "CHANGED" if verdict.changed else "the same"]
+    return [
+        verdict.new.name,
+        verdict.new.view,
+        *words,
+        *effects,
+        verdict.new.ratio_name,
+        "CHANGED" if verdict.changed else "the same",
+    ]
 
 
 def _verdict_sentence(verdict: VerdictChange) -> str:
-    before, now = (STATE_WORDS[c.verdict] for c in (verdict.old, verdict.new))
+    before, now = (verdict_word(c) for c in (verdict.old, verdict.new))
     return f"verdict changed from {before} to {now}: {verdict.new.sentence}"
 
 

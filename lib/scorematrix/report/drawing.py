@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scorematrix.compare.schema import ChunkResult, Comparison, Side
+from scorematrix.compare.schema import ChunkResult, Comparison, Contrast, Side
 from scorematrix.report.elements import Fragment, paragraph
 from scorematrix.results import SIDES
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 COLOURS = {
     "jax": "#0072B2",
@@ -22,10 +27,12 @@ COLOURS = {
 }
 MARKERS = {"jax": "o", "pytorch": "s", "transformers": "^", "llama-cpp": "D", "vllm-cpu": "P"}
 MARKERS |= {"sglang-jax": "v", "sglang": ">", "vllm": "<"}
+OTHERS = (("#E69F00", "X"), ("#882255", "h"), ("#117733", "p"), ("#332288", "*"), ("#AA4499", "<"))
+"""Colour and marker of scorers that are not ours, chosen by their name."""
 LINES = {"jax": "-", "pytorch": "--", "transformers": ":", "llama-cpp": "-.", "vllm-cpu": (0, (1, 1))}
 PLAIN_VIEWS = ("portable", "expanded_cache", "server")
 """Drawn with hollow markers and thin lines, beside the same backend's other views."""
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "font.family": "sans-serif",
     "font.size": 10,
     "axes.titlesize": 11,
@@ -35,6 +42,9 @@ STYLE = {
     "grid.alpha": 0.3,
     "figure.facecolor": "white",
 }
+
+
+NO_LINE: dict[str, Any] = {"linestyle": "none"}
 
 
 def canvas(height: float = 3.9, columns: int = 1) -> tuple[Figure, list[Axes]]:
@@ -74,10 +84,22 @@ def sound(side: Side) -> list[ChunkResult]:
     return [cell for cell in side.chunks if cell.status == "ok" and cell.items_per_second is not None]
 
 
+def rate(cell: ChunkResult) -> float:
+    """Items a second of a cell that is `sound`."""
+    assert cell.items_per_second is not None
+    return cell.items_per_second
+
+
 def rows_of(frame: pd.DataFrame, side: Side) -> pd.DataFrame:
     """A side's rows of a frame of `results.frames`, at its chosen chunk size."""
     mine = frame["backend"].eq(side.backend) & frame["view"].eq(side.view) & frame["target"].eq(side.target)
-    return frame[mine & frame["chunk_size"].eq(side.best_chunk)]
+    return frame.loc[mine & frame["chunk_size"].eq(side.best_chunk)]
+
+
+def side_labels(contrasts: Sequence[Contrast]) -> tuple[str, str]:
+    """What to call both sides of these contrasts on one axis."""
+    pairs = {(c.first.label, c.second.label) for c in contrasts}
+    return pairs.pop() if len(pairs) == 1 else ("first side", "second side")
 
 
 def name(side: Side) -> str:
@@ -85,13 +107,14 @@ def name(side: Side) -> str:
     return f"{side.backend} {side.view} on {side.target}"
 
 
-def look(side: Side) -> dict:
+def look(side: Side) -> dict[str, Any]:
     """Colour, marker and line of a side; no two sides of a report share all of them."""
     framework = side.backend if side.backend in COLOURS else SIDES.get(side.backend, side.framework)
-    colour, plain = COLOURS.get(framework, "#555555"), side.view in PLAIN_VIEWS
+    colour, marker = OTHERS[zlib.crc32(side.backend.encode()) % len(OTHERS)]
+    colour, plain = COLOURS.get(framework, colour), side.view in PLAIN_VIEWS
     return {
         "color": colour,
-        "marker": MARKERS.get(side.backend) or MARKERS.get(framework, "D"),
+        "marker": MARKERS.get(side.backend) or MARKERS.get(framework, marker),
         "linestyle": LINES.get(framework, "-."),
         "linewidth": 1.2 if plain else 2.2,
         "markerfacecolor": "white" if plain else colour,

@@ -7,8 +7,21 @@ from collections.abc import Sequence
 import pandas as pd
 import seaborn as sns
 
-from scorematrix.compare.schema import Comparison, Side
-from scorematrix.report.drawing import canvas, chunk_ticks, legend, look, measured, name, nothing, rows_of, sound
+from scorematrix.compare.schema import ChunkResult, Comparison, Side
+from scorematrix.report.drawing import (
+    NO_LINE,
+    canvas,
+    chunk_ticks,
+    legend,
+    look,
+    measured,
+    name,
+    nothing,
+    rate,
+    rows_of,
+    side_labels,
+    sound,
+)
 from scorematrix.report.elements import Fragment, figure
 from scorematrix.report.ink import significant
 
@@ -27,15 +40,15 @@ def chunk_curves(comparison: Comparison) -> Fragment:
     for side in sides:
         cells, own = sound(side), look(side)
         sizes = [c.chunk_size for c in cells]
-        rates = [c.items_per_second for c in cells]
-        low = [c.items_per_second_low or c.items_per_second for c in cells]
-        high = [c.items_per_second_high or c.items_per_second for c in cells]
+        rates = [rate(c) for c in cells]
+        low = [c.items_per_second_low or rate(c) for c in cells]
+        high = [c.items_per_second_high or rate(c) for c in cells]
         axes.plot(sizes, rates, label=name(side), **own)
         axes.fill_between(sizes, low, high, color=own["color"], alpha=0.15, linewidth=0)
         axes.vlines(sizes, low, high, color=own["color"], linewidth=own["linewidth"] / 2)
         best = next((c for c in cells if c.chunk_size == side.best_chunk), None)
         if best:
-            axes.plot(best.chunk_size, best.items_per_second, marker="*", markersize=17, linestyle="none",
+            axes.plot(best.chunk_size, rate(best), marker="*", markersize=17, linestyle="none",
                       markerfacecolor="none", color=own["color"], zorder=5)  # fmt: skip
     chunk_ticks(axes, sides)
     axes.set_ylim(bottom=0)
@@ -50,7 +63,7 @@ def chunk_curves(comparison: Comparison) -> Fragment:
 
 
 def paired_curves(comparison: Comparison) -> Fragment:
-    """JAX's speed over PyTorch's at the same chunk size, by paired rounds, beside the margin."""
+    """One side's speed over the other's at the same chunk size, by paired rounds, beside the margin."""
     title = "Speed at the same chunk size"
     asked = [c for c in comparison.contrasts if c.verdict != "deferred" and any(m.effect for m in c.matched)]
     if not asked:
@@ -58,9 +71,8 @@ def paired_curves(comparison: Comparison) -> Fragment:
     drawing, (axes,) = canvas(3.1)
     spoken = []
     for contrast, (colour, marker, line) in zip(asked, _CONTRASTS * len(asked), strict=False):
-        rows = [m for m in contrast.matched if m.effect]
-        speeds = [m.effect.inverse for m in rows]
-        sizes = [m.chunk_size for m in rows]
+        speeds = [m.effect.inverse for m in contrast.matched if m.effect]
+        sizes = [m.chunk_size for m in contrast.matched if m.effect]
         label = f"{contrast.name}, {contrast.view}"
         axes.plot(sizes, [s.ratio for s in speeds], color=colour, marker=marker, linestyle=line, label=label)
         axes.fill_between(sizes, [s.low for s in speeds], [s.high for s in speeds], color=colour, alpha=0.2)
@@ -72,10 +84,11 @@ def paired_curves(comparison: Comparison) -> Fragment:
     axes.axhspan(1 / (1 + margin), 1 + margin, color="#DDDDDD", zorder=0)
     axes.axhline(1.0, color="black", linewidth=0.8)
     chunk_ticks(axes, measured(comparison))
-    axes.set_ylabel("JAX's speed / PyTorch's")
+    first, second = side_labels(asked)
+    axes.set_ylabel(f"speed of {first} / speed of {second}")
     legend(axes)
     words = (
-        f"Above 1, JAX is faster; bands are 95 % intervals by paired rounds, grey is the {margin:.0%} margin. "
+        f"Above 1, {first} is faster; bands are 95 % intervals by paired rounds, grey is the {margin:.0%} margin. "
         "Descriptive: the verdict compares each side's own best chunk size."
     )
     return figure(drawing, "paired", title, words, f"{'; '.join(spoken)}.")
@@ -94,12 +107,12 @@ def throughput_latency(comparison: Comparison) -> Fragment:
     drawing, (axes,) = canvas()
     for side in sides:
         cells = sound(side)
-        latency = [next(p.value_seconds for p in c.latency if p.percent == percent) * 1e3 for c in cells]
-        axes.plot(latency, [c.items_per_second for c in cells], label=name(side), **look(side))
+        latency = [_latency_ms(c, percent) for c in cells]
+        axes.plot(latency, [rate(c) for c in cells], label=name(side), **look(side))
         told = {cells[0].chunk_size, cells[-1].chunk_size, side.best_chunk}
         for x, cell in zip(latency, cells, strict=True):
             if len(cells) <= FEW_CHUNKS or cell.chunk_size in told:
-                at = (x, cell.items_per_second)
+                at = (x, rate(cell))
                 axes.annotate(str(cell.chunk_size), at, textcoords="offset points", xytext=(6, 5))
     axes.set_xlabel(f"p{percent} latency of one request (ms)")
     axes.set_ylabel("items/s")
@@ -115,7 +128,7 @@ def throughput_latency(comparison: Comparison) -> Fragment:
 
 def latency_ecdf(comparison: Comparison, samples: pd.DataFrame) -> Fragment:
     """The share of requests answered within a time, every timed request of the chosen chunk, tails on their own."""
-    samples = samples[samples["role"] == "confirm"]
+    samples = samples.loc[samples["role"] == "confirm"]
     drawing, (body, tail) = canvas(3.6, columns=2)
     shown = []
     for side in measured(comparison):
@@ -153,8 +166,8 @@ def run_sequence(comparison: Comparison, samples: pd.DataFrame) -> Fragment:
         if own.empty:
             continue
         shown = True
-        rounds = own.groupby(["position", "pass"], as_index=False)["seconds"].sum()
-        axes.plot(rounds["position"], rounds["seconds"], label=name(side), **(look(side) | {"linestyle": "none"}))
+        rounds = own.groupby(["position", "pass"])["seconds"].sum().reset_index()
+        axes.plot(rounds["position"], rounds["seconds"], label=name(side), **look(side) | NO_LINE)
     if not shown:
         return nothing("Run sequence")
     axes.set_xlabel("place in the run's order of execution")
@@ -163,6 +176,12 @@ def run_sequence(comparison: Comparison, samples: pd.DataFrame) -> Fragment:
     legend(axes)
     words = "Every timed pass at the chosen chunk size, by the place of its round in the run, tuning rounds included."
     return figure(drawing, "sequence", "Run sequence", words)
+
+
+def _latency_ms(cell: ChunkResult, percent: int) -> float:
+    value = next(p.value_seconds for p in cell.latency if p.percent == percent)
+    assert value is not None  # `_common_percentile` has seen to it
+    return value * 1e3
 
 
 def _common_percentile(sides: Sequence[Side]) -> int | None:

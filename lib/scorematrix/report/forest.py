@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 
 from scorematrix.compare.schema import Comparison
-from scorematrix.report.banner import STATE_WORDS
-from scorematrix.report.drawing import COLOURS, MARKERS, canvas, nothing
+from scorematrix.report.banner import verdict_word
+from scorematrix.report.drawing import COLOURS, MARKERS, canvas, nothing, side_labels
 from scorematrix.report.elements import Fragment, figure
 
 
@@ -18,7 +18,7 @@ def forest(comparison: Comparison) -> Fragment:
     drawing, (axes,) = canvas(0.9 + 0.55 * len(contrasts))
     spoken, edge = [], _edge(comparison)
     for row, contrast in enumerate(reversed(contrasts)):
-        word, effect = STATE_WORDS[contrast.verdict], contrast.effect
+        word, effect = verdict_word(contrast), contrast.effect
         if effect is None or contrast.verdict in ("deferred", "invalid"):
             axes.barh(row, 2 * edge - 1 / edge + 1, left=1 / edge, height=0.6, facecolor="none", edgecolor="#999999",
                       hatch="///", linewidth=0)  # fmt: skip
@@ -46,7 +46,8 @@ def forest(comparison: Comparison) -> Fragment:
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.minorticks_off()
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("JAX's speed over PyTorch's (right of 1, JAX is faster)")
+    first, second = side_labels(contrasts)
+    axes.set_xlabel(f"speed of {first} over that of {second} (right of 1, {first} is faster)")
     rows = "; ".join(reversed(spoken))
     words = "Points are effects, bars their 95 % intervals, grey what counts as no difference."
     return figure(drawing, "forest", "Verdicts", words, f"{rows}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scorematrix.compare.schema import Comparison, Side
-from scorematrix.report.drawing import canvas, legend, look, measured, name, nothing, sound
+from scorematrix.report.drawing import NO_LINE, canvas, legend, look, measured, name, nothing, sound
 from scorematrix.report.elements import Fragment, figure, heading, paragraph, table
 from scorematrix.report.ink import NONE, giga, percent
 
@@ -24,12 +24,13 @@ def roofline(comparison: Comparison) -> Fragment:
     for side in sides:
         own, peak, copy = look(side), side.matmul_flops_per_second, side.copy_bytes_per_second
         ridge = side.ridge_flops_per_byte
+        assert ridge is not None and peak is not None and copy is not None  # the ridge is the quotient of the others
         left, right = min(*reach, ridge) / 2, max(*reach, ridge) * 2
         axes.plot([left, ridge, right], [left * copy / 1e9, peak / 1e9, peak / 1e9], color=own["color"],
                   linestyle=own["linestyle"], linewidth=0.9, alpha=0.8)  # fmt: skip
         points = _points(side)
         axes.plot([x for x, _ in points], [y / 1e9 for _, y in points], label=name(side),
-                  **(own | {"linestyle": "none"}))  # fmt: skip
+                  **own | NO_LINE)  # fmt: skip
         best = next((c for c in sound(side) if c.chunk_size == side.best_chunk), None)
         if best is not None and best.mfu is not None:
             spoken.append(f"{name(side)}, chunk {best.chunk_size}: {percent(best.mfu)} of its ceiling")

@@ -43,6 +43,7 @@ def follow_run(store: RunStore | None, seconds: float = 0.0) -> None:
         return
     follower, end = RunFollower(store), time.monotonic() + seconds
     handle = display(status_page(follower.look(), going_on := store.in_use()), display_id=True)
+    assert handle is not None  # it was asked for by `display_id`
     with contextlib.suppress(KeyboardInterrupt):
         while going_on and time.monotonic() < end:
             time.sleep(min(EVERY_SECONDS, max(end - time.monotonic(), 0.0)))
@@ -61,7 +62,9 @@ class NotebookProgress:
     def __enter__(self) -> Self:
         from IPython.display import display
 
-        self._handle = display(status_page(self._follower.look(), True), display_id=True)
+        handle = display(status_page(self._follower.look(), True), display_id=True)
+        assert handle is not None  # it was asked for by `display_id`
+        self._handle = handle
         self._drawer.start()
         return self
 

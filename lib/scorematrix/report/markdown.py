@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scorematrix.compare.schema import Comparison, Contrast
-from scorematrix.report.banner import STATE_WORDS, title
+from scorematrix.report.banner import title, verdict_word
 from scorematrix.report.ink import NONE, milliseconds, significant, small, span
 
 
@@ -21,7 +21,7 @@ def render_markdown(comparison: Comparison) -> str:
     lines += [f"> **{safe(notice.text)}**\n>" for notice in c.notices]
     lines += ["", "## Verdict", ""]
     lines += [f"- {safe(contrast.sentence)}" for contrast in c.contrasts]
-    head = ["comparison", "view", "verdict", "JAX time / PyTorch time (95 %)", "why"]
+    head = ["comparison", "view", "verdict", "ratio (95 %)", "of", "why"]
     lines += ["", *table_lines(head, [_verdict(contrast) for contrast in c.contrasts]), "", "## Throughput", ""]
     rows = []
     for side in c.sides:
@@ -53,7 +53,7 @@ def render_markdown(comparison: Comparison) -> str:
 def _verdict(contrast: Contrast) -> list[str]:
     effect = contrast.effect
     ratio = f"{significant(effect.ratio)} ({span(effect.low, effect.high)})" if effect else NONE
-    return [contrast.name, contrast.view, STATE_WORDS[contrast.verdict], ratio, contrast.reason]
+    return [contrast.name, contrast.view, verdict_word(contrast), ratio, contrast.ratio_name, contrast.reason]
 
 
 def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import matplotlib
+from typing import Any
+
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.patches import Rectangle
 
 from scorematrix.compare.schema import ChunkResult, Comparison, PercentileValue, Side
-from scorematrix.report.drawing import canvas, sound
+from scorematrix.report.drawing import canvas, rate, sound
 from scorematrix.report.elements import Fragment, figure, heading, paragraph, table
 from scorematrix.report.ink import NONE, giga, milliseconds, percent, significant, span
 from scorematrix.results.targets import CompiledCell
@@ -33,7 +35,7 @@ def heatmap(comparison: Comparison) -> Fragment:
     drawing, (axes,) = canvas(0.9 + 0.36 * len(sides))
     rates: dict[str, list[float]] = {}
     for side in sides:
-        rates.setdefault(side.target, []).extend(c.items_per_second for c in sound(side))
+        rates.setdefault(side.target, []).extend(map(rate, sound(side)))
     # Against the fastest of the same target: a TPU's cells would bleach a CPU's.
     shade = {target: Normalize(0, max(own)) for target, own in rates.items() if own}
     for row, side in enumerate(sides):
@@ -180,5 +182,5 @@ def _grey(axes: Axes, column: int, row: int, width: int, word: str) -> None:
               bbox={"facecolor": "#EEEEEE", "edgecolor": "none", "pad": 1})  # fmt: skip
 
 
-def _patch(column: int, row: int, width: int, **look: object) -> matplotlib.patches.Rectangle:
-    return matplotlib.patches.Rectangle((column, row), width, 1, edgecolor="#FFFFFF", linewidth=2, **look)
+def _patch(column: int, row: int, width: int, **look: Any) -> Rectangle:
+    return Rectangle((column, row), width, 1, edgecolor="#FFFFFF", linewidth=2, **look)

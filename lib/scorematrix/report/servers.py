@@ -50,7 +50,7 @@ def load_curves(loads: Sequence[tuple[Side, LoadRecord]]) -> Fragment:
                 continue
             own.sort(key=lambda f: f.point.concurrency or f.point.rate or 0)
             x = [f.requests_per_second for f in own]
-            y = [f.p95_ns / 1e6 for f in own]
+            y = [f.p95_ns / 1e6 for f in own if f.p95_ns is not None]
             drawn = True
             if kind == "closed":
                 axes.plot(x, y, label=f"{side.backend}, closed loop", **style)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scorematrix.compare.schema import Comparison, Contrast, Effect
 from scorematrix.report.appendix import samples_anchor
-from scorematrix.report.banner import STATE_WORDS, evidence_anchor
+from scorematrix.report.banner import evidence_anchor, verdict_word
 from scorematrix.report.elements import Fragment, details, heading, links, marked, paragraph, table
 from scorematrix.report.ink import NONE, percent, significant, small, span
 
@@ -32,10 +32,10 @@ def gates(comparison: Comparison) -> Fragment:
 def evidence(comparison: Comparison, contrast: Contrast) -> Fragment:
     """What a verdict rests on: its gates as found, and the way to the raw samples of both sides."""
     rows = [[g.name, g.status.upper().replace("_", " "), g.detail] for g in contrast.gates]
-    sides = [s for s in comparison.sides if (s.backend, s.target) in contrast.pair and s.view == contrast.view]
+    sides = [s for s in comparison.sides if (s.backend, s.view, s.target) in contrast.keys]
     ways = [(f"raw samples of {s.backend} {s.view} on {s.target}", samples_anchor(s)) for s in sides]
     return (
-        paragraph(f"{STATE_WORDS[contrast.verdict]}: {contrast.reason}.")
+        paragraph(f"{verdict_word(contrast)}: {contrast.reason}.")
         + links(ways)
         + table("Gates", ["gate", "status", "found"], rows, (0, 1, 2))
     )
@@ -98,7 +98,7 @@ def _summary(contrast: Contrast) -> str:
     """One line of the trust box, as markup."""
     head = f"{contrast.name}, {contrast.view}"
     if contrast.verdict == "deferred":
-        return marked(f"{STATE_WORDS[contrast.verdict]}: {head}: gates wait for the side that was skipped")
+        return marked(f"{verdict_word(contrast)}: {head}: gates wait for the side that was skipped")
     failed = [g.name for g in contrast.gates if g.status == "failed"]
     waiting = [g.name for g in contrast.gates if g.status in ("not_run", "undecided")]
     passed = sum(g.status == "passed" for g in contrast.gates)

@@ -28,11 +28,14 @@ from scorematrix.results.schema import (
     LostTry,
     Manifest,
     Noise,
+    Opposed,
     PlannedRound,
     Probes,
     Round,
     Setup,
+    opposed,
     round_name,
+    stands_for,
 )
 from scorematrix.results.store import RunInUse, RunStore, open_run
 from scorematrix.results.studies import ServerStudy
@@ -74,6 +77,7 @@ __all__ = [
     "Mirror",
     "MlperfResult",
     "Noise",
+    "Opposed",
     "PlannedRound",
     "Probes",
     "Readiness",
@@ -91,7 +95,9 @@ __all__ = [
     "keep_reached",
     "merge_runs",
     "open_run",
+    "opposed",
     "read_document",
     "round_name",
+    "stands_for",
     "write_document",
 ]

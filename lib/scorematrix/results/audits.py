@@ -17,9 +17,9 @@ class Gate(Part):
     name: str
     status: GateStatus
     detail: str
-    found: dict[str, float] = Field({}, description="figures of the detail")
-    allowed: dict[str, float] = Field({}, description="what they may be at most")
-    request: str | None = Field(None, description="of an audit: the body, shortened, that shows the failure")
+    found: dict[str, float] = Field(default={}, description="figures of the detail")
+    allowed: dict[str, float] = Field(default={}, description="what they may be at most")
+    request: str | None = Field(default=None, description="of an audit: the body, shortened, that shows the failure")
 
 
 class ContractRow(Part):
@@ -27,10 +27,10 @@ class ContractRow(Part):
 
     case: str
     wanted: str = Field(description="the statuses that the contract allows")
-    status: int | None = Field(None, description="None: no whole answer came, or the request was not sent")
+    status: int | None = Field(default=None, description="None: no whole answer came, or the request was not sent")
     answer: str = Field(description="the server's own words, or why there are none")
     state: Literal["agrees", "differs", "fault", "not_sent"]
-    fault: str | None = Field(None, description="answered_nonsense, server_error, server_died, timeout, ...")
+    fault: str | None = Field(default=None, description="answered_nonsense, server_error, server_died, timeout, ...")
     request: str = Field(description="the body, shortened")
 
 
@@ -43,8 +43,10 @@ class AuditReport(Part):
     dtype: str
     model: str
     gates: list[Gate]
-    url: str | None = Field(None, description="of a live server: where the requests were sent")
-    contract: list[ContractRow] = Field([], description="of a live server: how it answers bad requests and odd ones")
+    url: str | None = Field(default=None, description="of a live server: where the requests were sent")
+    contract: list[ContractRow] = Field(
+        default=[], description="of a live server: how it answers bad requests and odd ones"
+    )
 
     @property
     def verdict(self) -> Literal["sound", "unsound", "not_proved"]:

@@ -35,10 +35,12 @@ def read_document(path: Path, kind: type[Document]) -> Document:
         raise ValueError(f"{path} is missing; repeat the command that makes it, `scorematrix run` in a run") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no whole JSON file ({error}); {REMEDY}") from None
-    version = content.get("schema_version", SCHEMA_VERSION) if isinstance(content, dict) else None
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
+    field = kind.model_fields.get("schema_version")
+    newest = field.default if field else SCHEMA_VERSION
+    version = content.get("schema_version", newest) if isinstance(content, dict) else None
+    if not isinstance(version, int) or version > newest:
         raise ValueError(
-            f"{path}: schema_version={version} is newer than {SCHEMA_VERSION}, the newest that this "
+            f"{path}: schema_version={version} is newer than {newest}, the newest that this "
             "scorematrix reads; upgrade scorematrix"
         )
     try:

@@ -94,7 +94,9 @@ def against_reference(scores: pd.DataFrame) -> pd.DataFrame:
         Its rows with `reference` and `difference` (probability less reference); empty without a reference round.
     """
     keys = ["request", "item", "label"]
-    exact = scores[scores["role"] == "reference"][[*keys, "probability"]].rename(columns={"probability": "reference"})
+    exact = scores.loc[scores["role"] == "reference", [*keys, "probability"]].rename(
+        columns={"probability": "reference"}
+    )
     own = scores[scores["role"] == "confirm"]
     last = own.groupby(["backend", "view", "target"])["round"].transform("max")
     both = own[own["round"] == last].merge(exact, on=keys)

@@ -23,12 +23,12 @@ SLACK = 3
 class LoadTally(Part):
     """Where requests went. Every one of them is in exactly one place."""
 
-    offered: int = Field(0, ge=0, description="due (open loop) or begun (closed loop) in this time")
-    answered: int = Field(0, ge=0, description="with sound scores")
-    refused: int = Field(0, ge=0, description="503 with a Retry-After: told to come again")
-    rejected: int = Field(0, ge=0, description="bad requests, mixed in on purpose, that were refused as is due")
-    failed: dict[str, Annotated[int, Field(gt=0)]] = Field({}, description="by class of fault")
-    not_sent: int = Field(0, ge=0, description="open loop: due while as many as may were in flight")
+    offered: int = Field(default=0, ge=0, description="due (open loop) or begun (closed loop) in this time")
+    answered: int = Field(default=0, ge=0, description="with sound scores")
+    refused: int = Field(default=0, ge=0, description="503 with a Retry-After: told to come again")
+    rejected: int = Field(default=0, ge=0, description="bad requests, mixed in on purpose, that were refused as is due")
+    failed: dict[str, Annotated[int, Field(gt=0)]] = Field(default={}, description="by class of fault")
+    not_sent: int = Field(default=0, ge=0, description="open loop: due while as many as may were in flight")
 
     @property
     def n_failed(self) -> int:
@@ -50,26 +50,30 @@ class LoadWindow(LoadTally):
     """A part of a point's time: the requests that were due, or begun, in it, however late they were answered."""
 
     seconds: float = Field(gt=0)
-    seed: int | None = Field(None, description="open loop: of the arrivals")
+    seed: int | None = Field(default=None, description="open loop: of the arrivals")
     finished: int = Field(ge=0, description="sound answers that came in within this time, whenever asked for")
     latency_ns: Nanoseconds = Field(
-        [], description="of sound answers, from the intended start; evenly thinned where fewer than answered"
+        default=[], description="of sound answers, from the intended start; evenly thinned where fewer than answered"
     )
-    lag_ns: Nanoseconds = Field([], description="open loop: sent so long after the intended start; thinned likewise")
+    lag_ns: Nanoseconds = Field(
+        default=[], description="open loop: sent so long after the intended start; thinned likewise"
+    )
 
 
 class LoadPoint(Part):
     """One load for a time: so many at once (closed loop), or so many a second (open loop)."""
 
     kind: Literal["closed", "open"]
-    concurrency: int | None = Field(None, ge=1, description="closed: connections with one request in flight each")
-    rate: float | None = Field(None, gt=0, description="open: Poisson arrivals a second, on average")
-    max_in_flight: int | None = Field(None, ge=1, description="open: requests on their way at once, at most")
+    concurrency: int | None = Field(
+        default=None, ge=1, description="closed: connections with one request in flight each"
+    )
+    rate: float | None = Field(default=None, gt=0, description="open: Poisson arrivals a second, on average")
+    max_in_flight: int | None = Field(default=None, ge=1, description="open: requests on their way at once, at most")
     warmup: LoadTally = LoadTally()
     windows: list[LoadWindow] = Field(min_length=1)
-    surplus: int = Field(0, ge=0, description="answers that nobody had asked for")
+    surplus: int = Field(default=0, ge=0, description="answers that nobody had asked for")
     generator_cpu_share: float = Field(ge=0, description="of one core, taken by the generator")
-    faults: dict[str, list[str]] = Field({}, description="by class: what the first failures said")
+    faults: dict[str, list[str]] = Field(default={}, description="by class: what the first failures said")
 
     @model_validator(mode="after")
     def _kinds(self) -> Self:
@@ -137,12 +141,14 @@ class MlperfResult(Part):
     scenario: Literal["SingleStream", "Offline", "Server"]
     status: Literal["done", "failed", "not_installed"]
     verdict: Literal["VALID", "INVALID"] | None = None
-    reasons: list[str] = Field([], description="why it is INVALID, in LoadGen's words")
+    reasons: list[str] = Field(default=[], description="why it is INVALID, in LoadGen's words")
     n_asked: int = 0
-    n_failed: int = Field(0, description="not answered soundly; LoadGen itself counts any answer, a failed one too")
-    figures: dict[str, str] = Field({}, description="LoadGen's summary, as it stands there")
-    settings: dict[str, float] = Field({}, description="what it was asked to do")
-    text: str | None = Field(None, description="what went wrong, or what is missing and how to get it")
+    n_failed: int = Field(
+        default=0, description="not answered soundly; LoadGen itself counts any answer, a failed one too"
+    )
+    figures: dict[str, str] = Field(default={}, description="LoadGen's summary, as it stands there")
+    settings: dict[str, float] = Field(default={}, description="what it was asked to do")
+    text: str | None = Field(default=None, description="what went wrong, or what is missing and how to get it")
 
 
 class LoadWorkload(Part):
@@ -172,9 +178,9 @@ class LoadRecord(SealedDocument):
     seed: int
     timeout_seconds: float
     objective_seconds: float | None = None
-    bad_every: int = Field(0, description="every so manieth request was a bad one on purpose; 0: none")
+    bad_every: int = Field(default=0, description="every so manieth request was a bad one on purpose; 0: none")
     workload: LoadWorkload
     ceiling: LoadCeiling | None = None
     points: list[LoadPoint]
-    mlperf: list[MlperfResult] = Field([], description="empty: not asked for")
-    environment: Environment | None = Field(None, description="of the machine that the generator ran on")
+    mlperf: list[MlperfResult] = Field(default=[], description="empty: not asked for")
+    environment: Environment | None = Field(default=None, description="of the machine that the generator ran on")

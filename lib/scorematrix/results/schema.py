@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -25,6 +26,25 @@ SIDES: dict[str, Literal["jax", "pytorch"]] = {
 }
 """Backends that stand for a framework in a comparison, our engines against each other and live servers against each
 other; any other is a baseline."""
+Opposed = tuple[str, str]
+"""One side of a comparison as params name it: a framework or a backend, and its target."""
+
+
+def opposed(comparison: Mapping[str, str]) -> tuple[Opposed, Opposed]:
+    """Both sides of a comparison of the params, JAX before PyTorch and others as they are written.
+
+    Raises:
+        ValueError: for another number of sides.
+    """
+    first, second = comparison.items()
+    return (second, first) if (first[0], second[0]) == ("pytorch", "jax") else (first, second)
+
+
+def stands_for(side: str, backend: str) -> bool:
+    """Whether a backend stands on a side that params name by a framework or by the backend itself."""
+    return side == backend or SIDES.get(backend) == side
+
+
 SERVER_VIEW = "server"
 """The view of live servers: whatever they do behind their address."""
 
@@ -55,13 +75,19 @@ class Cell(Part):
     error: str | None = None
     warmup_ns: PassSamples = []
     call_ns: PassSamples = []
-    repeats: int = Field(1, ge=1, description="calls made in each timed window; `call_ns` is the share of one")
-    compiles_in_window: int = Field(0, description="programs made while the clock ran; any makes the cell invalid")
-    scores: RequestScores = Field([], description="what the last timed pass returned")
-    pass_deviation: float | None = Field(None, description="largest difference of any timed pass from `scores`")
-    peak_host_bytes: int | None = Field(None, description="peak of resident memory beyond the loaded model's")
-    computed_tokens: int | None = Field(None, description="tokens a pass computes, padding included; None: not told")
-    slowdown: float = Field(1.0, ge=1, description="control rounds: how many times its time each call was made to take")
+    repeats: int = Field(default=1, ge=1, description="calls made in each timed window; `call_ns` is the share of one")
+    compiles_in_window: int = Field(
+        default=0, description="programs made while the clock ran; any makes the cell invalid"
+    )
+    scores: RequestScores = Field(default=[], description="what the last timed pass returned")
+    pass_deviation: float | None = Field(default=None, description="largest difference of any timed pass from `scores`")
+    peak_host_bytes: int | None = Field(default=None, description="peak of resident memory beyond the loaded model's")
+    computed_tokens: int | None = Field(
+        default=None, description="tokens a pass computes, padding included; None: not told"
+    )
+    slowdown: float = Field(
+        default=1.0, ge=1, description="control rounds: how many times its time each call was made to take"
+    )
 
 
 class Compile(Part):
@@ -112,10 +138,14 @@ class Probes(Part):
     """What a tuning round asks beside the workload, at one chunk size (rules 35 and 36)."""
 
     chunk_size: int
-    fresh_ns: PassSamples = Field([], description="passes with queries that were never asked before, of equal lengths")
-    repeat_ns: PassSamples = Field([], description="passes with the workload's own, in turn with the fresh ones")
+    fresh_ns: PassSamples = Field(
+        default=[], description="passes with queries that were never asked before, of equal lengths"
+    )
+    repeat_ns: PassSamples = Field(
+        default=[], description="passes with the workload's own, in turn with the fresh ones"
+    )
     neighbours_moved: float | None = Field(
-        None,
+        default=None,
         description="largest change of a score when items come in reverse order, every other one with other tokens",
     )
     error: str | None = None
@@ -129,9 +159,9 @@ class GpuNoise(Part):
     power_limit_watts: float | None = None
     clock_mhz: list[float] = []
     temperature_celsius: list[float] = []
-    slowdowns: list[str] = Field([], description="reasons of hardware or heat for which it cut its clock")
+    slowdowns: list[str] = Field(default=[], description="reasons of hardware or heat for which it cut its clock")
     other_processes: int | None = None
-    energy_joules: float | None = Field(None, description="over the time between; see `Noise.seconds`")
+    energy_joules: float | None = Field(default=None, description="over the time between; see `Noise.seconds`")
 
 
 class Noise(Part):
@@ -139,10 +169,12 @@ class Noise(Part):
 
     seconds: float
     load_average: float = Field(description="runnable tasks over the last minute, after the cells")
-    others_share: float | None = Field(None, description="of this process's cores: taken by other processes")
-    stolen_share: float | None = Field(None, description="of this process's cores: taken by the machine below")
-    cpu_mhz: list[float] = Field([], description="mean clock of the cores, before and after; empty: not told")
-    throttle_events: int | None = Field(None, description="times that a core was slowed for heat; None: no counter")
+    others_share: float | None = Field(default=None, description="of this process's cores: taken by other processes")
+    stolen_share: float | None = Field(default=None, description="of this process's cores: taken by the machine below")
+    cpu_mhz: list[float] = Field(default=[], description="mean clock of the cores, before and after; empty: not told")
+    throttle_events: int | None = Field(
+        default=None, description="times that a core was slowed for heat; None: no counter"
+    )
     gpus: list[GpuNoise] = []
 
 
@@ -179,21 +211,27 @@ class Round(SealedDocument):
     position: int = Field(description="place in the run's order of execution")
     started_utc: str
     finished_utc: str
-    seconds: float | None = Field(None, ge=0, description="taken, by a clock that is never set back; None: older files")
+    seconds: float | None = Field(
+        default=None, ge=0, description="taken, by a clock that is never set back; None: older files"
+    )
     params_sha256: str
     workload_sha256: str
     weights_sha256: str | None = None
     record: BackendRecord | None = None
     setup: Setup | None = None
     environment: Environment | None = None
-    ceilings: Ceilings | None = Field(None, description="measured after the cells of tuning rounds")
-    probes: Probes | None = Field(None, description="asked after the cells of tuning rounds")
+    ceilings: Ceilings | None = Field(default=None, description="measured after the cells of tuning rounds")
+    probes: Probes | None = Field(default=None, description="asked after the cells of tuning rounds")
     noise: Noise | None = None
-    n_processes: int = Field(1, ge=1, description="more than one where a cell ended its process and the rest went on")
-    lost: list[LostTry] = Field([], description="tries on a cluster before this one; each began the pair anew")
+    n_processes: int = Field(
+        default=1, ge=1, description="more than one where a cell ended its process and the rest went on"
+    )
+    lost: list[LostTry] = Field(default=[], description="tries on a cluster before this one; each began the pair anew")
     cells: list[Cell]
-    events: list[str] = Field([], description="what happened to a live server while it was asked: deaths, restarts")
-    error: str | None = Field(None, description="why the round as a whole failed")
+    events: list[str] = Field(
+        default=[], description="what happened to a live server while it was asked: deaths, restarts"
+    )
+    error: str | None = Field(default=None, description="why the round as a whole failed")
 
     @property
     def name(self) -> str:
@@ -214,9 +252,12 @@ class Round(SealedDocument):
 
 
 def round_name(of: Round | PlannedRound) -> str:
-    """`<backend>.<view>.<target>.r<index>`, with `control` before the index of a control round."""
-    control = "control." if of.role == "control" else ""
-    return f"{of.backend}.{of.view}.{of.target}.{control}r{of.index:02d}"
+    """`<backend>.<view>.<target>.r<index>`, with its role before the index where it measures no side.
+
+    The colon of `module:attribute` becomes a hyphen: not every file system takes one in a name.
+    """
+    control = f"{of.role}." if of.role in ("control", "reference") else ""
+    return f"{of.backend.replace(':', '-')}.{of.view}.{of.target}.{control}r{of.index:02d}"
 
 
 class PlannedRound(Part):
@@ -245,7 +286,11 @@ class Manifest(SealedDocument):
     params: dict
     params_sha256: str
     workload_sha256: str
-    floor_flops: int | None = Field(None, description="fewest operations that score the workload once exactly")
-    call_flops: dict[int, int] = Field({}, description="by chunk size: operations of a pass, the query once a call")
-    call_tokens: dict[int, int] = Field({}, description="by chunk size: real tokens of a pass, the query once a call")
+    floor_flops: int | None = Field(default=None, description="fewest operations that score the workload once exactly")
+    call_flops: dict[int, int] = Field(
+        default={}, description="by chunk size: operations of a pass, the query once a call"
+    )
+    call_tokens: dict[int, int] = Field(
+        default={}, description="by chunk size: real tokens of a pass, the query once a call"
+    )
     plan: list[PlannedRound]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from statistics import median
+from typing import TypeVar
 
 from scorematrix.results.figures import cell_figures
 from scorematrix.results.files import read_document
@@ -14,7 +17,9 @@ from scorematrix.results.schema import SIDES, Manifest, PlannedRound, Round
 from scorematrix.results.store import RunStore
 from scorematrix.results.targets import Readiness
 
+Document = TypeVar("Document", Readiness, Round)
 Kind = tuple[str, str, str, str]
+READINESS = "readiness.json"
 LONGEST_START_SECONDS = 60
 """A longer gap between two rounds is a pause of the run, not a process that starts."""
 
@@ -87,7 +92,7 @@ def run_status(
     pending = [cell.chunk_size for cell in draft.cells if cell.status == "not_run"] if draft else []
     known = seconds_by_kind(rounds)
     told = [known[_kind(p)] for p in left if _kind(p) in known]
-    gone = min((now - _time(draft.started_utc)).total_seconds(), known.get(_kind(current), 0.0)) if draft else 0.0
+    gone = min((now - _time(draft.started_utc)).total_seconds(), known.get(_kind(draft), 0.0)) if draft else 0.0
     return RunStatus(
         done=len(todo) - len(left),
         total=len(todo),
@@ -120,23 +125,30 @@ class RunFollower:
         # Papermill changes this process's folder while a round goes on.
         self._store = RunStore(store.folder.resolve())
         self._manifest = store.manifest()
-        self._known: dict[str, tuple[int, Readiness | Round]] = {}
+        self._readiness: dict[str, tuple[int, Readiness]] = {}
+        self._rounds: dict[str, tuple[int, Round]] = {}
 
     def look(self, now: datetime | None = None) -> RunStatus:
         """The run's status now."""
         stamps = self._store.stamps()
-        self._known = {name: known for name, known in self._known.items() if stamps.get(name) == known[0]}
+        ready = {name: stamps.pop(name) for name in (READINESS,) if name in stamps}
+        self._readiness = self._read(self._readiness, ready, Readiness)
+        self._rounds = self._read(self._rounds, stamps, Round)
+        _, readiness = self._readiness.get(READINESS, (0, None))
+        rounds = [round_ for name, (_, round_) in self._rounds.items() if name.startswith("rounds/")]
+        drafts = {round_.name: round_ for name, (_, round_) in self._rounds.items() if name.startswith("drafts/")}
+        return run_status(self._manifest, readiness, rounds, drafts, now or datetime.now(UTC))
+
+    def _read(
+        self, known: Mapping[str, tuple[int, Document]], stamps: Mapping[str, int], kind: type[Document]
+    ) -> dict[str, tuple[int, Document]]:
+        """The documents with these stamps; those that are known with the same stamp are not read again."""
+        found = {name: one for name, one in known.items() if stamps.get(name) == one[0]}
         for name, stamp in stamps.items():
-            if name not in self._known:
-                kind = Readiness if name == "readiness.json" else Round
-                try:
-                    self._known[name] = stamp, read_document(self._store.folder / name, kind)
-                except ValueError:  # gone since, or damaged: whoever judges the run says so
-                    continue
-        documents = {name: document for name, (_, document) in self._known.items()}
-        rounds = [d for name, d in documents.items() if name.startswith("rounds/")]
-        drafts = {d.name: d for name, d in documents.items() if name.startswith("drafts/")}
-        return run_status(self._manifest, documents.get("readiness.json"), rounds, drafts, now or datetime.now(UTC))
+            if name not in found:
+                with suppress(ValueError):  # gone since, or damaged: whoever judges the run says so
+                    found[name] = stamp, read_document(self._store.folder / name, kind)
+        return found
 
 
 def _last_figure(rounds: Sequence[Round]) -> LastFigure | None:
@@ -144,17 +156,16 @@ def _last_figure(rounds: Sequence[Round]) -> LastFigure | None:
         return None
     last = rounds[-1]
     own = {c.name: c.items_per_second for c in cell_figures(last) if c.items_per_second is not None}
-    names = dict(round_name=last.name, backend=last.backend, view=last.view)
+    figure = partial(LastFigure, round_name=last.name, backend=last.backend, view=last.view)
     if not own:
         trouble = next((f"{c.status}: {c.error}" for c in last.cells if c.status != "ok"), "no call was timed")
-        return LastFigure(**names, chunk=None, items_per_second=None, trouble=trouble)
+        return figure(chunk=None, items_per_second=None, trouble=trouble)
     other = _other_side(last, rounds)
     theirs = {c.name: c.items_per_second for c in cell_figures(other) if c.items_per_second} if other else {}
     chunk = max([name for name in own if name in theirs] or own, key=own.__getitem__)
-    if chunk not in theirs:
-        return LastFigure(**names, chunk=chunk, items_per_second=own[chunk])
-    return LastFigure(
-        **names,
+    if other is None or chunk not in theirs:
+        return figure(chunk=chunk, items_per_second=own[chunk])
+    return figure(
         chunk=chunk,
         items_per_second=own[chunk],
         other=other.backend,

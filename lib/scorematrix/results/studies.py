@@ -20,9 +20,9 @@ class ServerStudy(SealedDocument):
     params_sha256: str
     workload_sha256: str
     at_utc: str
-    audit: AuditReport | None = Field(None, description="None: not asked for, or it broke off, see `errors`")
-    load: LoadRecord | None = Field(None, description="None: not asked for, or it broke off, see `errors`")
-    errors: dict[str, str] = Field({}, description="by part: why it broke off")
+    audit: AuditReport | None = Field(default=None, description="None: not asked for, or it broke off, see `errors`")
+    load: LoadRecord | None = Field(default=None, description="None: not asked for, or it broke off, see `errors`")
+    errors: dict[str, str] = Field(default={}, description="by part: why it broke off")
 
     @property
     def name(self) -> str:

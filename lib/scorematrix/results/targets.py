@@ -31,13 +31,13 @@ class Attempt(Part):
     at_utc: str
     zone: str
     machine_type: str
-    name: str | None = Field(None, description="of the resource that was asked for")
+    name: str | None = Field(default=None, description="of the resource that was asked for")
     outcome: Literal["begun", "refused", "vanished", "half_made", "running"] = Field(
         description="begun: no end is on record; half_made: something may be there and could not be given back"
     )
-    kind: str | None = Field(None, description="class of the refusal, see `readiness.refusals`")
-    text: str = Field("", description="what the cloud said, without what gives somebody away")
-    teardown: str | None = Field(None, description="the command that gives the resource back")
+    kind: str | None = Field(default=None, description="class of the refusal, see `readiness.refusals`")
+    text: str = Field(default="", description="what the cloud said, without what gives somebody away")
+    teardown: str | None = Field(default=None, description="the command that gives the resource back")
 
 
 class TargetRecord(SealedDocument):
@@ -55,16 +55,16 @@ class CompiledCell(Part):
     view: str
     chunk_size: int
     dtype: str
-    mesh: str | None = Field(None, description="of chips that the view is spread over; sizes are of one chip")
+    mesh: str | None = Field(default=None, description="of chips that the view is spread over; sizes are of one chip")
     status: Literal["compiled", "too_large", "failed", "not_compiled"] = Field(
         description="not_compiled: there is no compiler for it here, the error says what to install"
     )
     error: str | None = None
-    arguments_bytes: int | None = Field(None, description="weights and inputs")
+    arguments_bytes: int | None = Field(default=None, description="weights and inputs")
     temporaries_bytes: int | None = None
     outputs_bytes: int | None = None
     code_bytes: int | None = None
-    over_bytes: int | None = Field(None, description="by how much it does not fit")
+    over_bytes: int | None = Field(default=None, description="by how much it does not fit")
     chip_bytes: int
     seconds: float = Field(description="that compiling took, here")
 
@@ -103,7 +103,7 @@ class TargetState(Part):
     evidence: str
     next_step: str | None = None
     datasheet: Datasheet | None = None
-    attempts: list[Attempt] = Field([], description="what was tried to get its machine")
+    attempts: list[Attempt] = Field(default=[], description="what was tried to get its machine")
 
 
 class Readiness(SealedDocument):
@@ -113,7 +113,7 @@ class Readiness(SealedDocument):
     checked_utc: str
     machine: str
     states: list[TargetState]
-    compiled: list[CompiledRecord] = Field([], description="proofs without hardware, of this run's workload")
+    compiled: list[CompiledRecord] = Field(default=[], description="proofs without hardware, of this run's workload")
 
     @property
     def skipped(self) -> list[TargetState]:

@@ -1,11 +1,21 @@
 """Backends: what they promise, which exist, how they are loaded. Loads no framework by itself."""
 
-from scorematrix.scoring.contract import Backend, BackendInfo, CompileEvent, DType, Scores, checked_scores
+from scorematrix.scoring.contract import (
+    Backend,
+    BackendInfo,
+    CompileEvent,
+    DType,
+    Scores,
+    checked_scores,
+    finite_scores,
+)
 from scorematrix.scoring.registry import (
     BACKENDS,
     REFERENCE,
     BackendEntry,
+    BackendRow,
     backend_entry,
+    list_backends,
     load_backend,
     missing_packages,
 )
@@ -16,11 +26,14 @@ __all__ = [
     "Backend",
     "BackendEntry",
     "BackendInfo",
+    "BackendRow",
     "CompileEvent",
     "DType",
     "Scores",
     "backend_entry",
     "checked_scores",
+    "finite_scores",
+    "list_backends",
     "load_backend",
     "missing_packages",
 ]

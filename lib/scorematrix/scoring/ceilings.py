@@ -8,11 +8,15 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
+
+import numpy as np
 
 MATMUL_SIZES = {"cpu": (1024, 2048), "gpu": (4096, 8192, 16384), "tpu": (4096, 8192, 16384)}
 COPY_BYTES = {"cpu": 1 << 28, "gpu": 1 << 30, "tpu": 1 << 30}
 REPEATS = 5
+PROBED = ("jax", "pytorch")
+"""Frameworks with a module of their own for it."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,39 @@ class Probe(Protocol):
     def copy(self, n_bytes: int, device_kind: str) -> Callable[[], None]: ...
 
 
+class NumpyProbe:
+    """numpy's own products and copies."""
+
+    def matmul(self, size: int, dtype: str, device_kind: str) -> Callable[[], None]:
+        """A square product."""
+        a, b = np.random.default_rng(0).random((2, size, size), np.float32)
+        product = np.empty_like(a)
+
+        def run() -> None:
+            np.matmul(a, b, out=product)
+
+        return run
+
+    def copy(self, n_bytes: int, device_kind: str) -> Callable[[], None]:
+        """A copy of so many bytes."""
+        source = np.zeros(n_bytes, np.uint8)
+        target = np.empty_like(source)
+        return lambda: np.copyto(target, source)
+
+
 def measure_ceilings(framework: str, device_kind: str, dtype: str) -> Ceilings:
-    """Measure both rates in this process, within seconds."""
-    probe: Probe = importlib.import_module(f"scorematrix.scoring.{framework}.ceilings")
+    """Measure both rates in this process, within seconds.
+
+    A framework that is not ours has the CPU's rates through numpy, in float32.
+
+    Raises:
+        ValueError: for another framework's rates on an accelerator.
+    """
+    if framework not in PROBED and device_kind != "cpu":
+        raise ValueError(f"framework={framework!r} has no ceilings on a {device_kind}; only {', '.join(PROBED)} have")
+    ours = f"scorematrix.scoring.{framework}.ceilings"
+    probe = cast("Probe", importlib.import_module(ours)) if framework in PROBED else NumpyProbe()
+    dtype = dtype if framework in PROBED else "float32"
     rates = {
         size: 2 * size**3 / median_seconds(probe.matmul(size, dtype, device_kind)) for size in MATMUL_SIZES[device_kind]
     }

@@ -45,17 +45,43 @@ class CompileEvent:
     from_cache: bool
 
 
-def checked_scores(scores: Scores, request: ScoreRequest) -> Scores:
-    """What a backend answered, once it is what the protocol promises for the request.
+def checked_scores(scores: object, request: ScoreRequest, backend: str = "") -> Scores:
+    """Return what a backend answered, once it is what the protocol promises for the request.
+
+    Args:
+        backend: its name, for the message.
 
     Raises:
-        ValueError: naming what came back and what is due.
+        ValueError: naming what came back, what is due and the remedy.
     """
     wanted = (len(request.items_ids), len(request.label_ids))
-    if not isinstance(scores, np.ndarray) or scores.shape != wanted or scores.dtype != np.float32:
-        got = f"{scores.dtype} {scores.shape}" if isinstance(scores, np.ndarray) else type(scores).__name__
-        raise ValueError(f"backend returned {got} where a float32 array {wanted} on the host is due")
-    return scores
+    if isinstance(scores, np.ndarray) and scores.shape == wanted and scores.dtype == np.float32:
+        return scores
+    who = f"backend {backend!r}" if backend else "backend"
+    if not isinstance(scores, np.ndarray):
+        got, remedy = type(scores).__name__, "return a numpy.ndarray"
+    elif scores.shape != wanted:
+        got, remedy = f"shape {scores.shape}", "return one row per item and one column per label"
+    else:
+        got, remedy = f"{scores.dtype} {scores.shape}", "add .astype(numpy.float32)"
+    raise ValueError(f"{who} returned {got} where a float32 array {wanted} on the host is due; {remedy}")
+
+
+def finite_scores(scores: Scores, backend: str) -> Scores:
+    """Return scores that hold no NaN and no infinity, for whoever shows or sends them on.
+
+    Rounds keep such scores: the gate `finite` refuses them, and the report shows them.
+
+    Raises:
+        ValueError: naming the first item whose scores are no numbers.
+    """
+    if np.isfinite(scores).all():
+        return scores
+    item = int(np.argmin(np.isfinite(scores).all(axis=1)))
+    raise ValueError(
+        f"backend {backend!r} returned {scores[item].tolist()} for item {item}; scores are finite numbers: look for "
+        "NaN or infinity in its weights and its softmax"
+    )
 
 
 @runtime_checkable

@@ -6,17 +6,19 @@ import difflib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from scorematrix.scoring.contract import Backend, DType
 from scorematrix.scoring.mesh import Mesh
+from scorematrix.scoring.own import VIEW, address_of, load_own, missing_module, registered_backends
 
 if TYPE_CHECKING:
     from scorematrix.models.catalogue import Model
 
-Framework = Literal["jax", "pytorch", "ggml"]
+Framework = Literal["jax", "pytorch", "ggml", "own"]
 DeviceKind = Literal["cpu", "gpu", "tpu"]
 
 
@@ -28,6 +30,7 @@ class BackendEntry:
         environment: the environment of its own that it runs in, built by `make peers`; None: it runs in ours.
         is_live: a server, which has to be somewhere or be started: `scoring.server` asks it.
         sharded: a loader per view that can be spread over several devices.
+        address: of a scorer of one's own: its `module:attribute`. None: one of ours.
     """
 
     framework: Framework
@@ -37,6 +40,12 @@ class BackendEntry:
     environment: str | None = None
     sharded: dict[str, str] = field(default_factory=dict)
     is_live: bool = False
+    address: str | None = None
+
+    @property
+    def default_view(self) -> str:
+        """The fastest form that it has: `best_native`, or the first of its views."""
+        return "best_native" if "best_native" in self.views else next(iter(self.views))
 
 
 def _live(framework: Framework) -> BackendEntry:
@@ -103,12 +112,18 @@ REFERENCE = ("transformers", "per_item")
 def backend_entry(backend: str, view: str | None = None) -> BackendEntry:
     """The entry of a backend that serves a view; without a view, of any that is known.
 
+    A backend is one of `BACKENDS`, a name that an installed package registers, or a `module:attribute`.
+
     Raises:
         ValueError: naming the unknown backend or view and the nearest known one.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend={backend!r} is unknown{_nearest(backend, BACKENDS)}")
-    entry = BACKENDS[backend]
+    if (entry := BACKENDS.get(backend)) is None:
+        if (address := address_of(backend)) is None:
+            known = [*BACKENDS, *registered_backends()]
+            raise ValueError(
+                f"backend={backend!r} is unknown{_nearest(backend, known)}; a scorer of your own is module:attribute"
+            )
+        entry = BackendEntry("own", (), ("cpu", "gpu", "tpu"), {VIEW: address}, address=address)
     if view is not None and view not in entry.views:
         raise ValueError(f"view={view!r} is not served by backend {backend!r}{_nearest(view, entry.views)}")
     return entry
@@ -116,7 +131,10 @@ def backend_entry(backend: str, view: str | None = None) -> BackendEntry:
 
 def missing_packages(backend: str) -> list[str]:
     """The packages that the backend needs and this environment lacks; nothing is imported."""
-    return [name for name in BACKENDS[backend].packages if importlib.util.find_spec(name) is None]
+    entry = backend_entry(backend)
+    if entry.address is not None:
+        return [module] if (module := missing_module(entry.address)) else []
+    return [name for name in entry.packages if importlib.util.find_spec(name) is None]
 
 
 def peer_python(environment: str) -> Path:
@@ -126,16 +144,16 @@ def peer_python(environment: str) -> Path:
 
 def missing_environment(backend: str) -> str | None:
     """The environment of its own that the backend runs in, where it has not been built."""
-    environment = BACKENDS[backend].environment
+    environment = backend_entry(backend).environment
     return environment if environment and not peer_python(environment).is_file() else None
 
 
 def load_backend(
-    backend: str,
+    backend: str | Callable[..., Any] | type | Backend,
     *,
-    view: str = "portable",
+    view: str | None = None,
     model: str | Model = "smollm2-135m",
-    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto",
+    device: Literal["auto"] | DeviceKind = "auto",
     dtype: Literal["auto"] | DType = "auto",
     reuse_prefix: int = 0,
     mesh: str | Mesh | None = None,
@@ -143,6 +161,9 @@ def load_backend(
     """Load a model into a backend, ready to score.
 
     Args:
+        backend: a name, a `module:attribute`, or a scorer of your own itself: a callable
+            `(query_ids, items_ids, label_ids) -> float32 [n_items, n_labels]`, or what keeps the `Backend` protocol.
+        view: by default "portable" of ours, and the only one of a scorer of your own.
         model: a catalogue name (`scorematrix models` lists them), a path, a hub id, or a loaded `Model`.
         device: "auto" takes the framework's accelerator where there is one, else the CPU.
         dtype: "auto" is the fastest that keeps the numerics gate on the device; `info.settings` says which and why.
@@ -153,22 +174,26 @@ def load_backend(
         ValueError: for an unknown backend, view, model, dtype, or a device or mesh the backend cannot use.
         ModuleNotFoundError: naming the package that is not installed and how to install it.
     """
+    if dtype not in ("auto", "float32", "bfloat16"):
+        raise ValueError(f"dtype={dtype!r} is unknown; choose auto, float32 or bfloat16")
+    if not isinstance(backend, str):
+        return load_own(backend, _loaded(model), device=device, dtype=dtype)
     entry = backend_entry(backend, view)
+    view = view or ("portable" if "portable" in entry.views else entry.default_view)
     if entry.is_live:
         raise ValueError(
             f"backend={backend!r} is a live server; ask it by its address, scoring.server.ScoreClient(url)"
         )
-    if dtype not in ("auto", "float32", "bfloat16"):
-        raise ValueError(f"dtype={dtype!r} is unknown; choose auto, float32 or bfloat16")
     if device != "auto" and device not in entry.device_kinds:
         kinds = ", ".join(entry.device_kinds)
         raise ValueError(f"device={device!r} cannot be used by backend {backend!r}; it runs on auto, {kinds}")
     if reuse_prefix and view != "best_native":
         raise ValueError(f"reuse_prefix={reuse_prefix} is not served by view {view!r}; use view 'best_native' or 0")
-    options = {"reuse_prefix": reuse_prefix} if reuse_prefix else {}
-    loaders = entry.views
+    loaders, options = entry.views, {"reuse_prefix": reuse_prefix} if reuse_prefix else {}
     if mesh is not None:
         loaders, options = sharded_loaders(backend, view, mesh), {**options, "mesh": Mesh.parse(mesh)}
+    if entry.address is not None:
+        return load_own(entry.address, _loaded(model), name=backend, device=device, dtype=dtype)
     if missing := missing_packages(backend):
         raise ModuleNotFoundError(
             f"backend {backend!r} needs the package {missing[0]!r}, which is not installed; "
@@ -178,12 +203,40 @@ def load_backend(
         raise ModuleNotFoundError(
             f"backend {backend!r} needs the environment {environment!r}; build it by `make peers`"
         )
-    if isinstance(model, str):
-        from scorematrix.models.catalogue import load_model
-
-        model = load_model(model)
     module, factory = loaders[view].split(":")
-    return getattr(importlib.import_module(module), factory)(model, device=device, dtype=dtype, **options)
+    return getattr(importlib.import_module(module), factory)(_loaded(model), device=device, dtype=dtype, **options)
+
+
+def _loaded(model: str | Model) -> Model:
+    from scorematrix.models.catalogue import load_model
+
+    return load_model(model) if isinstance(model, str) else model
+
+
+@dataclass(frozen=True)
+class BackendRow:
+    """A backend as `scorematrix models` lists it.
+
+    Attributes:
+        origin: ours, or the `module:attribute` that a package registers.
+        lacks: what is missing here; None: it can be loaded.
+    """
+
+    name: str
+    views: tuple[str, ...]
+    origin: str
+    lacks: str | None
+
+
+def list_backends() -> list[BackendRow]:
+    """Every backend that has a name: ours, and those that installed packages register."""
+    rows = []
+    for name in dict.fromkeys([*BACKENDS, *registered_backends()]):
+        entry = backend_entry(name)
+        origin = entry.address or ("live server" if entry.is_live else "scorematrix")
+        lacking = next(iter(missing_packages(name)), None) or missing_environment(name)
+        rows.append(BackendRow(name, tuple(entry.views), origin, lacking))
+    return rows
 
 
 def sharded_loaders(backend: str, view: str, mesh: str | Mesh) -> dict[str, str]:
@@ -200,6 +253,6 @@ def sharded_loaders(backend: str, view: str, mesh: str | Mesh) -> dict[str, str]
     return loaders
 
 
-def _nearest(value: str, known: dict) -> str:
+def _nearest(value: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(value, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"

@@ -79,7 +79,7 @@ def read_body(
         return Asked(())
     pairs = [(item, [query_ids]) for item in item_ids] if first else [(query_ids, item_ids)]
     try:
-        requests = tuple(ScoreRequest(q, i, labels, softmax) for q, i in pairs)
+        requests = tuple(ScoreRequest(tuple(q), tuple(map(tuple, i)), tuple(labels), softmax) for q, i in pairs)
         for request in requests:
             request.check_vocabulary(vocab_size)
             _check_length(request, max_positions)

@@ -20,7 +20,7 @@ class WorkloadRequest(BaseModel):
     query_text: str | None = None
     item_texts: list[str] | None = None
     label_texts: list[str] | None = None
-    gold: list[int] | None = Field(None, description="index into label_ids of each item's right answer")
+    gold: list[int] | None = Field(default=None, description="index into label_ids of each item's right answer")
 
     @model_validator(mode="after")
     def _lists_agree(self) -> WorkloadRequest:
@@ -52,7 +52,10 @@ class Workload(SealedDocument):
 
     def score_requests(self) -> list[ScoreRequest]:
         """The requests in the form that backends take."""
-        return [ScoreRequest(r.query_ids, r.items_ids, r.label_ids, self.apply_softmax) for r in self.requests]
+        return [
+            ScoreRequest(tuple(r.query_ids), tuple(map(tuple, r.items_ids)), tuple(r.label_ids), self.apply_softmax)
+            for r in self.requests
+        ]
 
     def calls(self, chunk_size: int) -> list[list[ScoreRequest]]:
         """The calls of a pass at a chunk size: [request][call], in the order that a client would send them."""

@@ -6,11 +6,11 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from scorematrix.models.cache import cache_folder
 from scorematrix.models.catalogue import Model
-from scorematrix.scoring.contract import BackendInfo, CompileEvent, Scores
+from scorematrix.scoring.contract import BackendInfo, CompileEvent, DType, Scores
 from scorematrix.scoring.peers.process import PeerProcess
 from scorematrix.scoring.precision import auto_dtype
 from scorematrix.scoring.registry import BACKENDS
@@ -24,7 +24,7 @@ class PeerBackend(ABC):
     view: ClassVar[str]
     worker: ClassVar[str]
 
-    def __init__(self, model: Model, *, device: str = "auto", dtype: str = "auto") -> None:
+    def __init__(self, model: Model, *, device: str = "auto", dtype: DType | Literal["auto"] = "auto") -> None:
         entry = BACKENDS[self.backend]
         assert entry.environment
         self.model = model

@@ -166,12 +166,12 @@ class OtherRanks:
         """Start a process for each station, and wait until all have come up."""
         for _, station in told:
             with self._log(station.rank).open("wb") as log:
-                pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}
-                self._processes.append(subprocess.Popen(RANK, **pipes))
+                process = subprocess.Popen(RANK, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+            self._processes.append(process)
         for process, one in zip(self._processes, told, strict=True):
-            process.stdin.write(pickle.dumps(one))
-            process.stdin.flush()
+            _send(process, pickle.dumps(one))
         for process in self._processes:
+            assert process.stdout is not None
             if process.stdout.readline() != READY:
                 raise RuntimeError("it did not start")
 
@@ -179,8 +179,7 @@ class OtherRanks:
         """Send an order to all; they carry it out side by side with this process."""
         message = pickle.dumps((order, argument))
         for process in self._processes:
-            process.stdin.write(message)
-            process.stdin.flush()
+            _send(process, message)
 
     def last_words(self, wait_seconds: float = 0.0) -> str | None:
         """Which ranks have ended, and what they said; None where all live on."""
@@ -200,6 +199,7 @@ class OtherRanks:
     def end(self) -> None:
         """End all: by their input's end, and those that do not heed it by force."""
         for process in self._processes:
+            assert process.stdin is not None
             with contextlib.suppress(OSError):
                 process.stdin.close()
         for process in self._processes:
@@ -208,11 +208,18 @@ class OtherRanks:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            assert process.stdout is not None
             process.stdout.close()
         self._folder.cleanup()
 
     def _log(self, rank: int) -> Path:
         return Path(self._folder.name) / f"rank{rank}.log"
+
+
+def _send(process: subprocess.Popen[bytes], message: bytes) -> None:
+    assert process.stdin is not None
+    process.stdin.write(message)
+    process.stdin.flush()
 
 
 def _end(others: OtherRanks, threads: int) -> None:

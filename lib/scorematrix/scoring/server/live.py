@@ -82,6 +82,7 @@ class LiveBackend:
 
     def score(self, request: ScoreRequest) -> Scores:
         """As `ScoreClient.score`; a server of ours that died meanwhile is started again, for the calls to come."""
+        assert self._client is not None
         try:
             return self._client.score(request)
         except ServerFault as fault:
@@ -135,10 +136,12 @@ class LiveBackend:
     def _info(self, about: About, settings: dict[str, str | int | float | bool]) -> BackendInfo:
         told = {"server_version": about.version, "served_model": about.model, "server_device": about.device}
         place = {"started_by": self._place.launch} if self._place.launch else {"started_by": "somebody else"}
+        assert self._client is not None
+        client = self._client.info
         return replace(
-            self._client.info,
-            precision=about.precision or self._client.info.precision,
-            settings=self._client.info.settings
+            client,
+            precision=about.precision or client.precision,
+            settings=client.settings
             | place
             | {name: value for name, value in told.items() if value is not None}
             | {f"flag_{name}": value for name, value in about.flags.items()}
