@@ -13,7 +13,7 @@ peer = $(PYTHON) -m venv $(VENV)/peers/$(1) && $(VENV)/peers/$(1)/bin/python -m 
   --disable-pip-version-check numpy "$$(grep '^$(2)==' lib/constraints.txt)" || { rm -rf $(VENV)/peers/$(1); false; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report bench peers compilers test test-servers lab check clean
+.PHONY: help setup report bench peers compilers test test-servers lab hooks check clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 14
@@ -44,6 +44,9 @@ test-servers: $(STAMP)  ## audit a real vLLM on this CPU (built by make peers) w
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
+
+hooks: $(STAMP)  ## check every commit before it is made: lint, formatting, notebooks without outputs, types
+	$(BIN)/pre-commit install
 
 check: $(STAMP)  ## lint and formatting, notebooks and recorded studies included
 	$(BIN)/ruff check lib tests notebooks outputs/reference

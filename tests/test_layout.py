@@ -142,8 +142,8 @@ def test_top_level_is_as_designed() -> None:
     if not tracked:
         pytest.skip("no git checkout to list")
     assert {name.split("/")[0] for name in tracked} == {
-        ".ci", ".gitignore", "LICENSE", "Makefile", "README.md", "environment.yml", "lib", "notebooks", "outputs",
-        "params", "pyproject.toml", "tests",
+        ".ci", ".gitignore", ".pre-commit-config.yaml", "LICENSE", "Makefile", "README.md", "environment.yml", "lib",
+        "notebooks", "outputs", "params", "pyproject.toml", "tests",
     }  # fmt: skip
 
 
@@ -186,9 +186,12 @@ def test_environment_yml_agrees_and_says_what_for() -> None:
 
 
 def test_installed_versions_are_the_pins() -> None:
-    from importlib.metadata import version
+    from importlib.metadata import distributions
 
-    different = {name: version(name) for name in declared() if version(name).split("+")[0] != pins()[name]}
+    installed = {normal(one.metadata["Name"]): one.version for one in distributions()}
+    different = {
+        name: installed.get(name) for name in declared() if installed.get(name, "").split("+")[0] != pins()[name]
+    }
     if different:
         pytest.skip(f"this environment was not made by make setup: {different}")
 
@@ -208,7 +211,31 @@ def test_notebooks_are_thin_and_clean(path: Path) -> None:
             assert not kinds & {ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef}
 
 
+def test_the_version_has_one_source() -> None:
+    from importlib.metadata import version
+
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "version" not in pyproject["project"] and pyproject["project"]["dynamic"] == ["version"]
+    assert pyproject["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "scorematrix.__version__"}
+    assigned = [
+        node.value
+        for node in ast.parse((PACKAGE / "__init__.py").read_text()).body
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__version__"]
+    ]
+    assert len(assigned) == 1, "setuptools reads one literal and imports nothing"
+    assert version("scorematrix") == ast.literal_eval(assigned[0])
+
+
 def test_readme_commands_are_make_targets() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    used = set(re.findall(r"`?make ([a-z]+)", (ROOT / "README.md").read_text()))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    used = set(re.findall(r"(?:`|^)make ([a-z-]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
     assert used and used <= targets
+
+
+def test_hooks_are_local_and_run_what_make_setup_installs() -> None:
+    (repo,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert repo["repo"] == "local"
+    for hook in repo["hooks"]:
+        assert hook["language"] == "system"
+        command = hook["entry"].split()[0]
+        assert command.startswith(".venv/bin/") and normal(Path(command).name) in declared()
