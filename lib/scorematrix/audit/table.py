@@ -130,6 +130,7 @@ def contract_gate(rows: list[ContractRow]) -> Gate:
 def _judged(case: Case, reply: Reply, wire: Wire) -> tuple[str, str | None]:
     if reply.fault:
         return "fault", reply.fault
+    assert reply.status is not None  # a reply without a status has a fault
     if reply.status >= 500:
         return "fault", "server_error"
     if reply.status == 200:

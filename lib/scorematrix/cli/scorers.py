@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from scorematrix.cli.app import AsJson, DType, Mesh, Model, app, out
+from scorematrix.cli.app import AsJson, DType, Mesh, Model, app, number_format, out
 
 
 @app.command()
@@ -32,7 +32,7 @@ def score(
     backend_entry(backend, view)
     loaded = load_model(model)
     request = score_request_from_text(loaded.tokenizer, query, item, label, apply_softmax=softmax)
-    scorer = load_backend(backend, view=view, model=loaded, dtype=dtype, mesh=mesh)
+    scorer = load_backend(backend, view=view, model=loaded, dtype=number_format(dtype), mesh=mesh)
     scores, view = finite_scores(scorer.score(request), backend), scorer.info.view
     if as_json:
         rows = [dict(zip(label, map(float, row), strict=True)) for row in scores]

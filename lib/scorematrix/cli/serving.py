@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from scorematrix.cli.app import NOTHING_RAN, AsJson, DType, Mesh, Model, app, out
+from scorematrix.cli.app import NOTHING_RAN, AsJson, DType, Mesh, Model, app, device_kind, number_format, out
 
 VOCABULARY = 32_000
 """Nearly every model of today has as many token ids; the first hundred hold the special ones of many."""
@@ -45,8 +45,15 @@ def serve(
     if backend == "noop":
         scorer = NoopBackend()
     else:
-        options = dict(device=device, dtype=dtype, mesh=mesh, reuse_prefix=reuse_prefix)
-        scorer = load_backend(backend, view=view, model=loaded, **options)
+        scorer = load_backend(
+            backend,
+            view=view,
+            model=loaded,
+            device=device_kind(device),
+            dtype=number_format(dtype),
+            mesh=mesh,
+            reuse_prefix=reuse_prefix,
+        )
     info = scorer.info
     what = f"{info.backend} {info.view} on {info.device}, {info.dtype}, {loaded.name}"
     serve_app(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from scipy import stats
@@ -89,7 +90,7 @@ def ranking(scores: RequestArrays, reference: RequestArrays, tolerance: float) -
         inversions += int((apart & (a[:, None] < a[None, :])).sum())
         flips += int((ours.argmax(axis=1) != theirs.argmax(axis=1)).sum())
         if len(a) > 1:
-            taus.append(float(stats.kendalltau(a, b)[0]))
+            taus.append(float(cast("float", stats.kendalltau(a, b)[0])))
         for k, shares in overlaps.items():
             if len(a) > k:
                 shares.append(len(set(np.argsort(-a)[:k]) & set(np.argsort(-b)[:k])) / k)

@@ -109,10 +109,7 @@ def answer(question: Question, count: int, looks: Looks, margin: float) -> Contr
         margin: the smallest difference that counts, as a fraction; the controls may widen it.
     """
     first, second = question.first, question.second
-    opponents = tuple(
-        Opponent(name=name, backend=side.backend, view=side.view, target=side.target, chunk=side.best_chunk)
-        for name, side in zip(question.names, (first, second), strict=True)
-    )
+    opponents = _opponent(question.names[0], first), _opponent(question.names[1], second)
     indices = looks.indices(count)
     missing = _missing(question, indices)
     controls = [judge_control(c, indices, looks.confidence, margin, not missing) for c in question.controls]
@@ -158,6 +155,10 @@ def answer(question: Question, count: int, looks: Looks, margin: float) -> Contr
     )
 
 
+def _opponent(name: str, side: SideEvidence) -> Opponent:
+    return Opponent(name=name, backend=side.backend, view=side.view, target=side.target, chunk=side.best_chunk)
+
+
 def _confirmed_in_cycles(question: Question, verdict: Verdict, indices: range, confidence: float) -> Verdict:
     """A win on one GPU must be one in cycles too, time by clock: else it is a difference of clocks (rule 19)."""
     clocks = [side.clock_by_round() for side in (question.first, question.second)]
@@ -166,7 +167,7 @@ def _confirmed_in_cycles(question: Question, verdict: Verdict, indices: range, c
     cycles = [
         {
             i: seconds * own[i]
-            for i, seconds in side.seconds_by_round(side.best_chunk).items()
+            for i, seconds in (side.seconds_by_round(side.best_chunk) if side.best_chunk is not None else {}).items()
             if i in own and i in indices
         }
         for side, own in zip((question.first, question.second), clocks, strict=True)
@@ -218,7 +219,7 @@ def _break_even(first: SideEvidence, second: SideEvidence) -> float | None:
     """Items after which the side that takes longer to prepare has caught up (rule 12); None: never, or not known."""
     starts = [side.cold_prepare_seconds for side in (first, second)]
     rates = [side.seconds_an_item for side in (first, second)]
-    if None in starts or None in rates or rates[0] == rates[1]:
+    if starts[0] is None or starts[1] is None or rates[0] is None or rates[1] is None or rates[0] == rates[1]:
         return None
     items = (starts[0] - starts[1]) / (rates[1] - rates[0])
     return items if items >= 0 else None

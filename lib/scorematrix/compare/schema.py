@@ -84,15 +84,15 @@ class ChunkResult(_Part):
     items_per_second: float | None = None
     items_per_second_low: float | None = None
     items_per_second_high: float | None = None
-    floor_fraction: float | None = Field(None, description="fewest seconds that the ceiling allows, over those taken")
-    mfu: float | None = Field(None, description="operations of the real tokens a pass computes, over time and ceiling")
-    flops_per_second: float | None = Field(None, description="operations of the real tokens a pass computes, over time")
+    floor_fraction: float | None = Field(default=None, description="least seconds the ceiling allows, over those taken")
+    mfu: float | None = Field(default=None, description="operations of a pass's real tokens, over time and ceiling")
+    flops_per_second: float | None = Field(default=None, description="operations of a pass's real tokens, over time")
     flops_per_weight_byte: float | None = Field(
-        None, description="operations of a call's tokens for each byte of weights that it must read once"
+        default=None, description="operations of a call's tokens for each byte of weights that it must read once"
     )
-    padding_share: float | None = Field(None, description="of the tokens that a pass computes")
+    padding_share: float | None = Field(default=None, description="of the tokens that a pass computes")
     latency: list[PercentileValue] = []
-    peak_host_bytes: int | None = Field(None, description="most that any round took beyond the loaded model")
+    peak_host_bytes: int | None = Field(default=None, description="most that any round took beyond the loaded model")
 
 
 class Control(_Part):
@@ -219,7 +219,7 @@ class Contrast(_Part):
         None, description="items after which the side that is slower to start has caught up; None: it never does"
     )
     p_adjusted: float | None = Field(
-        None, description="of an effect within the margin, after looks (Bonferroni) and contrasts (Holm)"
+        default=None, description="of an effect within the margin, after looks (Bonferroni) and contrasts (Holm)"
     )
     matched: list[Matched] = []
     matched_ratio: float | None = None

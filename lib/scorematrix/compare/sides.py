@@ -15,7 +15,7 @@ from scorematrix.compare.schema import ChunkResult, PercentileValue, Side, Start
 from scorematrix.compare.statistics import PERCENTILE_SAMPLES, geometric_interval, percentile
 from scorematrix.compare.steady import steadiness
 from scorematrix.results.figures import request_seconds
-from scorematrix.results.schema import Cell, Manifest, Setup
+from scorematrix.results.schema import Cell, CellStatus, Manifest, Setup
 from scorematrix.results.targets import Readiness, TargetState
 from scorematrix.workload.workload import Workload
 
@@ -152,7 +152,7 @@ def _chunk(
     side: SideEvidence, chunk: int, workload: Workload, manifest: Manifest, floor_seconds: float | None
 ) -> ChunkResult:
     if faults := side.faults(chunk):
-        statuses = [c.status for r in side.rounds if (c := r.cell(chunk)) and c.status != "ok"]
+        statuses: list[CellStatus] = [c.status for r in side.rounds if (c := r.cell(chunk)) and c.status != "ok"]
         return ChunkResult(chunk_size=chunk, status=statuses[0] if statuses else "failed", error=faults[0])
     seconds = list(side.seconds_by_round(chunk).values())
     if not seconds:

@@ -84,7 +84,7 @@ def attention_layout(tokenizer: TextTokenizer, request: ScoreRequest) -> Fragmen
     ]
     mine = f"this request ({_shape(request)}; {_counting(shared):,} pairs are needed)"
     # So few tokens show tiles and padding for more than they are; at the size that is measured they are not.
-    large = ScoreRequest([0] * 2000, [[0] * 20] * 500, [1, 2])
+    large = ScoreRequest((0,) * 2000, ((0,) * 20,) * 500, (1, 2))
     counts = {mine: _counts(request), f"the contract's size ({_shape(large)})": _counts(large)}
     return attention_page(matrices, counts)
 

@@ -49,7 +49,7 @@ def time_pass(
                         part = backend.score(call)
                     end = time.perf_counter_ns()
                 times.append((end - start) // repeats)
-                parts.append(checked_scores(part, call))  # pyright: ignore[reportPossiblyUnbound]  # repeats is at least 1
+                parts.append(checked_scores(part, call))  # pyright: ignore[reportPossiblyUnboundVariable]  # repeats is at least 1
             call_ns.append(times)
             scores.append(np.concatenate(parts))
     finally:

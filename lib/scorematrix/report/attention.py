@@ -62,7 +62,7 @@ def attention_page(matrices: Sequence[LayoutMatrix], counts: Mapping[str, Sequen
 
 
 def _drawing(matrices: Sequence[LayoutMatrix]) -> Fragment:
-    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         drawing = Figure(figsize=(5.4 * len(matrices), 6.2), layout="constrained")
         for axes, matrix in zip(drawing.subplots(1, len(matrices), squeeze=False)[0], matrices, strict=True):
             _matrix(axes, matrix)

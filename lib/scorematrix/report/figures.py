@@ -166,7 +166,7 @@ def run_sequence(comparison: Comparison, samples: pd.DataFrame) -> Fragment:
         if own.empty:
             continue
         shown = True
-        rounds = own.groupby(["position", "pass"])["seconds"].sum().reset_index()
+        rounds = own.groupby(["position", "pass"]).agg({"seconds": "sum"}).reset_index()
         axes.plot(rounds["position"], rounds["seconds"], label=name(side), **look(side) | NO_LINE)
     if not shown:
         return nothing("Run sequence")

@@ -29,8 +29,8 @@ def forest(comparison: Comparison) -> Fragment:
                   color="#DDDDDD")  # fmt: skip
         won = contrast.verdict if contrast.verdict in COLOURS else None
         speed, low, high = effect.inverse.ratio, effect.inverse.low, effect.inverse.high
-        axes.errorbar(speed, row, xerr=[[speed - low], [high - speed]], fmt=MARKERS.get(won, "D"), capsize=5,
-                      color=COLOURS.get(won, "#333333"), markersize=8, linewidth=2)  # fmt: skip
+        axes.errorbar(speed, row, xerr=[[speed - low], [high - speed]], fmt=MARKERS.get(won or "", "D"), capsize=5,
+                      color=COLOURS.get(won or "", "#333333"), markersize=8, linewidth=2)  # fmt: skip
         axes.annotate(word, (1.0, row), xycoords=("axes fraction", "data"), textcoords="offset points", xytext=(6, -4),
                       fontweight="bold")  # fmt: skip
         spoken.append(f"{contrast.name}, {contrast.view}: {word}, {speed:.3f} ({low:.3f} to {high:.3f})")

@@ -22,7 +22,7 @@ def readiness_picture(readiness: Readiness) -> Fragment:
         return paragraph("Nothing is planned.", "note")
     labels = {s.target: s.label for s in readiness.states}
     backends = list(dict.fromkeys(s.backend for s in readiness.states))
-    with matplotlib.rc_context(STYLE | {"axes.grid": False, "hatch.linewidth": 0.4}):
+    with matplotlib.rc_context({**STYLE, "axes.grid": False, "hatch.linewidth": 0.4}):
         drawing = Figure(figsize=(2.6 + 1.75 * len(backends), 0.7 + 0.95 * len(labels)), layout="constrained")
         axes = drawing.subplots()
         for row, target in enumerate(labels):

@@ -82,7 +82,7 @@ def load_own(
         settings |= _source(scorer.partition(":")[0])
     else:
         found = scorer
-        name = name or getattr(scorer, "__name__", type(scorer).__name__)
+        name = name or str(getattr(scorer, "__name__", type(scorer).__name__))
     if inspect.isclass(found):
         found = found(**_taken_arguments(found, {"model": model, "device": device, "dtype": dtype}))
     if isinstance(found, Backend):

@@ -6,10 +6,15 @@ Runs in the environment of llama-cpp-python.
 from __future__ import annotations
 
 import ctypes
+from typing import TYPE_CHECKING, Any
 
-import llama_cpp
 import numpy as np
 from loop import serve
+
+if TYPE_CHECKING:
+    llama_cpp: Any  # not installed where types are checked
+else:
+    import llama_cpp
 
 MAX_SEQUENCES = 64
 """Sequences that llama.cpp's cache can tell apart, the query's own among them."""

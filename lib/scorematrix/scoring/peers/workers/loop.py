@@ -10,9 +10,12 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from typing import TypeVar
+
+Scorer = TypeVar("Scorer")
 
 
-def serve(load: Callable[[dict], tuple[object, dict]], score: Callable[[object, dict], list]) -> None:
+def serve(load: Callable[[dict], tuple[Scorer, dict]], score: Callable[[Scorer, dict], list]) -> None:
     """Answer `{"load": ...}` once and `{"score": ...}` many times.
 
     Args:
@@ -22,7 +25,7 @@ def serve(load: Callable[[dict], tuple[object, dict]], score: Callable[[object, 
     # Libraries print to standard output whenever they like: the answers get a descriptor of their own.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    scorer: object = None
+    scorer: Scorer | None = None
     for line in sys.stdin:
         message = json.loads(line)
         try:
@@ -30,6 +33,7 @@ def serve(load: Callable[[dict], tuple[object, dict]], score: Callable[[object, 
                 scorer, info = load(message["load"])
                 answer = {"info": info}
             else:
+                assert scorer is not None, "nothing is loaded"
                 answer = {"scores": score(scorer, message["score"])}
         except Exception as error:  # whatever it is, the parent must hear of it
             traceback.print_exc()

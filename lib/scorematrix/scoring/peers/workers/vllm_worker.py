@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import math
 import os
+from typing import TYPE_CHECKING, Any
 
 # The engine's own process adds a hop to every request and gives nothing to one client.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")  # GiB
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
-import vllm
 from loop import serve
+
+if TYPE_CHECKING:
+    vllm: Any  # not installed where types are checked
+else:
+    import vllm
 
 
 class PrefixCacheScorer:
