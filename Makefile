@@ -8,12 +8,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready-$(EXTRAS)
 TPU_COMPILER := $(VENV)/tpu-compiler
 
+# The tests' scheduler keeps a module, or an engine, in one process: tests/conftest.py.
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder --durations=25
+
 # $(call peer,ENVIRONMENT,PACKAGE): whole or absent.
 peer = $(PYTHON) -m venv $(VENV)/peers/$(1) && $(VENV)/peers/$(1)/bin/python -m pip install --quiet \
   --disable-pip-version-check numpy "$$(grep '^$(2)==' lib/constraints.txt)" || { rm -rf $(VENV)/peers/$(1); false; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report bench peers compilers test test-servers lab hooks check clean
+.PHONY: help setup report bench peers compilers test test-all test-servers mutations lab hooks check clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 14
@@ -36,8 +39,14 @@ peers: $(STAMP)  ## build llama.cpp and vLLM in environments of their own, for b
 
 compilers: $(STAMP) $(TPU_COMPILER)  ## put the TPU's compiler beside .venv, for scorematrix preflight --compile
 
-test: $(STAMP) $(TPU_COMPILER)  ## run all tests that this machine can, in WORKERS (2) processes
-	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
+test: $(STAMP)  ## run the quick tests, in WORKERS (2) processes
+	$(PYTEST) -m "not chaos"
+
+test-all: $(STAMP) $(TPU_COMPILER)  ## run all tests that this machine can; COVERAGE=1 also measures coverage
+	$(PYTEST) $(if $(COVERAGE),--cov=scorematrix --cov-report=term:skip-covered)
+
+mutations: $(STAMP)  ## put faults into a copy of the library and see whether the tests notice; hours
+	$(BIN)/python tests/mutations.py
 
 test-servers: $(STAMP)  ## audit a real vLLM on this CPU (built by make peers) with real weights; about ten minutes
 	$(BIN)/python -m pytest -m servers --servers -s
@@ -48,9 +57,12 @@ lab: $(STAMP)  ## open the notebooks in JupyterLab
 hooks: $(STAMP)  ## check every commit before it is made: lint, formatting, notebooks without outputs, types
 	$(BIN)/pre-commit install
 
-check: $(STAMP)  ## lint and formatting, notebooks and recorded studies included
+# The project is named because pyright would prefer a pyrightconfig.json in any folder above.
+check: $(STAMP)  ## lint, formatting, notebooks without outputs, types
 	$(BIN)/ruff check lib tests notebooks outputs/reference
 	$(BIN)/ruff format --check lib tests notebooks outputs/reference
+	$(BIN)/nbstripout --keep-id --verify notebooks/*.ipynb
+	$(BIN)/pyright --project pyproject.toml
 
 clean:  ## remove .venv and caches; outputs/ stays
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis lib/*.egg-info
