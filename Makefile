@@ -1,6 +1,7 @@
 # The two commands that a newcomer needs: `make report` and `make test`. Each sets up what is missing.
 PYTHON ?= python3
 EXTRAS ?= cpu
+UV ?= uv
 PARAMS ?= params/quick.yaml
 WORKERS ?= 2
 VENV := .venv
@@ -21,7 +22,7 @@ peer = $(PYTHON) -m venv $(VENV)/peers/$(1) && $(VENV)/peers/$(1)/bin/python -m 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 14
 
-setup: $(STAMP)  ## build .venv from the pins; EXTRAS=cpu (default), tpu or cuda
+setup: $(STAMP)  ## build .venv from the pins; EXTRAS=cpu (default), tpu or cuda; UV=none: with pip
 
 report: $(STAMP)  ## measure PARAMS (params/quick.yaml) and write the HTML report
 	$(BIN)/scorematrix run $(PARAMS) --report
@@ -69,10 +70,11 @@ clean:  ## remove .venv and caches; outputs/ stays
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Stale when the pins, the ranges or this file change; a stamp is written only when all went well.
-$(STAMP): pyproject.toml lib/constraints.txt Makefile
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "scorematrix needs Python 3.11 or newer; set PYTHON=")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint lib/constraints.txt --editable '.[$(EXTRAS),dev]'
+$(STAMP): pyproject.toml lib/constraints.txt lib/install.py Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "scorematrix needs Python 3.11 or newer; set PYTHON=")'
+	@echo "[1/3] $$($(PYTHON) --version) makes the environment $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python lib/install.py --with $(UV) --extras '$(EXTRAS),dev'
 	@touch $@
 
 # libtpu compiles for a TPU on any machine. Importable, it would make JAX look for a TPU at every start: so it lies apart,
