@@ -46,7 +46,7 @@ test: $(STAMP)  ## run the quick tests, in WORKERS (2) processes
 test-all: $(STAMP) $(TPU_COMPILER)  ## run all tests that this machine can; COVERAGE=1 also measures coverage
 	$(PYTEST) $(if $(COVERAGE),--cov=scorematrix --cov-report=term:skip-covered)
 
-mutations: $(STAMP)  ## put faults into a copy of the library and see whether the tests notice; hours
+mutations: $(STAMP)  ## put faults into a copy of the library and see whether the tests notice; half an hour
 	$(BIN)/python tests/mutations.py
 
 test-servers: $(STAMP)  ## audit a real vLLM on this CPU (built by make peers) with real weights; about ten minutes

@@ -142,8 +142,8 @@ def test_top_level_is_as_designed() -> None:
     if not tracked:
         pytest.skip("no git checkout to list")
     assert {name.split("/")[0] for name in tracked} == {
-        ".ci", ".gitignore", ".pre-commit-config.yaml", "LICENSE", "Makefile", "README.md", "environment.yml", "lib",
-        "notebooks", "outputs", "params", "pyproject.toml", "tests",
+        ".ci", ".gitignore", ".pre-commit-config.yaml", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile",
+        "README.md", "environment.yml", "lib", "notebooks", "outputs", "params", "pyproject.toml", "tests",
     }  # fmt: skip
 
 
@@ -228,8 +228,9 @@ def test_the_version_has_one_source() -> None:
 
 def test_readme_commands_are_make_targets() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    used = set(re.findall(r"(?:`|^)make ([a-z-]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
-    assert used and used <= targets
+    for page in ("README.md", "CONTRIBUTING.md"):
+        used = set(re.findall(r"(?:`|^)make ([a-z-]+)", (ROOT / page).read_text(), re.MULTILINE))
+        assert used and used <= targets, page
 
 
 def test_hooks_are_local_and_run_what_make_setup_installs() -> None:
