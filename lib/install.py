@@ -22,14 +22,18 @@ PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 
 
 def main() -> int:
-    """Install and return pip's exit code; 0 where uv was enough."""
+    """Install; return 0, or the exit code of pip, the last resort."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--extras", default="cpu,dev", help="extras of pyproject.toml, separated by commas")
     parser.add_argument("--with", dest="installer", choices=["uv", "none"], default="uv", help="none: pip installs")
     options = parser.parse_args()
     what = ["--constraint", str(PINS), "--editable", f"{ROOT}[{options.extras}]"]
     start = time.monotonic()
-    uv = install_uv() if options.installer == "uv" else None
+    uv = None
+    if options.installer == "uv":
+        uv = install_uv()
+    else:
+        say(2, "no uv, as UV=none asks")
     code = install_with_uv(uv, options.extras, what) if uv else None
     if code != 0:
         say(3, f"pip installs the packages of {options.extras}; this takes minutes")
