@@ -103,11 +103,12 @@ def call_cli(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.
 
 
 @functools.cache
-def frameworks_here() -> Callable[[], dict]:
+def frameworks_here() -> Callable[[set[str]], dict]:
     """What `readiness` finds out by two processes that import a framework each: once a test process."""
     from scorematrix.readiness import devices
 
-    return functools.cache(devices._framework_devices)
+    ask = functools.cache(devices._framework_devices)
+    return lambda wanted: ask(tuple(sorted(wanted)))
 
 
 def run_cli(*arguments: str, cwd: Path = ROOT, python: str = sys.executable, **variables: str):

@@ -35,9 +35,11 @@ from tests.conftest import FIXTURES, environment_of_users, real_time, run_cli
 from tests.processes import KERNEL, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
-COMPARISONS = "[{jax: cpu, pytorch: cpu}, {jax: tpu-v6e-1, pytorch: gpu-g4}, {jax: tpu-v5e-1, pytorch: gpu-g4}]"
-COMMAND = ("run", str(FIXTURES / "tiny.yaml"), "--run-id", "r", "--set", "chunk_sizes=[8]", "--set", "controls=false",
-           "--set", f"comparisons={COMPARISONS}")  # fmt: skip
+COMPARISONS = (
+    "[{numpy: cpu, numpy-per-item: cpu}, {numpy: tpu-v6e-1, numpy-per-item: gpu-g4}, "
+    "{numpy: tpu-v5e-1, numpy-per-item: gpu-g4}]"
+)
+COMMAND = ("run", str(FIXTURES / "numpy.yaml"), "--run-id", "r", "--set", f"comparisons={COMPARISONS}")
 N_ROUNDS = 7
 SMALL = {"object_store_memory": 80 << 20, "include_dashboard": False, "num_cpus": 2}
 ENDED = re.compile(r"^\[\d+/\d+\] (\S+) \w+ on node (\w+)", re.MULTILINE)
@@ -196,15 +198,15 @@ def test_pairs_lie_on_one_node_and_rounds_on_a_node_do_not_overlap(story: Story)
 def test_a_lacking_target_is_skipped_with_evidence(story: Story) -> None:
     states = {(s.target, s.backend): s for s in RunStore(story.run).readiness().states}
     evidence = {
-        ("cpu", "jax"): ("ready", None, "2 nodes"),
-        ("tpu-v5e-1", "jax"): ("skipped", "no_device", "the Ray cluster has 3 nodes"),  # declared by nobody
-        ("tpu-v6e-1", "jax"): ("skipped", "no_device", "no /dev/accel*"),  # declared, and not there
-        ("gpu-g4", "pytorch"): ("skipped", "no_device", "nvidia-smi"),
+        ("cpu", "numpy"): ("ready", None, "2 nodes"),
+        ("tpu-v5e-1", "numpy"): ("skipped", "no_device", "the Ray cluster has 3 nodes"),  # declared by nobody
+        ("tpu-v6e-1", "numpy"): ("skipped", "no_device", "no /dev/accel*"),  # declared, and not there
+        ("gpu-g4", "numpy-per-item"): ("skipped", "no_device", "nvidia-smi"),
     }
     for pair, (state, reason, words) in evidence.items():
         assert (states[pair].state, states[pair].reason) == (state, reason), states[pair]
         assert words in states[pair].evidence
-    assert "TPU-v6e-1 1" in states["tpu-v5e-1", "jax"].evidence, "the cluster's resources"
+    assert "TPU-v6e-1 1" in states["tpu-v5e-1", "numpy"].evidence, "the cluster's resources"
 
 
 def test_it_is_the_comparison_of_a_local_run(story: Story, tmp_path: Path) -> None:
@@ -236,7 +238,7 @@ def summary(found: Comparison) -> dict:
 def test_a_driver_outside_the_cluster_measures_through_rays_client(cluster: SmallCluster, tmp_path: Path) -> None:
     client = f"ray://127.0.0.1:{cluster.client_port}"
     shutil.rmtree(tmp_path / "outputs", ignore_errors=True)
-    done = run_cli(*COMMAND, "--only", "jax", "--on", client, cwd=tmp_path, RAY_ADDRESS="")
+    done = run_cli(*COMMAND, "--only", "numpy", "--on", client, cwd=tmp_path, RAY_ADDRESS="")
     assert done.returncode == 0, done.stdout + done.stderr
     rounds = RunStore(tmp_path / "outputs" / "runs" / "r").rounds()
     assert len(rounds) == len(ENDED.findall(done.stdout)) > 0

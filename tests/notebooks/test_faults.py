@@ -13,15 +13,14 @@ from pathlib import Path
 import pytest
 
 from scorematrix.results import RunStore
-from tests.conftest import FIXTURES, environment_of_users, run_cli
+from tests.conftest import FIXTURES, call_cli, environment_of_users, run_cli
 from tests.disks import small_disk
 from tests.processes import KERNEL, running
 
-pytestmark = pytest.mark.slow
-RUN = ("run", str(FIXTURES / "tiny.yaml"), "--run-id", "r", "--set", "chunk_sizes=[8]", "--set", "controls=false",
-       "--only", "jax")  # fmt: skip
+pytestmark = [pytest.mark.slow, pytest.mark.chaos]
+RUN = ("run", str(FIXTURES / "numpy.yaml"), "--run-id", "r", "--only", "numpy")
 N_ROUNDS = 3
-"""A tuning round and two to confirm; a reference needs PyTorch."""
+"""A tuning round and two to confirm."""
 
 SET_BACK = """
 #define _GNU_SOURCE
@@ -76,7 +75,7 @@ FULL = [
 def test_a_disk_that_fills_up_costs_the_round_in_flight(tmp_path: Path, where: str, size: str, what: str) -> None:
     run = tmp_path / "outputs" / "runs" / "r"
     with small_disk(tmp_path / where, size) as disk:
-        full = run_cli(*RUN, cwd=tmp_path)
+        full = call_cli(*RUN, cwd=tmp_path)
         assert full.returncode == 1, full.stdout + full.stderr
         (line,) = full.stderr.strip().splitlines()
         assert f"No space left on device: {run if 'rounds' in where else 'outputs/runs/r'}" in line and what in line
@@ -86,7 +85,7 @@ def test_a_disk_that_fills_up_costs_the_round_in_flight(tmp_path: Path, where: s
         if (run / "run.json").is_file():
             assert all(cell.status == "ok" for r in RunStore(run).rounds() for cell in r.cells), "it is no result"
         disk.remount("size=32m")
-        done = run_cli(*RUN, cwd=tmp_path)
+        done = call_cli(*RUN, cwd=tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
         after = rounds_of(run)
         assert after.items() >= before.items() and len(after) == N_ROUNDS
@@ -100,7 +99,7 @@ def test_a_clock_that_runs_backwards_changes_no_duration(tmp_path: Path) -> None
     (tmp_path / "clock.c").write_text(SET_BACK)
     library = tmp_path / "clock.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "clock.c", "-ldl"], check=True)
-    done = run_cli(*RUN, "--report", cwd=tmp_path, LD_PRELOAD=str(library))
+    done = run_cli(*RUN, cwd=tmp_path, LD_PRELOAD=str(library))
     assert done.returncode == 0, done.stdout + done.stderr
     rounds = RunStore(tmp_path / "outputs" / "runs" / "r").rounds()
     assert len(rounds) == N_ROUNDS
@@ -113,8 +112,8 @@ def test_a_clock_that_runs_backwards_changes_no_duration(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
-        ("rounds/jax.portable.cpu.r01.json", "truncated"),
-        ("rounds/jax.portable.cpu.r01.json", "corrupted"),
+        ("rounds/numpy.own.cpu.r01.json", "truncated"),
+        ("rounds/numpy.own.cpu.r01.json", "corrupted"),
         ("workload.json", "truncated"),
         ("run.json", "corrupted"),
         ("readiness.json", "truncated"),
@@ -128,17 +127,17 @@ def test_a_damaged_file_is_named_and_made_again(complete: Path, tmp_path: Path, 
     middle = len(data) // 2
     path.write_bytes(data[:middle] if damage == "truncated" else data[:middle] + b"\xff\x00" + data[middle + 2 :])
     if name != "readiness.json":  # this one is made anew by every run
-        refused = run_cli(*RUN, cwd=tmp_path)
+        refused = call_cli(*RUN, cwd=tmp_path)
         assert refused.returncode == 2, refused.stdout + refused.stderr
         (line,) = refused.stderr.strip().splitlines()
         assert name in line and "move it away" in line.lower()
         path.rename(tmp_path / "away.json")
-    done = run_cli(*RUN, "--report", cwd=tmp_path)
+    done = call_cli(*RUN, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     after = rounds_of(run)
     assert after.keys() == before.keys(), "what was moved away is there again"
     assert {n for n in after if after[n] != before[n]} == ({path.name} if name.startswith("rounds/") else set())
-    assert run_cli("validate", str(run)).returncode == 0
+    assert call_cli("validate", str(run)).returncode == 0
 
 
 @pytest.mark.parametrize("moment", ["start", "cell"])
@@ -165,6 +164,6 @@ def test_a_kernel_that_dies_or_hangs_costs_its_round_only(tmp_path: Path, moment
     words = ["kernel"] if moment == "start" else ["20 s"]
     assert any(word in cell.error for word in words), cell.error
     assert failed[0].seconds > (0 if moment == "start" else 20), "the time until it was given up is the round's"
-    done = run_cli(*command[3:], "--retry-failed", cwd=tmp_path)
+    done = call_cli(*command[3:], "--retry-failed", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert all(cell.status == "ok" for r in RunStore(tmp_path / "outputs" / "runs" / "r").rounds() for cell in r.cells)

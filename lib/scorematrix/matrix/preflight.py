@@ -10,7 +10,7 @@ from scorematrix.matrix.params import Params, load_params
 from scorematrix.matrix.plan import needed_targets
 from scorematrix.measure.environment import cpu_name
 from scorematrix.models import locate
-from scorematrix.readiness import TARGETS, check_readiness, probe_machine, target
+from scorematrix.readiness import TARGETS, check_readiness, frameworks_in, probe_machine, target
 from scorematrix.results import Readiness, Round, RunStore, TargetRecord, read_document
 from scorematrix.scoring.registry import BACKENDS, backend_entry, registered_backends
 from scorematrix.workload import Workload
@@ -44,7 +44,8 @@ def preflight_readiness(
         ]
     needed = [row for row in needed if only_target in (None, row[0])]
     places = params.places if params else None
-    return check_readiness(needed, probe_machine(), cpu_name(), records=records, servers=places)
+    machine = probe_machine(frameworks_in(needed))
+    return check_readiness(needed, machine, cpu_name(), records=records, servers=places)
 
 
 def validate_path(path: Path) -> str:

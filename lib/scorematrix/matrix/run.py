@@ -17,7 +17,7 @@ from scorematrix.measure.environment import cpu_name
 from scorematrix.models import locate
 from scorematrix.notebooks import NotebookFailed, execute_notebook
 from scorematrix.privacy import redacted
-from scorematrix.readiness import check_readiness, probe_machine
+from scorematrix.readiness import check_readiness, frameworks_in, probe_machine
 from scorematrix.results import (
     Cell,
     CompiledRecord,
@@ -127,9 +127,9 @@ def fill_run(
     prepare_run(params, store)
     with store.lock():
         tried, compiled = known_records(params, store, records, written)
-        readiness = check_readiness(
-            needed_targets(params), probe_machine(), cpu_name(), only, tried, compiled, params.places
-        )
+        needed = needed_targets(params)
+        machine = probe_machine(frameworks_in(needed))
+        readiness = check_readiness(needed, machine, cpu_name(), only, tried, compiled, params.places)
         todo, kept = open_plan(params, store, readiness, retry_failed)
         asked_at = params.tuning_rounds + params.rounds
         for done, planned in enumerate(todo):

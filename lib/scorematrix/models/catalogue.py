@@ -7,6 +7,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from scorematrix.models.cache import ModelUnavailable
 from scorematrix.models.config import DecoderConfig
 from scorematrix.models.decoded import decoded_gguf, read_decoded_description, read_decoded_weights
@@ -34,7 +36,7 @@ class ModelDescription:
 class Model(ModelDescription):
     """A model ready for a backend."""
 
-    weights: DecoderWeights
+    weights: DecoderWeights[np.ndarray]
 
     @property
     def key(self) -> str:

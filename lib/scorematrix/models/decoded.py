@@ -43,7 +43,7 @@ def read_decoded_description(path: Path) -> tuple[DecoderConfig, TextTokenizer]:
     return DecoderConfig(**json.loads(metadata["config"])), TextTokenizer.from_json(metadata["tokenizer"])
 
 
-def read_decoded_weights(path: Path, config: DecoderConfig) -> DecoderWeights:
+def read_decoded_weights(path: Path, config: DecoderConfig) -> DecoderWeights[np.ndarray]:
     """The tree; it was checked when it was decoded."""
     from safetensors.numpy import load_file
 

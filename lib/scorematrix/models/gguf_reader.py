@@ -111,7 +111,7 @@ def read_gguf_config(file: GGUFFile) -> DecoderConfig:
     )
 
 
-def read_gguf_weights(file: GGUFFile, config: DecoderConfig) -> DecoderWeights:
+def read_gguf_weights(file: GGUFFile, config: DecoderConfig) -> DecoderWeights[np.ndarray]:
     """The tree, float32.
 
     Raises:

@@ -12,7 +12,7 @@ from scorematrix.models.gguf_reader import GGUF_LEAVES
 from scorematrix.models.weights import DecoderWeights
 
 
-def write_gguf(path: Path, config: DecoderConfig, weights: DecoderWeights, dtype: str) -> None:
+def write_gguf(path: Path, config: DecoderConfig, weights: DecoderWeights[np.ndarray], dtype: str) -> None:
     """Write a model without a vocabulary: it is scored by token ids.
 
     Args:

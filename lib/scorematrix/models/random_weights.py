@@ -69,7 +69,7 @@ RANDOM_SHAPES: dict[str, DecoderConfig] = {
 }
 
 
-def random_weights(config: DecoderConfig, seed: int) -> DecoderWeights:
+def random_weights(config: DecoderConfig, seed: int) -> DecoderWeights[np.ndarray]:
     """Float32 weights, the same on every platform for the same seed.
 
     Scaled by fan-in, so that activations keep their size and the logits of different items differ.

@@ -79,7 +79,7 @@ def read_hf_config(folder: Path) -> DecoderConfig:
     )
 
 
-def read_hf_weights(folder: Path, config: DecoderConfig) -> DecoderWeights:
+def read_hf_weights(folder: Path, config: DecoderConfig) -> DecoderWeights[np.ndarray]:
     """The tree, in the checkpoint's own number format; mixed formats become float32, which holds each exactly.
 
     Raises:

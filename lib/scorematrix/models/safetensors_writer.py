@@ -16,7 +16,7 @@ from scorematrix.models.weights import DecoderWeights
 
 
 def write_hf_folder(
-    folder: Path, config: DecoderConfig, weights: DecoderWeights, dtype: str, tokenizer: str | None = None
+    folder: Path, config: DecoderConfig, weights: DecoderWeights[np.ndarray], dtype: str, tokenizer: str | None = None
 ) -> None:
     """Write config.json and model.safetensors.
 
@@ -44,7 +44,7 @@ def write_hf_folder(
         os.replace(making, folder)
 
 
-def hf_tensors(config: DecoderConfig, weights: DecoderWeights) -> dict[str, np.ndarray]:
+def hf_tensors(config: DecoderConfig, weights: DecoderWeights[np.ndarray]) -> dict[str, np.ndarray]:
     """The tree under Hugging Face's names and in its layout; views where that needs no copy."""
     tensors = {"model.embed_tokens.weight": weights.embed_vd, "model.norm.weight": weights.final_norm_d}
     if not config.tied_head:

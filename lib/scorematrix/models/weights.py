@@ -1,54 +1,64 @@
-"""Weights as one framework-neutral tree of numpy arrays, its dimensions named by letters.
+"""Weights as one framework-neutral tree, its dimensions named by letters.
 
 Letters: v vocabulary, d hidden, l layer, n query head, k key/value head, h head dimension, f feed-forward.
 Layers are stacked on l, which is the form that `jax.lax.scan` wants and that a torch loop can index.
 Every matrix is laid out [in..., out...], so that a token row times a matrix is the projection.
+Leaves are numpy arrays as read, tensors of a framework once placed, or shapes only.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from scorematrix.models.config import DecoderConfig
 
+Leaf = TypeVar("Leaf")
+Other = TypeVar("Other")
+
 
 @dataclass(frozen=True)
-class LayerWeights:
+class LayerWeights(Generic[Leaf]):
     """All decoder layers, stacked on the first dimension. Optional leaves are None where the
     architecture has none. Rotary pairs are (i, i + h/2), as in Hugging Face checkpoints."""
 
-    attn_norm_ld: np.ndarray
-    q_ldnh: np.ndarray
-    k_ldkh: np.ndarray
-    v_ldkh: np.ndarray
-    o_lnhd: np.ndarray
-    mlp_norm_ld: np.ndarray
-    gate_ldf: np.ndarray
-    up_ldf: np.ndarray
-    down_lfd: np.ndarray
-    q_bias_lnh: np.ndarray | None = None
-    k_bias_lkh: np.ndarray | None = None
-    v_bias_lkh: np.ndarray | None = None
-    q_norm_lh: np.ndarray | None = None
-    k_norm_lh: np.ndarray | None = None
+    attn_norm_ld: Leaf
+    q_ldnh: Leaf
+    k_ldkh: Leaf
+    v_ldkh: Leaf
+    o_lnhd: Leaf
+    mlp_norm_ld: Leaf
+    gate_ldf: Leaf
+    up_ldf: Leaf
+    down_lfd: Leaf
+    q_bias_lnh: Leaf | None = None
+    k_bias_lkh: Leaf | None = None
+    v_bias_lkh: Leaf | None = None
+    q_norm_lh: Leaf | None = None
+    k_norm_lh: Leaf | None = None
+
+    def mapped(self, change: Callable[[Leaf], Other]) -> LayerWeights[Other]:
+        """The same tree with every leaf changed; absent leaves stay absent."""
+        leaves = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return LayerWeights(**{name: change(leaf) for name, leaf in leaves if leaf is not None})
 
 
 @dataclass(frozen=True)
-class DecoderWeights:
+class DecoderWeights(Generic[Leaf]):
     """The whole tree. `head_vd` is the very array `embed_vd` where the head is tied."""
 
-    embed_vd: np.ndarray
-    layers: LayerWeights
-    final_norm_d: np.ndarray
-    head_vd: np.ndarray
+    embed_vd: Leaf
+    layers: LayerWeights[Leaf]
+    final_norm_d: Leaf
+    head_vd: Leaf
 
     @cached_property
-    def sha256(self) -> str:
+    def sha256(self: DecoderWeights[np.ndarray]) -> str:
         """Hash over names, dtypes, shapes and bytes of all leaves: equal weights, equal hash."""
         digest = hashlib.sha256()
         for name, array in self.named_leaves():
@@ -56,7 +66,7 @@ class DecoderWeights:
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
         return digest.hexdigest()
 
-    def named_leaves(self) -> Iterator[tuple[str, np.ndarray]]:
+    def named_leaves(self) -> Iterator[tuple[str, Leaf]]:
         """Leaf names and arrays in a fixed order; a tied head is not repeated."""
         yield "embed_vd", self.embed_vd
         for field in fields(self.layers):
@@ -86,7 +96,7 @@ def expected_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
     return {name: tuple(size[letter] for letter in name.rsplit("_", 1)[1]) for name in names}
 
 
-def check_weights(config: DecoderConfig, weights: DecoderWeights) -> None:
+def check_weights(config: DecoderConfig, weights: DecoderWeights[np.ndarray]) -> None:
     """Refuse a tree that does not fit the config or holds NaN or infinity.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from scorematrix.readiness.devices import Machine, probe_machine
 from scorematrix.readiness.provision import ProvisionPlan, dry_run, load_plan, provision
-from scorematrix.readiness.record import check_readiness
+from scorematrix.readiness.record import check_readiness, frameworks_in
 from scorematrix.readiness.refusals import Refusal, classify
 from scorematrix.readiness.targets import TARGETS, Target, target
 from scorematrix.readiness.tried import load_written
@@ -16,6 +16,7 @@ __all__ = [
     "check_readiness",
     "classify",
     "dry_run",
+    "frameworks_in",
     "load_plan",
     "load_written",
     "probe_machine",

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,14 +49,17 @@ class Machine:
     taken: dict[str, str] = field(default_factory=dict)
 
 
-def probe_machine() -> Machine:
-    """Look at drivers, and ask each installed framework in a process of its own.
+def probe_machine(asked: Collection[str] = tuple(_PROBES)) -> Machine:
+    """Look at drivers, and ask frameworks that are installed in a process of its own each.
 
     A process of its own, because whoever imports a framework owns the TPU until it ends.
+
+    Args:
+        asked: the frameworks whose devices matter; each takes seconds to import.
     """
     nvidia, nvidia_evidence = _nvidia_gpus()
     tpu_nodes = sorted(str(p) for pattern in ("accel*", "vfio/[0-9]*") for p in Path("/dev").glob(pattern))
-    frameworks = _framework_devices()
+    frameworks = _framework_devices(asked)
     return Machine(
         nvidia=nvidia,
         nvidia_evidence=nvidia_evidence,
@@ -90,14 +94,14 @@ def _nvidia_gpus() -> tuple[tuple[str, ...], str]:
     return names, f"nvidia-smi lists {', '.join(names) or 'no GPU'}"
 
 
-def _framework_devices() -> dict[Framework, FrameworkDevices]:
+def _framework_devices(wanted: Collection[str]) -> dict[Framework, FrameworkDevices]:
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     asked: dict[Framework, subprocess.Popen[str]] = {
         framework: subprocess.Popen(
             [sys.executable, "-c", code], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         for framework, code in _PROBES.items()
-        if importlib.util.find_spec(_PACKAGE[framework]) is not None
+        if framework in wanted and importlib.util.find_spec(_PACKAGE[framework]) is not None
     }
     found: dict[Framework, FrameworkDevices] = {}
     for framework, process in asked.items():

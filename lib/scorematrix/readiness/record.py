@@ -17,6 +17,11 @@ from scorematrix.scoring.place import ServerPlace
 from scorematrix.scoring.registry import backend_entry, missing_environment, missing_packages
 
 
+def frameworks_in(needed: Sequence[tuple[str, str, list[str]]]) -> set[str]:
+    """The frameworks whose devices decide what of a plan can run: those that are to use an accelerator."""
+    return {backend_entry(backend).framework for name, backend, _ in needed if target(name).kind != "cpu"}
+
+
 def check_readiness(
     needed: Sequence[tuple[str, str, list[str]]],
     machine: Machine,

@@ -12,6 +12,8 @@ from jaxtyping import Float
 from scorematrix.workload.request import ScoreRequest
 
 DType = Literal["float32", "bfloat16"]
+AskedDType = Literal["auto", "float32", "bfloat16"]
+"""auto: the fastest that keeps the numerics gate on the device."""
 Scores = Float[np.ndarray, "n_items n_labels"]
 
 

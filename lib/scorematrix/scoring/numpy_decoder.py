@@ -9,7 +9,6 @@ s scored item, v vocabulary, c label.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 
 import numpy as np
 from jaxtyping import Float
@@ -124,10 +123,9 @@ def label_probabilities(model: Model, hidden_sd: Float[Array, "s d"], request: S
     return np.exp(logits_sc - top_s) / np.exp(logits - top_s).sum(axis=1, keepdims=True)
 
 
-def _layer(layers: LayerWeights, i: int) -> LayerWeights:
+def _layer(layers: LayerWeights[np.ndarray], i: int) -> LayerWeights[np.ndarray]:
     """One layer's weights in float32; the l of each leaf's name is gone."""
-    leaves = {field.name: getattr(layers, field.name) for field in fields(layers)}
-    return LayerWeights(**{k: None if a is None else a[i].astype(np.float32, copy=False) for k, a in leaves.items()})
+    return layers.mapped(lambda leaf: leaf[i].astype(np.float32, copy=False))
 
 
 def _linear(x_ti: Array, weight: Array, n_inputs: int = 1) -> Array:
@@ -148,7 +146,7 @@ def _rotate(x_tnh: Array, cos_th: Array, sin_th: Array) -> Array:
 
 
 def _project_qkv(
-    config: DecoderConfig, layer: LayerWeights, x_td: Array, cos_th: Array, sin_th: Array
+    config: DecoderConfig, layer: LayerWeights[np.ndarray], x_td: Array, cos_th: Array, sin_th: Array
 ) -> tuple[Array, Array, Array]:
     x_td = _rms_norm(x_td, layer.attn_norm_ld, config.rms_norm_eps)
     q_tnh, k_tkh, v_tkh = (_linear(x_td, w) for w in (layer.q_ldnh, layer.k_ldkh, layer.v_ldkh))
@@ -172,7 +170,7 @@ def _attend(q_tnh: Array, k_ukh: Array, v_ukh: Array, hidden_tu: Array) -> Float
     return found_kgth.transpose(2, 0, 1, 3).reshape(n_tokens, n_heads, size)
 
 
-def _feed_forward(config: DecoderConfig, layer: LayerWeights, x_td: Array) -> Array:
+def _feed_forward(config: DecoderConfig, layer: LayerWeights[np.ndarray], x_td: Array) -> Array:
     x_td = _rms_norm(x_td, layer.mlp_norm_ld, config.rms_norm_eps)
     gate_tf, up_tf = _linear(x_td, layer.gate_ldf), _linear(x_td, layer.up_ldf)
     return _linear(gate_tf / (1 + np.exp(-gate_tf)) * up_tf, layer.down_lfd)

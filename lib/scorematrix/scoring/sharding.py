@@ -63,7 +63,9 @@ def device_share(config: DecoderConfig, mesh: Mesh) -> DecoderConfig:
     )
 
 
-def repeat_kv_heads(config: DecoderConfig, weights: DecoderWeights, mesh: Mesh) -> DecoderWeights:
+def repeat_kv_heads(
+    config: DecoderConfig, weights: DecoderWeights[np.ndarray], mesh: Mesh
+) -> DecoderWeights[np.ndarray]:
     """The weights with each key/value head repeated in place; the very same tree where nothing is to repeat."""
     if (repeats := _repeats(config, mesh)) == 1:
         return weights

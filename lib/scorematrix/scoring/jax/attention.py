@@ -7,7 +7,7 @@ Scores, softmax and sums are float32; operands are in the weights' format. Queri
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ TILE_ROWS = {"tiles": 256, "large_tiles": 2048}
 BAND_ROWS = 128
 CAUSAL_BANDS = 8
 Tree = TypeVar("Tree")
+Leaf = TypeVar("Leaf")
 
 
 class Attended(NamedTuple):
@@ -43,13 +44,13 @@ class Prefix(NamedTuple):
     n_query: Int[Array, ""]
 
 
-class BlockInputs(NamedTuple):
-    """The arrays of `shared_prefix.Block`."""
+class BlockInputs(NamedTuple, Generic[Leaf]):
+    """The arrays of `shared_prefix.Block`, or their shapes."""
 
-    token_t: Int[Array, " t"]
-    position_t: Int[Array, " t"]
-    item_t: Int[Array, " t"]
-    scored_s: Int[Array, " s"]
+    token_t: Int[Leaf, " t"]
+    position_t: Int[Leaf, " t"]
+    item_t: Int[Leaf, " t"]
+    scored_s: Int[Leaf, " s"]
 
 
 def attention_form(platform: str, dtype: str) -> Form:
@@ -69,7 +70,7 @@ def merge(a: Attended, b: Attended) -> Float[Array, "r n h"]:
     return values_rnh / (share_a_rn + share_b_rn)[..., None]
 
 
-def find_own_items(blocks: Sequence[BlockInputs], shape: StepShape, form: Form) -> list[Array]:
+def find_own_items(blocks: Sequence[BlockInputs[Array]], shape: StepShape, form: Form) -> list[Array]:
     """Which keys are a row's own item's, for all layers: a bias on each block's tiles, or each row's item."""
     if form in PALLAS:
         return [joint_kernel.item_of_rows([block.item_t for block in blocks], shape)]
@@ -103,7 +104,7 @@ def scored_attention(
     k_tkh: Array,
     v_tkh: Array,
     prefix: Prefix,
-    blocks: Sequence[BlockInputs],
+    blocks: Sequence[BlockInputs[Array]],
     shape: StepShape,
     form: Form,
 ) -> Float[Array, "s n h"]:

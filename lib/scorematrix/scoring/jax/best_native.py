@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from scorematrix.models.catalogue import Model
 from scorematrix.models.config import DecoderConfig
 from scorematrix.models.weights import DecoderWeights, LayerWeights
-from scorematrix.scoring.contract import CompileEvent, Scores
+from scorematrix.scoring.contract import AskedDType, CompileEvent, Scores
 from scorematrix.scoring.jax import device as devices
 from scorematrix.scoring.jax.attention import (
     PALLAS,
@@ -46,13 +46,14 @@ from scorematrix.workload.request import ScoreRequest
 
 ROWS = 1024
 """Rows of the feed-forward part that are computed together on a CPU, so that they stay in cache."""
+Leaf = TypeVar("Leaf")
 
 
-class KeptPrefix(NamedTuple):
-    """The query's keys and values in every layer, in the weights' format."""
+class KeptPrefix(NamedTuple, Generic[Leaf]):
+    """The query's keys and values in every layer, in the weights' format; or their shapes, or how they lie."""
 
-    keys_lqkh: Array
-    values_lqkh: Array
+    keys_lqkh: Leaf
+    values_lqkh: Leaf
 
 
 class BestNativeBackend:
@@ -68,18 +69,18 @@ class BestNativeBackend:
         model: Model,
         *,
         device: str = "auto",
-        dtype: str = "auto",
+        dtype: AskedDType = "auto",
         step_tokens: int | None = None,
         reuse_prefix: int = 0,
     ) -> None:
         self._device = devices.choose_device(device)
         dtype, why = devices.choose_dtype(dtype, self._device)
-        self._form = attention_form(self._device.platform, dtype)
+        self._form: Form = attention_form(self._device.platform, dtype)
         self.compile_events: list[CompileEvent] = []
         self._config = model.config
         self._weights = devices.place_weights(model.weights, dtype, self._device)
         self._step_tokens = step_tokens or tokens_a_step(model.config, devices.step_budget_bytes(self._device))
-        self._kept: PrefixCache[KeptPrefix] = PrefixCache(reuse_prefix)
+        self._kept: PrefixCache[KeptPrefix[Array]] = PrefixCache(reuse_prefix)
         self._programs: dict[ProgramKey, jax.stages.Compiled] = {}
         self.info = devices.describe(
             model,
@@ -125,14 +126,18 @@ class BestNativeBackend:
         return self._programs[key]
 
 
-def program_inputs(step: Step) -> tuple[np.ndarray, np.int32, tuple[BlockInputs, ...]]:
+def program_inputs(step: Step) -> tuple[np.ndarray, np.int32, tuple[BlockInputs[np.ndarray], ...]]:
     """The arrays that change from step to step, in the order of `score_step`."""
     blocks = tuple(BlockInputs(b.token_t, b.position_t, b.item_t, b.scored_s) for b in step.blocks)
     return step.query_q, np.int32(step.n_query), blocks
 
 
 def compile_program(
-    config: DecoderConfig, weights: DecoderWeights, key: ProgramKey, form: Form, device: jax.Device
+    config: DecoderConfig,
+    weights: DecoderWeights[Array] | DecoderWeights[jax.ShapeDtypeStruct],
+    key: ProgramKey,
+    form: Form,
+    device: devices.Device,
 ) -> tuple[jax.stages.Compiled, CompileEvent]:
     """Trace and compile ahead of time for one padded shape; `weights` may be shapes only."""
     inputs = program_shapes(config, key, weights.layers.k_ldkh.dtype, device)
@@ -146,7 +151,7 @@ def program_name(key: ProgramKey) -> str:
     return f"best_native q={key.shape.q} {blocks} c={key.n_labels} softmax={key.apply_softmax}"
 
 
-def program_shapes(config: DecoderConfig, key: ProgramKey, dtype: jnp.dtype, device: jax.Device) -> tuple:
+def program_shapes(config: DecoderConfig, key: ProgramKey, dtype: jnp.dtype, device: devices.Device) -> tuple:
     """The shapes of `score_step`'s arguments behind the weights."""
     on_device = jax.sharding.SingleDeviceSharding(device)
 
@@ -163,14 +168,14 @@ def score_step(
     config: DecoderConfig,
     key: ProgramKey,
     form: Form,
-    weights: DecoderWeights,
+    weights: DecoderWeights[Array],
     query_q: Int[Array, " q"],
     n_query: Int[Array, ""],
-    blocks: tuple[BlockInputs, ...],
-    given: KeptPrefix | None,
+    blocks: tuple[BlockInputs[Array], ...],
+    given: KeptPrefix[Array] | None,
     label_c: Int[Array, " c"],
     total: Callable[[Array], Array] = lambda part: part,
-) -> tuple[Float[Array, "s c"], KeptPrefix | None]:
+) -> tuple[Float[Array, "s c"], KeptPrefix[Array] | None]:
     """The whole forward pass of a step: the probabilities, and the query's keys and values if wanted.
 
     Args:
@@ -190,12 +195,12 @@ def score_step(
     # On a CPU a float32 result costs nothing; elsewhere what is as wide as this is bound by memory.
     wide_dtype = jnp.float32 if form == "tiles" else weights.layers.gate_ldf.dtype
 
-    def keys_and_values(l: Array, k_tkh: Array, v_tkh: Array) -> Prefix:
+    def keys_and_values(l: Array | int, k_tkh: Array, v_tkh: Array) -> Prefix:
         if given is not None:
             return Prefix(given.keys_lqkh[l], given.values_lqkh[l], n_query)
         return Prefix(k_tkh[: key.shape.q], v_tkh[: key.shape.q], n_query)
 
-    def layer_step(x_td: Array, l: Array) -> tuple[Array, KeptPrefix | None]:
+    def layer_step(x_td: Array, l: Array) -> tuple[Array, KeptPrefix[Array] | None]:
         layer = layer_at(weights.layers, l)
         q_tnh, k_tkh, v_tkh = project(config, layer, x_td, rotary, form)
         prefix = keys_and_values(l, k_tkh, v_tkh)
@@ -205,7 +210,7 @@ def score_step(
         x_td = in_tiles(lambda x_rd: x_rd + total(feed_forward(config, layer, x_rd, wide_dtype)), x_td, rows)
         return x_td, KeptPrefix(prefix.keys_qkh, prefix.values_qkh) if key.keeps_prefix else None
 
-    def last_layer(x_td: Array) -> tuple[Array, KeptPrefix | None]:
+    def last_layer(x_td: Array) -> tuple[Array, KeptPrefix[Array] | None]:
         layer = layer_at(weights.layers, config.n_layers - 1)
         q_tnh, k_tkh, v_tkh = project(config, layer, x_td, rotary, form)
         x_sd = x_td[scored_s]
@@ -213,7 +218,7 @@ def score_step(
         if form in PALLAS:  # it takes whole blocks of rows
             attended_snh = joint_attention(q_tnh, k_tkh, v_tkh, prefix, own_items, key.shape, form)[scored_s]
         else:
-            q_snh, _, _ = project(config, layer, x_sd, tuple(table[scored_s] for table in rotary), form)
+            q_snh, _, _ = project(config, layer, x_sd, (rotary[0][scored_s], rotary[1][scored_s]), form)
             attended_snh = scored_attention(q_snh, k_tkh, v_tkh, prefix, blocks, key.shape, form)
         x_sd = x_sd + total(einsum("tnh,nhd->td", attended_snh, layer.o_lnhd, layer.o_lnhd.dtype))
         x_sd = x_sd + total(feed_forward(config, layer, x_sd, wide_dtype))
@@ -230,7 +235,7 @@ def score_step(
 
 
 def project(
-    config: DecoderConfig, layer: LayerWeights, x_td: Array, rotary: tuple[Array, Array], form: Form
+    config: DecoderConfig, layer: LayerWeights[Array], x_td: Array, rotary: tuple[Array, Array], form: Form
 ) -> tuple[Array, Array, Array]:
     """Scaled float32 queries; keys and values in the weights' format."""
     q_tnh, k_tkh, v_tkh = project_qkv(config, layer, x_td, *rotary, turn_weights=form in PALLAS)
@@ -238,6 +243,6 @@ def project(
     return q_tnh * config.head_dim**-0.5, k_tkh.astype(dtype), v_tkh.astype(dtype)
 
 
-def layer_at(layers: LayerWeights, l: Array | int) -> LayerWeights:
+def layer_at(layers: LayerWeights[Array], l: Array | int) -> LayerWeights[Array]:
     """One layer of the stacked weights, so the l of each leaf's name is gone."""
     return jax.tree.map(lambda leaf: leaf[l], layers)

@@ -56,9 +56,9 @@ def compile_cell(cell: dict[str, Any]) -> dict[str, Any]:
 def _memory(cell: dict[str, Any]) -> dict[str, int]:
     """The largest of the call's programs, by what each lays out on a chip."""
     request = ScoreRequest(
-        [1] * cell["query_tokens"],
-        [[1] * n for n in cell["item_tokens"]],
-        list(range(cell["n_labels"])),
+        (1,) * cell["query_tokens"],
+        tuple((1,) * n for n in cell["item_tokens"]),
+        tuple(range(cell["n_labels"])),
         cell["apply_softmax"],
     )
     config = read_description(cell["model"]).config

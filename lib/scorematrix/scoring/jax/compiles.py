@@ -13,7 +13,7 @@ _counts: Counter[str] = Counter()
 
 
 jax.monitoring.register_event_listener(lambda event, **_: _counts.update([event]))
-jax.monitoring.register_event_duration_secs_listener(lambda event, _seconds, **_: _counts.update([event]))
+jax.monitoring.register_event_duration_secs_listener(lambda event, duration_secs, **_: _counts.update([event]))
 
 
 def compiles_so_far() -> int:

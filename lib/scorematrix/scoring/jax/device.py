@@ -5,28 +5,41 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+from jaxtyping import Array
 
 from scorematrix.models.catalogue import Model
 from scorematrix.models.config import DecoderConfig
 from scorematrix.models.weights import DecoderWeights, LayerWeights, expected_shapes
-from scorematrix.scoring.contract import BackendInfo, CompileEvent
+from scorematrix.scoring.contract import AskedDType, BackendInfo, CompileEvent, DType
 from scorematrix.scoring.jax.compiles import persistent_cache_hits
 from scorematrix.scoring.precision import auto_dtype
 
 for _tree in (DecoderWeights, LayerWeights):
     jax.tree_util.register_dataclass(_tree, [f.name for f in dataclasses.fields(_tree)], [])
 
+
+class Device(Protocol):
+    """What is used of a `jax.Device`, for which JAX ships no type hints."""
+
+    platform: str
+    device_kind: str
+
+    def memory_stats(self) -> dict[str, int] | None:
+        """Bytes in use and their limit; None where the platform does not count them."""
+        ...
+
+
 Placement = Callable[[str], jax.sharding.Sharding]
 """Where a leaf of the weights goes, by its name."""
 
 
-def choose_device(device: str) -> jax.Device:
+def choose_device(device: str) -> Device:
     """The first device of a kind; "auto" is JAX's own default.
 
     Raises:
@@ -41,54 +54,55 @@ def choose_device(device: str) -> jax.Device:
         raise ValueError(f"device={device!r}: JAX sees no such device (it sees: {seen}); {error}") from None
 
 
-def choose_dtype(dtype: str, device: jax.Device) -> tuple[str, str]:
+def choose_dtype(dtype: AskedDType, device: Device) -> tuple[DType, str]:
     """The number format of weights and activations, and why this one."""
     return auto_dtype(device.platform) if dtype == "auto" else (dtype, "asked for")
 
 
-def place_weights(weights: DecoderWeights, dtype: str, where: jax.Device | Placement) -> DecoderWeights:
+def place_weights(
+    weights: DecoderWeights[np.ndarray], dtype: DType, where: Device | Placement
+) -> DecoderWeights[Array]:
     """The tree on the device, or the devices, in one number format; a tied head stays one array."""
     target, place = np.dtype(np.float32 if dtype == "float32" else ml_dtypes.bfloat16), _placement(where)
     placed = {id(a): jax.device_put(a.astype(target, copy=False), place(name)) for name, a in weights.named_leaves()}
-    layers = {f.name: getattr(weights.layers, f.name) for f in dataclasses.fields(LayerWeights)}
     return DecoderWeights(
         embed_vd=placed[id(weights.embed_vd)],
-        layers=LayerWeights(**{name: None if a is None else placed[id(a)] for name, a in layers.items()}),
+        layers=weights.layers.mapped(lambda a: placed[id(a)]),
         final_norm_d=placed[id(weights.final_norm_d)],
         head_vd=placed[id(weights.head_vd)],
     )
 
 
-def step_budget_bytes(device: jax.Device) -> int:
+def step_budget_bytes(device: Device) -> int:
     """Working memory of one step: half a GiB on a CPU, a tenth of an accelerator's. The same in every process."""
     if device.platform == "cpu":
         return 1 << 29
     return int((device.memory_stats() or {}).get("bytes_limit", 16 << 30) // 10)
 
 
-def weight_shapes(config: DecoderConfig, dtype: str, where: jax.Device | Placement) -> DecoderWeights:
+def weight_shapes(config: DecoderConfig, dtype: str, where: Device | Placement) -> DecoderWeights[jax.ShapeDtypeStruct]:
     """The tree as `place_weights` would give it, shapes only: enough to compile for a device that is not here."""
     place = _placement(where)
     leaves = {
         name.removeprefix("layers."): jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=place(name))
         for name, shape in expected_shapes(config).items()
     }
-    layers = LayerWeights(**{f.name: leaves.get(f.name) for f in dataclasses.fields(LayerWeights)})
+    layers = LayerWeights(**{f.name: leaves[f.name] for f in dataclasses.fields(LayerWeights) if f.name in leaves})
     embed_vd = leaves["embed_vd"]
     return DecoderWeights(embed_vd, layers, leaves["final_norm_d"], leaves.get("head_vd", embed_vd))
 
 
-def _placement(where: jax.Device | Placement) -> Placement:
+def _placement(where: Device | Placement) -> Placement:
     if callable(where):
-        return where
+        return cast("Placement", where)  # a device cannot be called
     sharding = jax.sharding.SingleDeviceSharding(where)
     return lambda name: sharding
 
 
 def compile_ahead(
-    function: Callable,
+    function: jax.stages.Wrapped,
     arguments: tuple[Any, ...],
-    device: jax.Device,
+    device: Device,
     name: str,
     *,
     tuned: bool = False,
@@ -109,12 +123,12 @@ def compile_ahead(
     return compiled, CompileEvent(name, middle - start, end - middle, persistent_cache_hits() > hits)
 
 
-def compiler_options(device: jax.Device) -> dict[str, int]:
+def compiler_options(device: Device) -> dict[str, Any]:
     """What the best-native views tell XLA: on a CPU, to use whole AVX-512 registers where there are any."""
     return {"xla_cpu_prefer_vector_width": 512} if device.platform == "cpu" else {}
 
 
-def describe(model: Model, view: str, device: jax.Device, dtype: str, **settings: str | int) -> BackendInfo:
+def describe(model: Model, view: str, device: Device, dtype: DType, **settings: str | int) -> BackendInfo:
     """What was loaded, for the record."""
     precision = {
         "float32": "float32 products (jax precision HIGHEST), float32 sums",

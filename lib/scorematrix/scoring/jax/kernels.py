@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -19,15 +21,15 @@ def attend(
     # bfloat16's steps of 0.03 two parts merged by it would be wrong by percents.
     from jax._src.cudnn.fused_attention_stablehlo import MaskType, dot_product_attention
 
-    t, lengths = q_tnh.shape[0], {}
-    if not causal:
-        lengths = {"q_seqlen": jnp.full(1, t, jnp.int32), "kv_seqlen": n_query.reshape(1).astype(jnp.int32)}
-    values_1tnh, lse_1nt = dot_product_attention(
+    t = q_tnh.shape[0]
+    found = dot_product_attention(
         q_tnh[None].astype(keys_qkh.dtype),
         keys_qkh[None],
         values_qkh[None],
         mask_type=MaskType.CAUSAL if causal else MaskType.PADDING,
         return_residual=True,
-        **lengths,
+        q_seqlen=None if causal else jnp.full(1, t, jnp.int32),
+        kv_seqlen=None if causal else n_query.reshape(1).astype(jnp.int32),
     )
+    values_1tnh, lse_1nt = cast("tuple[Array, Array]", found)
     return values_1tnh[0].astype(jnp.float32), lse_1nt[0].T

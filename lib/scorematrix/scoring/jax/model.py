@@ -6,6 +6,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from scorematrix.models.config import DecoderConfig
@@ -42,7 +43,9 @@ def turn(x: Float[Array, "... h"]) -> Float[Array, "... h"]:
     return jnp.concatenate([-high, low], axis=-1)
 
 
-def rotary_tables(position_t: Int[Array, " t"], inverse_frequency: Float[Array, " half"]) -> tuple[Array, Array]:
+def rotary_tables(
+    position_t: Int[Array, " t"], inverse_frequency: Float[Array | np.ndarray, " half"]
+) -> tuple[Array, Array]:
     """cos and sin of every position, float32 [t, h]."""
     angle = position_t.astype(jnp.float32)[:, None] * inverse_frequency
     angle_th = jnp.concatenate([angle, angle], axis=-1)
@@ -51,7 +54,7 @@ def rotary_tables(position_t: Int[Array, " t"], inverse_frequency: Float[Array, 
 
 def project_qkv(
     config: DecoderConfig,
-    layer: LayerWeights,
+    layer: LayerWeights[Array],
     x_td: Array,
     cos_th: Array,
     sin_th: Array,
@@ -69,6 +72,7 @@ def project_qkv(
     x_td = rms_norm(x_td, layer.attn_norm_ld, config.rms_norm_eps)
     v_tkh = einsum("td,dkh->tkh", x_td, layer.v_ldkh, dtype)
     if config.has_qkv_bias:
+        assert layer.v_bias_lkh is not None
         v_tkh = v_tkh + layer.v_bias_lkh
     if turn_weights:
         product = functools.partial(rotated_product, x_td, eps=config.rms_norm_eps, cos_th=cos_th, sin_th=sin_th)
@@ -77,8 +81,10 @@ def project_qkv(
     q_tnh = einsum("td,dnh->tnh", x_td, layer.q_ldnh, dtype)
     k_tkh = einsum("td,dkh->tkh", x_td, layer.k_ldkh, dtype)
     if config.has_qkv_bias:
+        assert layer.q_bias_lnh is not None and layer.k_bias_lkh is not None
         q_tnh, k_tkh = q_tnh + layer.q_bias_lnh, k_tkh + layer.k_bias_lkh
     if config.has_qk_norm:
+        assert layer.q_norm_lh is not None and layer.k_norm_lh is not None
         q_tnh = rms_norm(q_tnh, layer.q_norm_lh, config.rms_norm_eps)
         k_tkh = rms_norm(k_tkh, layer.k_norm_lh, config.rms_norm_eps)
     return rotate(q_tnh, cos_th, sin_th), rotate(k_tkh, cos_th, sin_th), v_tkh
@@ -110,7 +116,7 @@ def rotated_product(
 
 
 def feed_forward(
-    config: DecoderConfig, layer: LayerWeights, x_td: Array, wide_dtype: jnp.dtype = jnp.float32
+    config: DecoderConfig, layer: LayerWeights[Array], x_td: Array, wide_dtype: jnp.dtype = jnp.float32
 ) -> Float[Array, "t d"]:
     """The gated feed-forward block's contribution to the residual stream.
 

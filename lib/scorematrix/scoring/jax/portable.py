@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from scorematrix.models.catalogue import Model
 from scorematrix.models.config import DecoderConfig
 from scorematrix.models.weights import DecoderWeights, LayerWeights
-from scorematrix.scoring.contract import CompileEvent, Scores
+from scorematrix.scoring.contract import AskedDType, CompileEvent, Scores
 from scorematrix.scoring.jax import device as devices
 from scorematrix.scoring.jax.model import (
     einsum,
@@ -37,7 +37,7 @@ ProgramKey = tuple[int, int, int, bool]
 class PortableBackend:
     """Backend `jax`, view `portable`."""
 
-    def __init__(self, model: Model, *, device: str = "auto", dtype: str = "auto") -> None:
+    def __init__(self, model: Model, *, device: str = "auto", dtype: AskedDType = "auto") -> None:
         self._device = devices.choose_device(device)
         dtype, why = devices.choose_dtype(dtype, self._device)
         self.info = devices.describe(model, "portable", self._device, dtype, dtype_choice=why)
@@ -79,7 +79,10 @@ def program_inputs(chunk: PackedChunk, label_ids: Sequence[int]) -> tuple[np.nda
 
 
 def compile_program(
-    config: DecoderConfig, weights: DecoderWeights, key: ProgramKey, device: jax.Device
+    config: DecoderConfig,
+    weights: DecoderWeights[Array] | DecoderWeights[jax.ShapeDtypeStruct],
+    key: ProgramKey,
+    device: devices.Device,
 ) -> tuple[jax.stages.Compiled, CompileEvent]:
     """Trace and compile ahead of time for one padded shape; `weights` may be shapes only."""
     t, s, c, apply_softmax = key
@@ -93,7 +96,7 @@ def compile_program(
 def score_packed(
     config: DecoderConfig,
     apply_softmax: bool,
-    weights: DecoderWeights,
+    weights: DecoderWeights[Array],
     token_t: Int[Array, " t"],
     position_t: Int[Array, " t"],
     segment_t: Int[Array, " t"],
@@ -104,7 +107,7 @@ def score_packed(
     cos_th, sin_th = rotary_tables(position_t, inverse_frequencies(config))
     mask_tt = attention_mask(segment_t)
 
-    def layer_step(x_td: Array, layer: LayerWeights) -> tuple[Array, None]:
+    def layer_step(x_td: Array, layer: LayerWeights[Array]) -> tuple[Array, None]:
         return decoder_layer(config, layer, x_td, cos_th, sin_th, mask_tt), None
 
     x_td, _ = jax.lax.scan(layer_step, weights.embed_vd[token_t].astype(jnp.float32), weights.layers)
@@ -113,7 +116,7 @@ def score_packed(
 
 
 def decoder_layer(
-    config: DecoderConfig, layer: LayerWeights, x_td: Array, cos_th: Array, sin_th: Array, mask_tt: Array
+    config: DecoderConfig, layer: LayerWeights[Array], x_td: Array, cos_th: Array, sin_th: Array, mask_tt: Array
 ) -> Array:
     """Attention and feed-forward, each added to the float32 residual stream."""
     q_tnh, k_tkh, v_tkh = project_qkv(config, layer, x_td, cos_th, sin_th)

@@ -17,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
 
 from scorematrix.models.catalogue import Model
 from scorematrix.models.config import DecoderConfig
 from scorematrix.models.weights import DecoderWeights
-from scorematrix.scoring.contract import CompileEvent, Scores
+from scorematrix.scoring.contract import AskedDType, CompileEvent, Scores
 from scorematrix.scoring.jax import best_native
 from scorematrix.scoring.jax import device as devices
 from scorematrix.scoring.jax.attention import Form, attention_form, rows_computed
@@ -55,20 +56,20 @@ class ShardedBackend:
         *,
         mesh: Mesh,
         device: str = "auto",
-        dtype: str = "auto",
+        dtype: AskedDType = "auto",
         step_tokens: int | None = None,
         reuse_prefix: int = 0,
     ) -> None:
         self._n_replicas, share = mesh.data, device_share(model.config, mesh)
         chosen = choose_devices(device, mesh)
         dtype, why = devices.choose_dtype(dtype, chosen[0])
-        self._form = attention_form(chosen[0].platform, dtype)
+        self._form: Form = attention_form(chosen[0].platform, dtype)
         self.compile_events: list[CompileEvent] = []
         self._config, self._mesh = model.config, mesh_of(mesh, chosen)
         weights = repeat_kv_heads(model.config, model.weights, mesh)
         self._weights = devices.place_weights(weights, dtype, placement(self._mesh))
         self._step_tokens = step_tokens or tokens_a_step(share, devices.step_budget_bytes(chosen[0]))
-        self._kept: PrefixCache[KeptPrefix] = PrefixCache(reuse_prefix)
+        self._kept: PrefixCache[KeptPrefix[Array]] = PrefixCache(reuse_prefix)
         self._programs: dict[ProgramKey, jax.stages.Compiled] = {}
         self.info = devices.describe(
             model,
@@ -120,7 +121,7 @@ class ShardedBackend:
         return self._programs[key]
 
 
-def choose_devices(device: str, mesh: Mesh) -> list[jax.Device]:
+def choose_devices(device: str, mesh: Mesh) -> list[devices.Device]:
     """The first devices of a kind, as many as the mesh has.
 
     Raises:
@@ -137,7 +138,7 @@ def choose_devices(device: str, mesh: Mesh) -> list[jax.Device]:
     return here[: mesh.size]
 
 
-def mesh_of(mesh: Mesh, chosen: Sequence[jax.Device]) -> jax.sharding.Mesh:
+def mesh_of(mesh: Mesh, chosen: Sequence[devices.Device]) -> jax.sharding.Mesh:
     """The mesh over devices, in the order in which its axes have the shortest ways."""
     axis_types = (jax.sharding.AxisType.Auto,) * 2
     return jax.make_mesh((mesh.data, mesh.model), ("data", "model"), axis_types, devices=chosen)
@@ -166,7 +167,7 @@ def keyed_steps(
     ]
 
 
-def program_inputs(steps: Sequence[Step]) -> tuple[np.ndarray, np.int32, tuple[BlockInputs, ...]]:
+def program_inputs(steps: Sequence[Step]) -> tuple[np.ndarray, np.int32, tuple[BlockInputs[np.ndarray], ...]]:
     """The arrays that change from step to step, the replicas' blocks end to end, in the order of `score_step`."""
     inputs = [best_native.program_inputs(step) for step in steps]
     query_q, n_query, _ = inputs[0]
@@ -174,7 +175,11 @@ def program_inputs(steps: Sequence[Step]) -> tuple[np.ndarray, np.int32, tuple[B
 
 
 def compile_program(
-    config: DecoderConfig, weights: DecoderWeights, key: ProgramKey, form: Form, mesh: jax.sharding.Mesh
+    config: DecoderConfig,
+    weights: DecoderWeights[Array] | DecoderWeights[jax.ShapeDtypeStruct],
+    key: ProgramKey,
+    form: Form,
+    mesh: jax.sharding.Mesh,
 ) -> tuple[jax.stages.Compiled, CompileEvent]:
     """Trace and compile ahead of time for one padded shape of a replica's step; `weights` may be shapes only."""
     own = Mesh(mesh.shape["data"], mesh.shape["model"])

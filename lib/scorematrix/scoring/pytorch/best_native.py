@@ -18,7 +18,7 @@ from torch import Tensor
 from scorematrix.models.catalogue import Model
 from scorematrix.models.config import DecoderConfig
 from scorematrix.models.weights import DecoderWeights, LayerWeights
-from scorematrix.scoring.contract import CompileEvent, Scores
+from scorematrix.scoring.contract import AskedDType, CompileEvent, DType, Scores
 from scorematrix.scoring.prefix_cache import PrefixCache
 from scorematrix.scoring.pytorch import device as devices
 from scorematrix.scoring.pytorch.attention import (
@@ -51,7 +51,7 @@ from scorematrix.scoring.shared_prefix import (
 )
 from scorematrix.workload.request import ScoreRequest
 
-Finish = Callable[[DecoderConfig, LayerWeights, Tensor, Tensor], Tensor]
+Finish = Callable[[DecoderConfig, LayerWeights[Tensor], Tensor, Tensor], Tensor]
 """`finish_layer`, or what stands for it where other devices hold a part of the layer."""
 
 
@@ -70,7 +70,7 @@ class BestNativeBackend:
         model: Model,
         *,
         device: str = "auto",
-        dtype: str = "auto",
+        dtype: AskedDType = "auto",
         step_tokens: int | None = None,
         reuse_prefix: int = 0,
     ) -> None:
@@ -121,7 +121,9 @@ class BestNativeBackend:
         """Tokens that a call computes, padding included."""
         return sum(step.shape.n_tokens for step, _ in self._steps(request, query_known=False))
 
-    def _placed(self, model: Model, dtype: str) -> tuple[DecoderConfig, DecoderWeights, list[LayerWeights]]:
+    def _placed(
+        self, model: Model, dtype: DType
+    ) -> tuple[DecoderConfig, DecoderWeights[Tensor], list[LayerWeights[Tensor]]]:
         """What is computed here, and the weights of it."""
         weights = devices.place_weights(model.weights, dtype, self._device)
         return model.config, weights, devices.layer_slices(weights.layers, model.config.n_layers)
@@ -133,12 +135,13 @@ class BestNativeBackend:
         prefix, found = known.get(request.query_ids), []
         for step, key in self._steps(request, prefix is not None, keeps_query=known.limit > 0):
             inputs, given = program_inputs(step, request.label_ids), None if step.shape.with_query else prefix
+            made_prefix: list[Prefix] | None = None
             if self._graphs is not None and key in self._graphs:
                 probabilities_sc = self._graphs.run(key, inputs, given)
             else:
                 probabilities_sc, made_prefix = self._launch(key, inputs.to(self._device), given)
             found.append((step, probabilities_sc))
-            if key.keeps_prefix:
+            if made_prefix is not None:  # as `key.keeps_prefix` asks; no such step is recorded as a graph
                 prefix = made_prefix
                 known.put(request.query_ids, prefix)
         scores = read_out(request, [(step, probabilities_sc.cpu().numpy()) for step, probabilities_sc in found])
@@ -190,7 +193,7 @@ def shortened(request: ScoreRequest) -> ScoreRequest:
     for block in lay_out(request, range(len(request.items_ids)), with_query=False).blocks:
         length = shortest_item(block.shape.window)
         items += [(0,) * length] * -(-4 * block.shape.tile // length)
-    return ScoreRequest((0,) * 64, items, request.label_ids, request.apply_softmax)
+    return ScoreRequest((0,) * 64, tuple(items), request.label_ids, request.apply_softmax)
 
 
 def program_inputs(step: Step, label_ids: Sequence[int]) -> Int[Tensor, " n"]:
@@ -210,8 +213,8 @@ def split_inputs(key: ProgramKey, inputs: Int[Tensor, " n"]) -> tuple[Tensor, li
 def score_step(
     config: DecoderConfig,
     key: ProgramKey,
-    weights: DecoderWeights,
-    layers: Sequence[LayerWeights],
+    weights: DecoderWeights[Tensor],
+    layers: Sequence[LayerWeights[Tensor]],
     inverse_frequency: Float[Tensor, " half"],
     inputs: Int[Tensor, " n"],
     given: list[Prefix] | None,
@@ -256,7 +259,7 @@ def score_step(
 
 @compiled
 def project(
-    config: DecoderConfig, layer: LayerWeights, x_td: Tensor, cos_th: Tensor, sin_th: Tensor
+    config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Tensor, cos_th: Tensor, sin_th: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scaled queries, keys and values in the weights' format."""
     q_tnh, k_tkh, v_tkh = project_qkv(config, layer, x_td, cos_th, sin_th)
@@ -266,7 +269,7 @@ def project(
 
 @compiled
 def finish_layer(
-    config: DecoderConfig, layer: LayerWeights, x_td: Float[Tensor, "t d"], attended_tnh: Float[Tensor, "t n h"]
+    config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Float[Tensor, "t d"], attended_tnh: Float[Tensor, "t n h"]
 ) -> Float[Tensor, "t d"]:
     """Attention's output and the feed-forward part, each added to the float32 residual stream."""
     x_td = x_td + linear(attended_tnh.flatten(1), layer.o_lnhd.flatten(0, 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import operator
 
 import ml_dtypes
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 
 from scorematrix.models.catalogue import Model
 from scorematrix.models.weights import DecoderWeights, LayerWeights
-from scorematrix.scoring.contract import BackendInfo
+from scorematrix.scoring.contract import AskedDType, BackendInfo, DType
 from scorematrix.scoring.precision import auto_dtype
 
 
@@ -29,18 +29,19 @@ def choose_device(device: str) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if device == "gpu" else torch.device("cpu")
 
 
-def choose_dtype(dtype: str, device: torch.device) -> tuple[str, str]:
+def choose_dtype(dtype: AskedDType, device: torch.device) -> tuple[DType, str]:
     """The number format of weights and activations, and why this one."""
     return auto_dtype("cpu" if device.type == "cpu" else "gpu") if dtype == "auto" else (dtype, "asked for")
 
 
-def place_weights(weights: DecoderWeights, dtype: str, device: torch.device) -> DecoderWeights:
+def place_weights(
+    weights: DecoderWeights[np.ndarray], dtype: DType, device: torch.device
+) -> DecoderWeights[torch.Tensor]:
     """The tree on the device in one number format; a tied head stays one tensor."""
     placed = {id(a): to_tensor(a).to(device, compute_dtype(dtype)) for _, a in weights.named_leaves()}
-    layers = {f.name: getattr(weights.layers, f.name) for f in dataclasses.fields(LayerWeights)}
     return DecoderWeights(
         embed_vd=placed[id(weights.embed_vd)],
-        layers=LayerWeights(**{name: None if a is None else placed[id(a)] for name, a in layers.items()}),
+        layers=weights.layers.mapped(lambda a: placed[id(a)]),
         final_norm_d=placed[id(weights.final_norm_d)],
         head_vd=placed[id(weights.head_vd)],
     )
@@ -54,11 +55,9 @@ def to_tensor(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
-def layer_slices(layers: LayerWeights, n_layers: int) -> list[LayerWeights]:
+def layer_slices(layers: LayerWeights[torch.Tensor], n_layers: int) -> list[LayerWeights[torch.Tensor]]:
     """One view of the stacked weights a layer, so the l of each leaf's name is gone."""
-    names = [f.name for f in dataclasses.fields(LayerWeights)]
-    stacked = {name: getattr(layers, name) for name in names}
-    return [LayerWeights(**{n: None if a is None else a[l] for n, a in stacked.items()}) for l in range(n_layers)]
+    return [layers.mapped(operator.itemgetter(l)) for l in range(n_layers)]
 
 
 def step_budget_bytes(device: torch.device) -> int:
@@ -68,7 +67,7 @@ def step_budget_bytes(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).total_memory // 10
 
 
-def describe(model: Model, view: str, device: torch.device, dtype: str, **settings: str | int | bool) -> BackendInfo:
+def describe(model: Model, view: str, device: torch.device, dtype: DType, **settings: str | int | bool) -> BackendInfo:
     """What was loaded, for the record."""
     precision = {
         "float32": "float32 products (TF32 off), float32 sums",

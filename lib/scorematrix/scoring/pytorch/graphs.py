@@ -55,7 +55,8 @@ class PrefixMemory:
         """Bring a query's in, unless they are there."""
         if prefix is not self._held:
             mine = self.of_length(prefix[0].keys_qkh.shape[0])
-            torch._foreach_copy_([x for layer in mine for x in layer], [x for layer in prefix for x in layer])
+            into, source = [x for layer in mine for x in layer], [x for layer in prefix for x in layer]
+            torch._foreach_copy_(into, source)  # pyright: ignore[reportPrivateImportUsage]  # it has no public name
             self._held = prefix
 
 
@@ -111,6 +112,7 @@ class StepGraphs:
         graph = self._graphs[key]
         graph.inputs.copy_(inputs)
         if graph.prefix is not None:
+            assert given is not None
             graph.prefix.hold(given)
         graph.launch()
         return graph.probabilities_sc.clone()  # the next launch writes over it

@@ -48,7 +48,7 @@ def rotary_tables(position_t: Int[Tensor, " t"], inverse_frequency: Float[Tensor
 
 
 def project_qkv(
-    config: DecoderConfig, layer: LayerWeights, x_td: Tensor, cos_th: Tensor, sin_th: Tensor
+    config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Tensor, cos_th: Tensor, sin_th: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Normed, biased, normed by head and rotated, as the architecture asks: float32 q [t,n,h], k and v [t,k,h].
 
@@ -59,14 +59,16 @@ def project_qkv(
     k_tkh = linear(x_td, layer.k_ldkh)
     v_tkh = linear(x_td, layer.v_ldkh)
     if config.has_qkv_bias:
+        assert layer.q_bias_lnh is not None and layer.k_bias_lkh is not None and layer.v_bias_lkh is not None
         q_tnh, k_tkh, v_tkh = q_tnh + layer.q_bias_lnh, k_tkh + layer.k_bias_lkh, v_tkh + layer.v_bias_lkh
     if config.has_qk_norm:
+        assert layer.q_norm_lh is not None and layer.k_norm_lh is not None
         q_tnh = rms_norm(q_tnh, layer.q_norm_lh, config.rms_norm_eps)
         k_tkh = rms_norm(k_tkh, layer.k_norm_lh, config.rms_norm_eps)
     return rotate(q_tnh, cos_th, sin_th), rotate(k_tkh, cos_th, sin_th), v_tkh
 
 
-def feed_forward(config: DecoderConfig, layer: LayerWeights, x_td: Tensor) -> Tensor:
+def feed_forward(config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Tensor) -> Tensor:
     """The gated feed-forward block's contribution to the residual stream."""
     x_td = rms_norm(x_td, layer.mlp_norm_ld, config.rms_norm_eps)
     gate_tf = F.silu(linear(x_td, layer.gate_ldf))

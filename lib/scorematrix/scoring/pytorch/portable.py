@@ -15,7 +15,7 @@ from torch import Tensor
 from scorematrix.models.catalogue import Model
 from scorematrix.models.config import DecoderConfig
 from scorematrix.models.weights import DecoderWeights, LayerWeights
-from scorematrix.scoring.contract import CompileEvent, Scores
+from scorematrix.scoring.contract import AskedDType, CompileEvent, Scores
 from scorematrix.scoring.packing import QUERY_SEGMENT, PackedChunk, pack, packed_shape
 from scorematrix.scoring.pytorch import device as devices
 from scorematrix.scoring.pytorch.model import (
@@ -34,7 +34,7 @@ from scorematrix.workload.request import ScoreRequest
 class PortableBackend:
     """Backend `pytorch`, view `portable`."""
 
-    def __init__(self, model: Model, *, device: str = "auto", dtype: str = "auto") -> None:
+    def __init__(self, model: Model, *, device: str = "auto", dtype: AskedDType = "auto") -> None:
         self._device = devices.choose_device(device)
         dtype, why = devices.choose_dtype(dtype, self._device)
         self.info = devices.describe(model, "portable", self._device, dtype, dtype_choice=why)
@@ -71,8 +71,8 @@ def program_inputs(chunk: PackedChunk, label_ids: Sequence[int], device: torch.d
 def score_packed(
     config: DecoderConfig,
     apply_softmax: bool,
-    weights: DecoderWeights,
-    layers: Sequence[LayerWeights],
+    weights: DecoderWeights[Tensor],
+    layers: Sequence[LayerWeights[Tensor]],
     inverse_frequency: Float[Tensor, " half"],
     token_t: Int[Tensor, " t"],
     position_t: Int[Tensor, " t"],
@@ -92,7 +92,7 @@ def score_packed(
 
 
 def decoder_layer(
-    config: DecoderConfig, layer: LayerWeights, x_td: Tensor, cos_th: Tensor, sin_th: Tensor, mask_tt: Tensor
+    config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Tensor, cos_th: Tensor, sin_th: Tensor, mask_tt: Tensor
 ) -> Tensor:
     """Attention and feed-forward, each added to the float32 residual stream."""
     q_tnh, k_tkh, v_tkh = project_qkv(config, layer, x_td, cos_th, sin_th)

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import cast
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from scorematrix.models.catalogue import Model, ModelDescription
 from scorematrix.models.config import DecoderConfig
 from scorematrix.models.weights import DecoderWeights, LayerWeights, expected_shapes
-from scorematrix.scoring.contract import Scores
+from scorematrix.scoring.contract import AskedDType, DType, Scores
 from scorematrix.scoring.mesh import Mesh
 from scorematrix.scoring.pytorch import device as devices
 from scorematrix.scoring.pytorch.best_native import BestNativeBackend
@@ -53,7 +54,7 @@ class Station:
     mesh: Mesh
     meeting: str
     device: str
-    dtype: str
+    dtype: AskedDType
     step_tokens: int | None
     reuse_prefix: int
     threads: int
@@ -78,7 +79,7 @@ class Rank(BestNativeBackend):
         self._replica, self._place_in_model = divmod(station.rank, station.mesh.model)
         self._mesh, self._ranks = station.mesh, join(station)
         super().__init__(
-            model,
+            cast("Model", model),  # only `_placed` looks at the weights
             device=station.device,
             dtype=station.dtype,
             step_tokens=station.step_tokens,
@@ -120,8 +121,8 @@ class Rank(BestNativeBackend):
         return table.cpu()
 
     def _placed(
-        self, model: Model | ModelDescription, dtype: str
-    ) -> tuple[DecoderConfig, DecoderWeights, list[LayerWeights]]:
+        self, model: Model | ModelDescription, dtype: DType
+    ) -> tuple[DecoderConfig, DecoderWeights[Tensor], list[LayerWeights[Tensor]]]:
         """Leaf after leaf and layer after layer, so that no device ever holds more than one matrix whole."""
         whole = repeated_kv(model.config, self._mesh)
         given = {}
@@ -158,16 +159,18 @@ def join(station: Station) -> DeviceMesh:
     kind, backend = {"cpu": ("cpu", "gloo"), "gpu": ("cuda", "nccl")}[station.device]
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")  # at a time-out, end the call and not the process
     timeout = timedelta(seconds=station.stall_seconds)
-    store = dist.FileStore(station.meeting, station.mesh.size)
+    # Documented as dist.FileStore, but not among the names that the package exports.
+    store = dist.FileStore(station.meeting, station.mesh.size)  # pyright: ignore[reportPrivateImportUsage]
     dist.init_process_group(backend, store=store, rank=station.rank, world_size=station.mesh.size, timeout=timeout)
     ranks = np.arange(station.mesh.size).reshape(station.mesh.data, station.mesh.model)
     over_data, _ = dist.new_subgroups_by_enumeration(ranks.T.tolist(), timeout=timeout)
     over_model, _ = dist.new_subgroups_by_enumeration(ranks.tolist(), timeout=timeout)
+    assert isinstance(over_data, dist.ProcessGroup) and isinstance(over_model, dist.ProcessGroup)
     return DeviceMesh.from_group([over_data, over_model], kind, mesh=ranks.tolist(), mesh_dim_names=("data", "model"))
 
 
 def finish_share(
-    group: dist.ProcessGroup, config: DecoderConfig, layer: LayerWeights, x_td: Tensor, attended_tnh: Tensor
+    group: dist.ProcessGroup, config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Tensor, attended_tnh: Tensor
 ) -> Tensor:
     """As `finish_layer`, where each device holds a part of the layer: two products, each summed over all parts."""
     part_td = attention_part(layer, attended_tnh)
@@ -179,13 +182,13 @@ def finish_share(
 
 
 @compiled
-def attention_part(layer: LayerWeights, attended_tnh: Tensor) -> Tensor:
+def attention_part(layer: LayerWeights[Tensor], attended_tnh: Tensor) -> Tensor:
     """What these heads add to the residual stream."""
     return linear(attended_tnh.flatten(1), layer.o_lnhd.flatten(0, 1))
 
 
 @compiled
-def feed_forward_part(config: DecoderConfig, layer: LayerWeights, x_td: Tensor) -> Tensor:
+def feed_forward_part(config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Tensor) -> Tensor:
     """What these feed-forward columns add to it."""
     return feed_forward(config, layer, x_td)
 

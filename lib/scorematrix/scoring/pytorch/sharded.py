@@ -28,7 +28,7 @@ import torch
 import torch.distributed as dist
 
 from scorematrix.models.catalogue import Model, ModelDescription
-from scorematrix.scoring.contract import CompileEvent, Scores
+from scorematrix.scoring.contract import AskedDType, CompileEvent, Scores
 from scorematrix.scoring.mesh import Mesh
 from scorematrix.scoring.prefix_cache import PrefixCache
 from scorematrix.scoring.pytorch import device as devices
@@ -61,7 +61,7 @@ class ShardedBackend:
         *,
         mesh: Mesh,
         device: str = "auto",
-        dtype: str = "auto",
+        dtype: AskedDType = "auto",
         step_tokens: int | None = None,
         reuse_prefix: int = 0,
         stall_seconds: float = STALL_SECONDS,

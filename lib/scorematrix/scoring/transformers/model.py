@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
+import numpy as np
 import torch
 import transformers
 
@@ -13,7 +14,7 @@ from scorematrix.models.catalogue import Model
 from scorematrix.models.config import DecoderConfig
 from scorematrix.models.safetensors_writer import hf_config_fields, hf_tensors
 from scorematrix.models.weights import DecoderWeights
-from scorematrix.scoring.contract import BackendInfo, CompileEvent, Scores
+from scorematrix.scoring.contract import AskedDType, BackendInfo, CompileEvent, Scores
 from scorematrix.scoring.pytorch.device import choose_device, choose_dtype, compute_dtype, to_tensor
 from scorematrix.workload.request import ScoreRequest
 
@@ -23,10 +24,12 @@ class TransformersBackend(ABC):
 
     view: ClassVar[str]
 
-    def __init__(self, model: Model, *, device: str = "auto", dtype: str = "auto") -> None:
+    def __init__(self, model: Model, *, device: str = "auto", dtype: AskedDType = "auto") -> None:
         self.device = choose_device(device)
         dtype, _ = choose_dtype(dtype, self.device)
-        self.net = build_model(model.config, model.weights).to(self.device, compute_dtype(dtype))
+        net = build_model(model.config, model.weights)
+        # transformers' wrapper of this method loses `self` in its hints.
+        self.net = net.to(self.device, compute_dtype(dtype))  # pyright: ignore[reportArgumentType]
         self.info = BackendInfo(
             backend="transformers",
             view=self.view,
@@ -61,7 +64,7 @@ class TransformersBackend(ABC):
         """The decoder's final hidden state [items, hidden] at each item's last token."""
 
 
-def build_model(config: DecoderConfig, weights: DecoderWeights) -> transformers.PreTrainedModel:
+def build_model(config: DecoderConfig, weights: DecoderWeights[np.ndarray]) -> transformers.PreTrainedModel:
     """The float32 transformers model of a config, filled with the tree's weights, in eval mode."""
     with torch.device("meta"):
         net = _model_class(config)(hf_config(config))
@@ -77,10 +80,12 @@ def build_model(config: DecoderConfig, weights: DecoderWeights) -> transformers.
 
 def hf_config(config: DecoderConfig) -> transformers.PretrainedConfig:
     """The same shape and constants in transformers' words."""
-    return _model_class(config).config_class(**hf_config_fields(config), attn_implementation="sdpa")
+    made = _model_class(config).config_class
+    assert made is not None  # only the abstract base class has none
+    return made(**{**hf_config_fields(config), "attn_implementation": "sdpa"})
 
 
-def state_dict(config: DecoderConfig, weights: DecoderWeights) -> dict[str, torch.Tensor]:
+def state_dict(config: DecoderConfig, weights: DecoderWeights[np.ndarray]) -> dict[str, torch.Tensor]:
     """The tree under transformers' names, in float32."""
     named = hf_tensors(config, weights)
     return {name: to_tensor(array).float().contiguous() for name, array in named.items()}
