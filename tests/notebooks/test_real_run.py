@@ -108,6 +108,7 @@ def test_preflight_notebook(tmp_path: Path, sockets: Path) -> None:
 def test_explore_notebook(real_run: Path, tmp_path: Path) -> None:
     execute_notebook("04_explore", tmp_path / "o.ipynb", {"run": str(real_run)}, 120)
     content = shown(tmp_path / "o.ipynb")
+    assert "numpy P(" in content
     assert "jax P(&#x27; yes&#x27;)" in content or "jax P(' yes')" in content
     assert "pytorch P(" in content and "portable" in content
     for words in ("best_native", "reference", "jax.portable.cpu", 'role="status"'):
