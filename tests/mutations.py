@@ -80,8 +80,7 @@ MUTATIONS = [
              'for field in ("workload_sha256", "params_sha256"):', 'for field in ("workload_sha256",):',
              "tests/results"),
     Mutation("skip-reason", "readiness/record.py",  # a missing package is reported as a missing device
-             'reason="not_installed",\n            evidence=f"the package',
-             'reason="no_device",\n            evidence=f"the package',
+             '"not_installed",\n            f"the package', '"no_device",\n            f"the package',
              "tests/readiness tests/notebooks/test_missing_framework.py"),
     Mutation("reference-gate", "compare/gates.py",  # scores far from the reference pass
              "detail = f\"largest difference {worst.max:.1e} of {side.caps.max:.0e} allowed, in {where}\"",
