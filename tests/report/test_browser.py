@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -111,8 +112,14 @@ def chromium(reports: dict[str, Path]) -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.mark.parametrize("run", RUNS)
-@pytest.mark.parametrize(("width", "scheme"), CHECKS)
+def pages() -> Iterator[tuple]:
+    """Every run at both widths, the partial one in every look; the other looks of the others with `make test-all`."""
+    for (width, scheme), run in itertools.product(CHECKS, RUNS):
+        is_quick = run == "partial" or ((width, scheme) in ((1280, "light"), (380, "light")) and run == "complete")
+        yield pytest.param(width, scheme, run, marks=() if is_quick else pytest.mark.chaos)
+
+
+@pytest.mark.parametrize(("width", "scheme", "run"), pages())
 def test_nothing_is_found(reports: dict[str, Path], chromium: Browser, width: int, scheme: str, run: str) -> None:
     with opened(chromium, reports[run], width, scheme) as found:
         faults = {check.__name__: check(found) for check in CHECKS[width, scheme]}

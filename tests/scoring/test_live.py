@@ -192,7 +192,9 @@ def test_other_weights_or_another_number_format_are_refused(tmp_path: Path) -> N
 
 
 def test_one_that_keeps_queries_must_be_declared(tmp_path: Path) -> None:
-    serve = "{python} -m scorematrix serve --backend pytorch --model {model} --port {port} --reuse-prefix 2"
+    serve = (
+        "{python} -m scorematrix serve --backend pytorch --model {model} --port {port} --reuse-prefix 2 --dtype float32"
+    )
     options = dict(model=load_model("random:tiny-llama"), dtype="float32", device="cpu", log=tmp_path / "s.log")
     with pytest.raises(ValueError, match="reuse_prefix=2.*keeps_prefix=False"):
         LiveBackend("sglang", ServerPlace(launch=serve), **options)

@@ -168,13 +168,14 @@ def nan(query_ids, items_ids, label_ids):
 
 
 @pytest.fixture
-def package(tmp_path: Path) -> dict[str, str]:
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """An installed package that registers a scorer, as pip would leave it; the variable that makes it importable."""
     site, info = tmp_path / "site", tmp_path / "site" / "their_scorers-1.0.dist-info"
     info.mkdir(parents=True)
     (site / "their_scorers.py").write_text(SCORERS)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-scorers\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[scorematrix.backends]\ntheirs = their_scorers:score\n")
+    monkeypatch.syspath_prepend(site)
     return {"PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))}
 
 
@@ -192,9 +193,9 @@ def test_a_registered_scorer_is_found_audited_and_run(tmp_path: Path, package: d
     folder = tmp_path / "here"
     folder.mkdir()
     (folder / "beside.py").write_text(SCORERS)
-    listed = run_cli("models", cwd=folder, **package)
+    listed = call_cli("models", cwd=folder, **package)
     assert "their_scorers:score" in listed.stdout, listed.stderr
-    audit = run_cli("audit", "--backend", "theirs", "--model", "random:tiny-llama", "--json", cwd=folder, **package)
+    audit = call_cli("audit", "--backend", "theirs", "--model", "random:tiny-llama", "--json", cwd=folder, **package)
     assert json.loads(audit.stdout)[0]["verdict"] == "sound", audit.stderr
     backends = ["theirs", "beside:score"]
     content = RUN | {"backends": [{"backend": b} for b in backends], "comparisons": [dict.fromkeys(backends, "cpu")]}
