@@ -119,7 +119,7 @@ def pages() -> Iterator[tuple]:
         yield pytest.param(width, scheme, run, marks=() if is_quick else pytest.mark.chaos)
 
 
-@pytest.mark.parametrize(("width", "scheme", "run"), pages())
+@pytest.mark.parametrize(("width", "scheme", "run"), list(pages()))
 def test_nothing_is_found(reports: dict[str, Path], chromium: Browser, width: int, scheme: str, run: str) -> None:
     with opened(chromium, reports[run], width, scheme) as found:
         faults = {check.__name__: check(found) for check in CHECKS[width, scheme]}
