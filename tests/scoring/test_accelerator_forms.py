@@ -113,7 +113,7 @@ def test_cudnns_log_sum_exp_is_not_rounded(causal: bool, cudnn: None) -> None:
     traced = jax.make_jaxpr(lambda *arrays: kernels.attend(*arrays, causal=causal))(q, keys, keys, n_query)
     rounded = [e.outvars[0].aval.shape for e in traced.eqns if e.params.get("new_dtype") == jnp.bfloat16]
     assert rounded == [(1, 64, 4, 128)], "the queries alone"
-    assert [a.dtype for a in traced.out_avals] == [jnp.float32, jnp.float32]
+    assert [a.dtype for a in traced.out_avals] == [jnp.bfloat16, jnp.float32]
 
 
 @pytest.mark.parametrize(("dtype", "n_kernels"), [("bfloat16", 3), ("float32", 0)])

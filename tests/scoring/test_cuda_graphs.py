@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 from scorematrix import ScoreRequest
 from scorematrix.models import Model, load_model
 from scorematrix.scoring.pytorch import best_native, device, graphs
+from scorematrix.scoring.pytorch.attention import Form
 from scorematrix.scoring.pytorch.best_native import BestNativeBackend as Engine
 from scorematrix.scoring.rotary import inverse_frequencies
 from scorematrix.scoring.shared_prefix import keyed_steps
@@ -58,9 +59,9 @@ class HostOperations(TorchDispatchMode):
 
 
 @pytest.mark.usefixtures("uncompiled")
-@pytest.mark.parametrize(("dtype", "kernel"), [("bfloat16", "flash"), ("float32", "efficient")])
+@pytest.mark.parametrize(("dtype", "form"), [("bfloat16", "cudnn"), ("bfloat16", "flash"), ("float32", "efficient")])
 @pytest.mark.parametrize("apply_softmax", [True, False])
-def test_a_step_on_a_gpu_never_turns_to_the_host(dtype: str, kernel: str, apply_softmax: bool, tiny: Model) -> None:
+def test_a_step_on_a_gpu_never_turns_to_the_host(dtype: str, form: Form, apply_softmax: bool, tiny: Model) -> None:
     """With CUDA's attention kernels, and tensors that have a shape but no memory, so that no GPU is needed."""
     request, config, meta = request_of(LENGTHS, apply_softmax=apply_softmax), tiny.config, torch.device("meta")
     kept = None
@@ -72,11 +73,12 @@ def test_a_step_on_a_gpu_never_turns_to_the_host(dtype: str, kernel: str, apply_
             inputs, given = best_native.program_inputs(step, request.label_ids).to(meta), kept
             host.found.clear()
             scores, made = best_native.score_step(
-                config, key, weights, layers, frequencies, inputs, given, best_native.finish_layer
+                config, key, form, weights, layers, frequencies, inputs, given, best_native.finish_layer
             )
             assert host.found == [] and scores.shape == (sum(b.s for b in key.shape.blocks), 2)
             kept = made or kept
-    assert f"aten._scaled_dot_product_{kernel}_attention.default" in host.seen
+    assert f"aten._scaled_dot_product_{form}_attention.default" in host.seen
+    assert ("scorematrix.join_own_items.default" in host.seen) == (form == "cudnn")
 
 
 def by_hand(launch: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:

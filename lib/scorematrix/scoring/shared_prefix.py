@@ -143,13 +143,16 @@ def padded_size(n: int) -> int:
 
 def split_items(request: ScoreRequest, tokens_a_step: int) -> list[range]:
     """Runs of items, in order, of at most so many tokens each; an item longer than that is a run of its own."""
+    lengths = list(map(len, request.items_ids))
+    if sum(lengths) <= tokens_a_step:
+        return [range(len(lengths))]
     runs, start, held = [], 0, 0
-    for index, ids in enumerate(request.items_ids):
-        if index > start and held + len(ids) > tokens_a_step:
+    for index, length in enumerate(lengths):
+        if index > start and held + length > tokens_a_step:
             runs.append(range(start, index))
             start, held = index, 0
-        held += len(ids)
-    return [*runs, range(start, len(request.items_ids))]
+        held += length
+    return [*runs, range(start, len(lengths))]
 
 
 def keyed_steps(
@@ -202,17 +205,17 @@ def lay_out_replicas(
     A share is even in every length class; where there are fewer items than replicas, a replica's block is all padding.
     """
     n_query = len(request.query_ids)
-    grouped: dict[int, list[int]] = {}
-    for index in items:
-        window = next(w for w in WINDOWS if w >= len(request.items_ids[index]))
-        grouped.setdefault(window, []).append(index)
-    dealt = [_blocks(request, window, grouped[window], n_replicas, buckets) for window in sorted(grouped)]
+    classes = np.searchsorted(WINDOWS, [len(request.items_ids[index]) for index in items])
+    dealt = [
+        _blocks(request, WINDOWS[c], np.asarray(items)[classes == c].tolist(), n_replicas, buckets)
+        for c in np.unique(classes).tolist()
+    ]
     query_q = np.zeros(padded_size(n_query) if buckets else n_query, np.int32)
     query_q[:n_query] = request.query_ids
     steps = []
     for blocks in zip(*dealt, strict=True):
         shape = StepShape(len(query_q), tuple(block.shape for block in blocks), with_query)
-        n_tokens = sum(len(request.items_ids[i]) for block in blocks for i in block.request_index)
+        n_tokens = sum(np.count_nonzero(block.item_t != PADDING) for block in blocks)
         steps.append(Step(shape, query_q, n_query, blocks, n_tokens + (n_query if with_query else 0)))
     return steps
 
@@ -264,7 +267,7 @@ def _block(request: ScoreRequest, shape: BlockShape, items: list[int], lengths: 
     ends = np.cumsum(lengths, dtype=np.int32)
     n = int(ends[-1]) if items else 0
     token_t = np.zeros(shape.t, np.int32)
-    token_t[:n] = [token for i in items for token in request.items_ids[i]]
+    token_t[:n] = np.fromiter(itertools.chain.from_iterable(request.items_ids[i] for i in items), np.int32, n)
     item_t = np.full(shape.t, PADDING, np.int32)
     item_t[:n] = np.repeat(np.arange(len(items), dtype=np.int32), lengths)
     position_t = np.zeros(shape.t, np.int32)

@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from scorematrix.scoring.jax import joint_kernel, kernels
+from scorematrix.scoring.jax import joint_kernel, kernels, own_items_kernel
 from scorematrix.scoring.jax.model import einsum
 from scorematrix.scoring.shared_prefix import PADDING, StepShape
 
 Form = Literal["tiles", "large_tiles", "cudnn", "pallas", "pallas_interpreted"]
 """tiles: plain operations on score tiles that stay in cache (CPU). large_tiles: the same, few and large (float32 on a
-GPU). cudnn: NVIDIA GPUs. pallas: our kernel for TPUs; interpreted, it runs anywhere, for tests."""
+GPU). cudnn: cuDNN's kernel over the query and ours over the own items (NVIDIA GPUs). pallas: our kernel for TPUs;
+interpreted, it runs anywhere, for tests."""
 
 PALLAS = ("pallas", "pallas_interpreted")
 TILE_ROWS = {"tiles": 256, "large_tiles": 2048}
@@ -74,6 +75,8 @@ def find_own_items(blocks: Sequence[BlockInputs[Array]], shape: StepShape, form:
     """Which keys are a row's own item's, for all layers: a bias on each block's tiles, or each row's item."""
     if form in PALLAS:
         return [joint_kernel.item_of_rows([block.item_t for block in blocks], shape)]
+    if form == "cudnn":
+        return [block.item_t for block in blocks]
     return [tile_bias(block.item_t, size.tile, size.window) for block, size in zip(blocks, shape.blocks, strict=True)]
 
 
@@ -91,11 +94,17 @@ def joint_attention(
             q_tnh, k_tkh, v_tkh, *prefix, own_items[0], shape, interpret=form == "pallas_interpreted"
         )
     parts = [query_attention(q_tnh[: shape.q], prefix, form)] if shape.with_query else []
-    for bias_bru, size, here in zip(own_items, shape.blocks, shape.block_slices, strict=True):
+    for own, size, here in zip(own_items, shape.blocks, shape.block_slices, strict=True):
+        if form == "cudnn":
+            over_query = kernels.attend(q_tnh[here], *prefix, causal=False)
+            parts.append(
+                own_items_kernel.join_own_items(q_tnh[here], k_tkh[here], v_tkh[here], own, *over_query, size.window)
+            )
+            continue
         q_brnh = tiled_rows(q_tnh[here], size.tile)
         keys_bukh, values_bukh = (tiled_windows(x[here], size.tile, size.window) for x in (k_tkh, v_tkh))
-        own = own_attention(q_brnh, keys_bukh, values_bukh, bias_bru, size.t)
-        parts.append(merge(prefix_attention(q_tnh[here], prefix, form), own))
+        attended = own_attention(q_brnh, keys_bukh, values_bukh, own, size.t)
+        parts.append(merge(prefix_attention(q_tnh[here], prefix, form), attended))
     return jnp.concatenate(parts)
 
 
@@ -144,7 +153,8 @@ def query_attention(q_qnh: Float[Array, "q n h"], prefix: Prefix, form: Form) ->
 def prefix_attention(q_tnh: Float[Array, "t n h"], prefix: Prefix, form: Form) -> Attended:
     """Item tokens over the whole query: nothing to mask but padding."""
     if form not in TILE_ROWS:
-        return Attended(*kernels.attend(q_tnh, *prefix, causal=False))
+        values_tnh, lse_nt = kernels.attend(q_tnh, *prefix, causal=False)
+        return Attended(values_tnh.astype(jnp.float32), lse_nt.T)
     keys_kuh, values_kuh = heads_first(prefix.keys_qkh), heads_first(prefix.values_qkh)
     # Keys of padding repeat the first one and have no weight in values or sum: no mask on the score tiles.
     real_u1 = (jnp.arange(keys_kuh.shape[1]) < prefix.n_query)[:, None]

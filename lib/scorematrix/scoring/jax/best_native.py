@@ -238,8 +238,10 @@ def project(
     config: DecoderConfig, layer: LayerWeights[Array], x_td: Array, rotary: tuple[Array, Array], form: Form
 ) -> tuple[Array, Array, Array]:
     """Scaled float32 queries; keys and values in the weights' format."""
-    q_tnh, k_tkh, v_tkh = project_qkv(config, layer, x_td, *rotary, turn_weights=form in PALLAS)
     dtype = layer.k_ldkh.dtype
+    q_tnh, k_tkh, v_tkh = project_qkv(
+        config, layer, x_td, *rotary, turn_weights=form in PALLAS, wide_dtype=dtype if form == "cudnn" else jnp.float32
+    )
     return q_tnh * config.head_dim**-0.5, k_tkh.astype(dtype), v_tkh.astype(dtype)
 
 

@@ -15,8 +15,8 @@ def attend(
     n_query: Int[Array, ""],
     *,
     causal: bool,
-) -> tuple[Float[Array, "t n h"], Float[Array, "t n"]]:
-    """Rows over the query's keys, causally or over all but padding: float32 values and log-sum-exp."""
+) -> tuple[Float[Array, "t n h"], Float[Array, "n t"]]:
+    """Rows over the query's keys, causally or over all but padding: values in their format, float32 log-sum-exp."""
     # jax.nn.dot_product_attention calls the same function, and rounds its log-sum-exp to the operands' format: at
     # bfloat16's steps of 0.03 two parts merged by it would be wrong by percents.
     from jax._src.cudnn.fused_attention_stablehlo import MaskType, dot_product_attention
@@ -32,4 +32,4 @@ def attend(
         kv_seqlen=None if causal else n_query.reshape(1).astype(jnp.int32),
     )
     values_1tnh, lse_1nt = cast("tuple[Array, Array]", found)
-    return values_1tnh[0].astype(jnp.float32), lse_1nt[0].T
+    return values_1tnh[0], lse_1nt[0]

@@ -60,6 +60,7 @@ def project_qkv(
     sin_th: Array,
     *,
     turn_weights: bool = False,
+    wide_dtype: jnp.dtype = jnp.float32,
 ) -> tuple[Array, Array, Array]:
     """Normed, biased, normed by head and rotated, as the architecture asks: float32 q [t,n,h], k and v [t,k,h].
 
@@ -67,6 +68,7 @@ def project_qkv(
 
     Args:
         turn_weights: rotate by a second product, see `rotated_product`.
+        wide_dtype: of the products in memory.
     """
     dtype = layer.q_ldnh.dtype
     x_td = rms_norm(x_td, layer.attn_norm_ld, config.rms_norm_eps)
@@ -78,8 +80,8 @@ def project_qkv(
         product = functools.partial(rotated_product, x_td, eps=config.rms_norm_eps, cos_th=cos_th, sin_th=sin_th)
         q_tnh = product(layer.q_ldnh, layer.q_bias_lnh, layer.q_norm_lh)
         return q_tnh, product(layer.k_ldkh, layer.k_bias_lkh, layer.k_norm_lh), v_tkh
-    q_tnh = einsum("td,dnh->tnh", x_td, layer.q_ldnh, dtype)
-    k_tkh = einsum("td,dkh->tkh", x_td, layer.k_ldkh, dtype)
+    q_tnh = einsum("td,dnh->tnh", x_td, layer.q_ldnh, dtype).astype(wide_dtype).astype(jnp.float32)
+    k_tkh = einsum("td,dkh->tkh", x_td, layer.k_ldkh, dtype).astype(wide_dtype).astype(jnp.float32)
     if config.has_qkv_bias:
         assert layer.q_bias_lnh is not None and layer.k_bias_lkh is not None
         q_tnh, k_tkh = q_tnh + layer.q_bias_lnh, k_tkh + layer.k_bias_lkh

@@ -6,8 +6,9 @@ Scores, softmax and sums are float32; operands are in the weights' format. Queri
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +18,10 @@ from scorematrix.scoring.pytorch import kernels
 from scorematrix.scoring.pytorch.compiled import any_length, compiled
 from scorematrix.scoring.pytorch.model import einsum
 from scorematrix.scoring.shared_prefix import PADDING, StepShape
+
+Form = Literal["flash", "efficient", "cudnn"]
+"""flash: PyTorch's FlashAttention over the query, plain operations over own items. efficient: the memory-efficient kernel
+instead, which takes float32 on a GPU. cudnn: cuDNN's over the query and ours over the own items (NVIDIA GPUs)."""
 
 
 class Attended(NamedTuple):
@@ -42,6 +47,16 @@ class BlockInputs(NamedTuple):
     scored_s: Int[Tensor, " s"]
 
 
+def attention_form(device: torch.device, dtype: str, head_dim: int) -> Form:
+    """The fastest attention that a kind of device has for a number format."""
+    if device.type == "cpu":
+        return "flash"
+    if dtype == "float32":
+        return "efficient"  # the others do not take it
+    has_kernel = head_dim in (16, 32, 64, 128) and importlib.util.find_spec("triton") is not None
+    return "cudnn" if has_kernel and torch.backends.cudnn.is_available() else "flash"
+
+
 def merge(a: Attended, b: Attended) -> Float[Tensor, "r n h"]:
     """The attention over both parts' keys together."""
     top_rn = torch.maximum(a.lse_rn, b.lse_rn)
@@ -50,25 +65,42 @@ def merge(a: Attended, b: Attended) -> Float[Tensor, "r n h"]:
     return values_rnh / (share_a_rn + share_b_rn)[..., None]
 
 
-def find_own_items(blocks: Sequence[BlockInputs], shape: StepShape) -> list[Tensor]:
-    """Which keys are a row's own item's, for all layers: a bias on each block's tiles."""
+def find_own_items(blocks: Sequence[BlockInputs], shape: StepShape, form: Form) -> list[Tensor]:
+    """Which keys are a row's own item's, for all layers: a bias on each block's tiles, or each row's item."""
+    if form == "cudnn":
+        return [block.item_t for block in blocks]
     return [tile_bias(block.item_t, size.tile, size.window) for block, size in zip(blocks, shape.blocks, strict=True)]
 
 
 def joint_attention(
-    q_tnh: Tensor, k_tkh: Tensor, v_tkh: Tensor, prefix: Prefix, own_items: Sequence[Tensor], shape: StepShape
+    q_tnh: Tensor, k_tkh: Tensor, v_tkh: Tensor, prefix: Prefix, own_items: Sequence[Tensor], shape: StepShape, form: Form
 ) -> Float[Tensor, "t n h"]:
     """Every token's attention: the query's over itself, the items' over the query and their own item."""
-    parts = [query_attention(q_tnh[: shape.q], prefix)] if shape.with_query else []
+    if form == "cudnn":
+        attended_tnh = torch.empty_like(q_tnh)
+        if shape.with_query:
+            attended_tnh[: shape.q] = query_attention(q_tnh[: shape.q], prefix, form)
+        for item_t, size, here in zip(own_items, shape.blocks, shape.block_slices, strict=True):
+            over_query = kernels.attend(q_tnh[here], *prefix, causal=False, form=form)
+            own = (q_tnh[here], k_tkh[here], v_tkh[here], item_t)
+            join_own_items(*own, *over_query, attended_tnh[here], size.window)
+        return attended_tnh
+    parts = [query_attention(q_tnh[: shape.q], prefix, form).float()] if shape.with_query else []
     for bias_bru, size, here in zip(own_items, shape.blocks, shape.block_slices, strict=True):
-        over_query = prefix_attention(q_tnh[here], prefix)
+        over_query = prefix_attention(q_tnh[here], prefix, form)
         lengthy = (q_tnh[here], k_tkh[here], v_tkh[here], bias_bru, *over_query)
         parts.append(with_own_items(size.tile, size.window, *map(any_length, lengthy)))
     return torch.cat(parts)
 
 
 def scored_attention(
-    q_snh: Tensor, k_tkh: Tensor, v_tkh: Tensor, prefix: Prefix, blocks: Sequence[BlockInputs], shape: StepShape
+    q_snh: Tensor,
+    k_tkh: Tensor,
+    v_tkh: Tensor,
+    prefix: Prefix,
+    blocks: Sequence[BlockInputs],
+    shape: StepShape,
+    form: Form,
 ) -> Float[Tensor, "s n h"]:
     """The attention of the scored positions alone: what the last layer needs."""
     owns, start = [], 0
@@ -82,7 +114,7 @@ def scored_attention(
         owns.append(own_attention(q_s1nh, k_tkh[here][index_su], v_tkh[here][index_su], bias_su[:, None]))
         start += size.s
     own = Attended(*(torch.cat(tensors) for tensors in zip(*owns, strict=True)))
-    return merge(prefix_attention(q_snh, prefix), own)
+    return merge(prefix_attention(q_snh, prefix, form), own)
 
 
 @compiled
@@ -103,14 +135,40 @@ def with_own_items(
     return merge(Attended(values_tnh, lse_tn), own)
 
 
-def query_attention(q_qnh: Float[Tensor, "q n h"], prefix: Prefix) -> Float[Tensor, "q n h"]:
+@torch.library.custom_op("scorematrix::join_own_items", mutates_args=["out_tnh"])
+def join_own_items(
+    q_tnh: Tensor,
+    k_tkh: Tensor,
+    v_tkh: Tensor,
+    item_t: Tensor,
+    values_tnh: Tensor,
+    lse_nt: Tensor,
+    out_tnh: Tensor,
+    window: int,
+) -> None:
+    """The attention of a block's rows over the query and their own items: one kernel on an NVIDIA GPU.
+
+    Args:
+        q_tnh: scaled.
+        item_t: which item of the block each row belongs to.
+        values_tnh: attention over the query alone, and `lse_nt` the log-sum-exp of its scores.
+        out_tnh: is written.
+        window: no item is longer; a multiple of 32.
+    """
+    from scorematrix.scoring.pytorch import own_items_kernel
+
+    own_items_kernel.launch(q_tnh, k_tkh, v_tkh, item_t, values_tnh, lse_nt, out_tnh, window)
+
+
+def query_attention(q_qnh: Float[Tensor, "q n h"], prefix: Prefix, form: Form) -> Float[Tensor, "q n h"]:
     """The query over itself, causally."""
-    return kernels.attend(q_qnh, *prefix, causal=True)[0]
+    return kernels.attend(q_qnh, *prefix, causal=True, form=form)[0]
 
 
-def prefix_attention(q_tnh: Float[Tensor, "t n h"], prefix: Prefix) -> Attended:
+def prefix_attention(q_tnh: Float[Tensor, "t n h"], prefix: Prefix, form: Form) -> Attended:
     """Item tokens over the whole query: nothing to mask."""
-    return Attended(*kernels.attend(q_tnh, *prefix, causal=False))
+    values_tnh, lse_nt = kernels.attend(q_tnh, *prefix, causal=False, form=form)
+    return Attended(values_tnh.float(), lse_nt.transpose(0, 1))
 
 
 def own_attention(

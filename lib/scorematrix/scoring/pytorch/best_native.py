@@ -23,7 +23,9 @@ from scorematrix.scoring.prefix_cache import PrefixCache
 from scorematrix.scoring.pytorch import device as devices
 from scorematrix.scoring.pytorch.attention import (
     BlockInputs,
+    Form,
     Prefix,
+    attention_form,
     find_own_items,
     joint_attention,
     scored_attention,
@@ -79,6 +81,7 @@ class BestNativeBackend:
         self.compile_events: list[CompileEvent] = []
         self._config, self._weights, self._layers = self._placed(model, dtype)
         self._finish: Finish = finish_layer
+        self._form: Form = attention_form(self._device, dtype, model.config.head_dim)
         self._kept: PrefixCache[list[Prefix]] = PrefixCache(reuse_prefix)
         self._inverse_frequency = torch.from_numpy(inverse_frequencies(model.config)).to(self._device)
         budget = devices.step_budget_bytes(self._device)
@@ -95,7 +98,7 @@ class BestNativeBackend:
             dtype,
             dtype_choice=why,
             compile=True,
-            attention="flash",
+            attention=self._form,
             step_tokens=self._step_tokens,
             reuse_prefix=reuse_prefix,
             **cuda_settings,
@@ -160,7 +163,7 @@ class BestNativeBackend:
         self, key: ProgramKey, inputs: Tensor, given: list[Prefix] | None
     ) -> tuple[Tensor, list[Prefix] | None]:
         return score_step(
-            self._config, key, self._weights, self._layers, self._inverse_frequency, inputs, given, self._finish
+            self._config, key, self._form, self._weights, self._layers, self._inverse_frequency, inputs, given, self._finish
         )
 
     @torch.inference_mode()
@@ -213,6 +216,7 @@ def split_inputs(key: ProgramKey, inputs: Int[Tensor, " n"]) -> tuple[Tensor, li
 def score_step(
     config: DecoderConfig,
     key: ProgramKey,
+    form: Form,
     weights: DecoderWeights[Tensor],
     layers: Sequence[LayerWeights[Tensor]],
     inverse_frequency: Float[Tensor, " half"],
@@ -227,7 +231,7 @@ def score_step(
     position_t = torch.cat([query_position_q, *(block.position_t for block in blocks)])
     rotary = rotary_tables(position_t, inverse_frequency)
     scored_s = torch.cat([block.scored_s + s.start for block, s in zip(blocks, shape.block_slices, strict=True)])
-    own_items = find_own_items(blocks, shape)
+    own_items = find_own_items(blocks, shape, form)
     kept: list[Prefix] = []
 
     def keys_and_values(l: int, k_tkh: Tensor, v_tkh: Tensor) -> Prefix:
@@ -242,7 +246,7 @@ def score_step(
     for l, layer in enumerate(layers[:-1]):
         q_tnh, k_tkh, v_tkh = project(config, layer, any_length(x_td), *map(any_length, rotary))
         prefix = keys_and_values(l, k_tkh, v_tkh)
-        attended_tnh = joint_attention(q_tnh, k_tkh, v_tkh, prefix, own_items, shape)
+        attended_tnh = joint_attention(q_tnh, k_tkh, v_tkh, prefix, own_items, shape, form)
         x_td = finish(config, layer, any_length(x_td), any_length(attended_tnh))
 
     # In the last layer only the scored positions are needed, beside every token's keys and values.
@@ -250,7 +254,7 @@ def score_step(
     x_sd = x_td[scored_s]
     q_snh, _, _ = project(config, layers[-1], any_length(x_sd), *(any_length(table[scored_s]) for table in rotary))
     prefix = keys_and_values(len(layers) - 1, k_tkh, v_tkh)
-    attended_snh = scored_attention(q_snh, k_tkh, v_tkh, prefix, blocks, shape)
+    attended_snh = scored_attention(q_snh, k_tkh, v_tkh, prefix, blocks, shape, form)
     x_sd = finish(config, layers[-1], any_length(x_sd), any_length(attended_snh))
     hidden_sd = rms_norm(x_sd, weights.final_norm_d, config.rms_norm_eps)
     scores_sc = label_probabilities_tiled(hidden_sd, weights.head_vd, label_c, key.apply_softmax)
