@@ -124,7 +124,7 @@ def test_programs_for_a_gpu_can_be_written(dtype: str, n_kernels: int, cudnn: No
     ((_, key),) = keyed_steps(request, 1 << 16)
     weights = device.weight_shapes(config, dtype, cpu)
     arguments = best_native.program_shapes(config, key, jnp.dtype(dtype), cpu)
-    form = attention.attention_form("gpu", dtype)
+    form = attention.attention_form("gpu", dtype, config.head_dim)
     function = jax.jit(lambda *a: best_native.score_step(config, key, form, *a))
     text = function.trace(weights, *arguments).lower(lowering_platforms=("cuda",)).as_text()
     assert text.count("@__cudnn$fmhaSoftmax") == n_kernels

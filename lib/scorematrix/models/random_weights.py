@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -74,8 +75,10 @@ def random_weights(config: DecoderConfig, seed: int) -> DecoderWeights[np.ndarra
 
     Scaled by fan-in, so that activations keep their size and the logits of different items differ.
     """
-    rng = np.random.Generator(np.random.PCG64(seed))
-    leaves = {name: _leaf(rng, name, shape) for name, shape in expected_shapes(config).items()}
+    shapes = expected_shapes(config)
+    streams = [np.random.Generator(np.random.PCG64(child)) for child in np.random.SeedSequence(seed).spawn(len(shapes))]
+    with ThreadPoolExecutor() as threads:  # numpy draws without Python's lock
+        leaves = dict(zip(shapes, threads.map(_leaf, streams, shapes.keys(), shapes.values()), strict=True))
     layers = {name.removeprefix("layers."): a for name, a in leaves.items() if name.startswith("layers.")}
     embed_vd = leaves["embed_vd"]
     return DecoderWeights(embed_vd, LayerWeights(**layers), leaves["final_norm_d"], leaves.get("head_vd", embed_vd))
@@ -89,10 +92,12 @@ def _leaf(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.nda
         return 0.1 * array
     letters = name.rsplit("_", 1)[1]
     if letters == "vd":  # logits of unit-size hidden states come out with a spread of about 2
-        return array * np.float32(2.0 / math.sqrt(shape[1]))
+        array *= np.float32(2.0 / math.sqrt(shape[1]))
+        return array
     fan_in = math.prod(
         n
         for n, letter in zip(shape, letters, strict=True)
         if letter in ("nh" if name.endswith("o_lnhd") else "f" if letters == "lfd" else "d")
     )
-    return array * np.float32(1.0 / math.sqrt(fan_in))
+    array *= np.float32(1.0 / math.sqrt(fan_in))
+    return array

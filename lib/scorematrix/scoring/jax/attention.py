@@ -54,13 +54,14 @@ class BlockInputs(NamedTuple, Generic[Leaf]):
     scored_s: Int[Leaf, " s"]
 
 
-def attention_form(platform: str, dtype: str) -> Form:
+def attention_form(platform: str, dtype: str, head_dim: int) -> Form:
     """The fastest attention that a kind of device has for a number format."""
     if platform == "cpu":
         return "tiles"
     if platform == "tpu":
         return "pallas"
-    return "large_tiles" if dtype == "float32" else "cudnn"  # which does not take float32
+    # cuDNN does not take float32, nor our kernel other sizes of a head.
+    return "cudnn" if dtype == "bfloat16" and head_dim in own_items_kernel.HEAD_DIMS else "large_tiles"
 
 
 def merge(a: Attended, b: Attended) -> Float[Array, "r n h"]:

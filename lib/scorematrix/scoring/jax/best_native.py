@@ -44,6 +44,8 @@ from scorematrix.scoring.rotary import inverse_frequencies
 from scorematrix.scoring.shared_prefix import ProgramKey, Step, keyed_steps, read_out, tokens_a_step
 from scorematrix.workload.request import ScoreRequest
 
+UNROLLED = {"cudnn": 1}
+"""Layers that a pass of the loop computes, where it pays."""
 ROWS = 1024
 """Rows of the feed-forward part that are computed together on a CPU, so that they stay in cache."""
 Leaf = TypeVar("Leaf")
@@ -75,7 +77,7 @@ class BestNativeBackend:
     ) -> None:
         self._device = devices.choose_device(device)
         dtype, why = devices.choose_dtype(dtype, self._device)
-        self._form: Form = attention_form(self._device.platform, dtype)
+        self._form: Form = attention_form(self._device.platform, dtype, model.config.head_dim)
         self.compile_events: list[CompileEvent] = []
         self._config = model.config
         self._weights = devices.place_weights(model.weights, dtype, self._device)
@@ -225,7 +227,10 @@ def score_step(
         return x_sd, KeptPrefix(prefix.keys_qkh[None], prefix.values_qkh[None]) if key.keeps_prefix else None
 
     x_td, kept = jax.lax.scan(
-        layer_step, weights.embed_vd[token_t].astype(jnp.float32), jnp.arange(config.n_layers - 1)
+        layer_step,
+        weights.embed_vd[token_t].astype(jnp.float32),
+        jnp.arange(config.n_layers - 1),
+        unroll=UNROLLED.get(form, 1),
     )
     x_sd, kept_last = last_layer(x_td)
     hidden_sd = rms_norm(x_sd, weights.final_norm_d, config.rms_norm_eps)

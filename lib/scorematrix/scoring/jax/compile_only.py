@@ -82,7 +82,7 @@ def _chips(platform: str, topology: str) -> list[Any]:
 
 def _programs(cell: dict[str, Any], config: DecoderConfig, request: ScoreRequest) -> list[Any]:
     chips, dtype = _chips(cell["platform"], cell["topology"]), cell["dtype"]
-    form = attention_form(cell["platform"], dtype)
+    form = attention_form(cell["platform"], dtype, config.head_dim)
     if (text := cell["mesh"]) is not None:
         mesh = Mesh.parse(text)
         over = sharded.mesh_of(mesh, chips[: mesh.size])

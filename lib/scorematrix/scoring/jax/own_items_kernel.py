@@ -17,6 +17,8 @@ from jax.experimental.pallas import triton as plgpu
 from jaxtyping import Array, Float, Int
 
 ROWS = 64
+HEAD_DIMS = (16, 32, 64, 128, 256)
+"""That Triton takes: powers of two."""
 
 
 def join_own_items(

@@ -63,7 +63,7 @@ class ShardedBackend:
         self._n_replicas, share = mesh.data, device_share(model.config, mesh)
         chosen = choose_devices(device, mesh)
         dtype, why = devices.choose_dtype(dtype, chosen[0])
-        self._form: Form = attention_form(chosen[0].platform, dtype)
+        self._form: Form = attention_form(chosen[0].platform, dtype, model.config.head_dim)
         self.compile_events: list[CompileEvent] = []
         self._config, self._mesh = model.config, mesh_of(mesh, chosen)
         weights = repeat_kv_heads(model.config, model.weights, mesh)

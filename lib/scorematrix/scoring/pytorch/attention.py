@@ -20,8 +20,12 @@ from scorematrix.scoring.pytorch.model import einsum
 from scorematrix.scoring.shared_prefix import PADDING, StepShape
 
 Form = Literal["flash", "efficient", "cudnn"]
-"""flash: PyTorch's FlashAttention over the query, plain operations over own items. efficient: the memory-efficient kernel
-instead, which takes float32 on a GPU. cudnn: cuDNN's over the query and ours over the own items (NVIDIA GPUs)."""
+"""flash: PyTorch's FlashAttention over the query, plain operations over own items. efficient: the same with the
+memory-efficient kernel, which takes float32 on a GPU. cudnn: cuDNN's over the query, ours over the own items (GPUs)."""
+
+
+HEAD_DIMS = (16, 32, 64, 128, 256)
+"""That our kernel takes: powers of two."""
 
 
 class Attended(NamedTuple):
@@ -53,7 +57,7 @@ def attention_form(device: torch.device, dtype: str, head_dim: int) -> Form:
         return "flash"
     if dtype == "float32":
         return "efficient"  # the others do not take it
-    has_kernel = head_dim in (16, 32, 64, 128) and importlib.util.find_spec("triton") is not None
+    has_kernel = head_dim in HEAD_DIMS and importlib.util.find_spec("triton") is not None
     return "cudnn" if has_kernel and torch.backends.cudnn.is_available() else "flash"
 
 
@@ -73,7 +77,13 @@ def find_own_items(blocks: Sequence[BlockInputs], shape: StepShape, form: Form) 
 
 
 def joint_attention(
-    q_tnh: Tensor, k_tkh: Tensor, v_tkh: Tensor, prefix: Prefix, own_items: Sequence[Tensor], shape: StepShape, form: Form
+    q_tnh: Tensor,
+    k_tkh: Tensor,
+    v_tkh: Tensor,
+    prefix: Prefix,
+    own_items: Sequence[Tensor],
+    shape: StepShape,
+    form: Form,
 ) -> Float[Tensor, "t n h"]:
     """Every token's attention: the query's over itself, the items' over the query and their own item."""
     if form == "cudnn":

@@ -163,7 +163,15 @@ class BestNativeBackend:
         self, key: ProgramKey, inputs: Tensor, given: list[Prefix] | None
     ) -> tuple[Tensor, list[Prefix] | None]:
         return score_step(
-            self._config, key, self._form, self._weights, self._layers, self._inverse_frequency, inputs, given, self._finish
+            self._config,
+            key,
+            self._form,
+            self._weights,
+            self._layers,
+            self._inverse_frequency,
+            inputs,
+            given,
+            self._finish,
         )
 
     @torch.inference_mode()

@@ -1,0 +1,179 @@
+"""Both engines on an NVIDIA GPU, against one sequence an item in float32 on the CPU: `pytest -m gpu`, three minutes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from scorematrix import ScoreRequest, load_backend
+from scorematrix.models import Model, load_model
+from scorematrix.scoring import Backend
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason=f"PyTorch {torch.__version__} sees no CUDA device"),
+]
+FRAMEWORKS = ("jax", "pytorch")
+LENGTHS = [5, 40, 1, 9, 9, 9, 3, 70, 2, 130]
+# Largest distance of a probability from the exact one: float32 of true float32 products, bfloat16 of 8 bits each.
+TOLERANCES = {"float32": 2e-5, "bfloat16": 0.05}
+MODELS = {
+    "biases": "random:tiny-qwen2",
+    "norms of heads": "random:tiny-qwen3",
+    "three heads a key head": "random:smollm2-135m",
+}
+
+
+@functools.cache
+def model_of(name: str) -> Model:
+    return load_model(name, seed=11)
+
+
+@functools.cache
+def request_of(name: str, n_query: int = 50, lengths: tuple[int, ...] = tuple(LENGTHS)) -> ScoreRequest:
+    rng, vocab = np.random.default_rng(n_query), model_of(name).config.vocab_size
+    items = [rng.integers(0, vocab, n).tolist() for n in lengths]
+    return ScoreRequest(rng.integers(0, vocab, n_query).tolist(), items, [3, 200])
+
+
+@functools.cache
+def exact(name: str, request: ScoreRequest) -> np.ndarray:
+    return load_backend("numpy-per-item", model=model_of(name)).score(request)
+
+
+@functools.cache
+def engine(framework: str, view: str, name: str, dtype: str, reuse_prefix: int = 0) -> Backend:
+    """Loaded once for all tests: compiling is most of their time."""
+    return load_backend(
+        framework, view=view, model=model_of(name), device="gpu", dtype=dtype, reuse_prefix=reuse_prefix
+    )
+
+
+def distance(backend: Backend, name: str, request: ScoreRequest) -> float:
+    return float(np.abs(backend.score(request) - exact(name, request)).max())
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("view", ["portable", "best_native"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("what", MODELS)
+def test_scores_are_exact(what: str, framework: str, view: str, dtype: str) -> None:
+    name, backend = MODELS[what], engine(framework, view, MODELS[what], dtype)
+    assert backend.info.device == torch.cuda.get_device_name()
+    for request in (request_of(name), request_of(name, 300, (20,) * 12)):
+        assert distance(backend, name, request) <= TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_in_steps_and_with_a_kept_query(framework: str) -> None:
+    name = MODELS["norms of heads"]
+    backend = engine(framework, "best_native", name, "bfloat16", reuse_prefix=1)
+    backend._step_tokens = 60
+    first, second = request_of(name), request_of(name, 40)
+    backend.prepare([first])
+    for request in (first, first, second, first):
+        assert distance(backend, name, request) <= TOLERANCES["bfloat16"]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_recorded_or_not_twenty_calls_give_the_same(framework: str) -> None:
+    """PyTorch's steps are launched kernel by kernel before `prepare` and as CUDA graphs after it."""
+    name = MODELS["three heads a key head"]
+    backend, request = engine(framework, "best_native", name, "bfloat16"), request_of(name, 200, (20,) * 40)
+    before = backend.score(request)
+    backend.prepare([request])
+    assert backend.info.fallbacks == ()
+    for _ in range(20):
+        assert np.array_equal(backend.score(request), before)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_nothing_is_compiled_again_within_a_bucket(framework: str) -> None:
+    name = MODELS["norms of heads"]
+    backend = engine(framework, "best_native", name, "bfloat16")
+    backend.score(request_of(name, 250, (20,) * 30))
+    n_events = len(backend.compile_events)
+    backend.score(request_of(name, 249, (20,) * 29 + (19,)))
+    assert len(backend.compile_events) == n_events
+
+
+@pytest.fixture
+def plain_forms(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    from scorematrix.scoring.jax import best_native as jax_engine
+    from scorematrix.scoring.pytorch import best_native as pytorch_engine
+
+    monkeypatch.setattr(jax_engine, "attention_form", lambda *_: "large_tiles")
+    monkeypatch.setattr(pytorch_engine, "attention_form", lambda *_: "flash")
+    yield
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_kernels_agree_with_plain_operations(framework: str, plain_forms: None) -> None:
+    """Beside them, and not farther from the exact scores than they are by more than bfloat16's noise."""
+    name = MODELS["three heads a key head"]
+    request = request_of(name, 300, (20, 3, 90, 200, 31, 33))
+    plain = load_backend(framework, view="best_native", model=model_of(name), device="gpu", dtype="bfloat16")
+    ours = engine(framework, "best_native", name, "bfloat16")
+    assert plain.info.settings["attention"] != ours.info.settings["attention"] == "cudnn"
+    assert np.abs(plain.score(request) - ours.score(request)).max() <= 0.02
+
+
+def test_memory_comes_back_after_a_failed_allocation() -> None:
+    name = MODELS["three heads a key head"]
+    backend, request = engine("pytorch", "best_native", name, "bfloat16"), request_of(name)
+    backend.score(request)
+    held = torch.cuda.memory_allocated()
+    with pytest.raises(torch.OutOfMemoryError):
+        torch.empty(1 << 42, device="cuda")
+    assert distance(backend, name, request) <= TOLERANCES["bfloat16"]
+    assert torch.cuda.memory_allocated() == held
+
+
+def test_nothing_is_left_to_do_when_a_call_returns() -> None:
+    name = MODELS["three heads a key head"]
+    backend, request = engine("pytorch", "best_native", name, "bfloat16"), request_of(name, 200, (20,) * 40)
+    for _ in range(5):
+        scores = backend.score(request)
+        assert isinstance(scores, np.ndarray) and torch.cuda.current_stream().query()
+
+
+PROCESS = """
+import json, sys
+import numpy as np
+from scorematrix import ScoreRequest, load_backend
+from scorematrix.models import load_model
+request = ScoreRequest(**json.loads(sys.argv[2]))
+backend = load_backend(sys.argv[1], view="best_native", model=load_model("random:tiny-qwen3", seed=11), device="gpu")
+for _ in sys.stdin:
+    print(json.dumps(backend.score(request).tolist()), flush=True)
+"""
+
+
+def test_two_processes_take_turns_on_one_device() -> None:
+    name = "random:tiny-qwen3"
+    request = request_of(name, 30)
+    text = json.dumps({"query_ids": request.query_ids, "items_ids": request.items_ids, "label_ids": request.label_ids})
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS, framework, text], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for framework in FRAMEWORKS
+    ]
+    try:
+        for _ in range(3):
+            for process in started:
+                assert process.stdin is not None and process.stdout is not None
+                print(file=process.stdin, flush=True)
+                scores = np.array(json.loads(process.stdout.readline()))
+                assert np.abs(scores - exact(name, request)).max() <= TOLERANCES["bfloat16"]
+    finally:
+        for process in started:
+            process.communicate()
+    assert [process.returncode for process in started] == [0, 0]
