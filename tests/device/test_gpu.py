@@ -45,7 +45,7 @@ def request_of(name: str, n_query: int = 50, lengths: tuple[int, ...] = tuple(LE
 
 @functools.cache
 def exact(name: str, request: ScoreRequest) -> np.ndarray:
-    return load_backend("numpy-per-item", model=model_of(name)).score(request)
+    return load_backend("scorematrix.scoring.numpy_decoder:PerItem", model=model_of(name)).score(request)
 
 
 @functools.cache

@@ -15,10 +15,33 @@ from _pytest.mark import ParameterSet
 from scorematrix import ScoreRequest
 from scorematrix.models import Model, load_model
 from scorematrix.models.random_weights import RANDOM_SHAPES
-from scorematrix.scoring.jax import attention, best_native, device, joint_kernel, kernels
-from scorematrix.scoring.shared_prefix import keyed_steps, lay_out
+from scorematrix.scoring.jax import attention, best_native, device, joint_kernel, kernels, own_items_kernel
+from scorematrix.scoring.shared_prefix import Block, keyed_steps, lay_out
 
 rng = np.random.default_rng(8)
+
+
+def plainly_joined(block: Block, q_tnh, k_tkh, v_tkh, values_tnh, lse_nt) -> np.ndarray:
+    """One softmax over a row's own item, masked in full, and over what stands for the query."""
+    groups, row = q_tnh.shape[1] // k_tkh.shape[1], np.arange(block.shape.t)
+    keys, own_values = (np.repeat(x, groups, axis=1) for x in (k_tkh, v_tkh))
+    seen_tu = (block.item_t[:, None] == block.item_t) & (row <= row[:, None])
+    scores_ntu = np.where(seen_tu, np.einsum("tnh,unh->ntu", q_tnh, keys), -np.inf)
+    weights_ntu, query_nt = np.exp(scores_ntu), np.exp(lse_nt)
+    summed = np.einsum("ntu,unh->tnh", weights_ntu, own_values) + query_nt.T[..., None] * values_tnh
+    return summed / (weights_ntu.sum(-1) + query_nt).T[..., None]
+
+
+@pytest.mark.parametrize("lengths", [[20] * 30, [5, 40, 1, 9, 70, 128, 100], [300, 5, 3, 200]])
+def test_the_gpu_kernel_agrees_with_the_plain_form(lengths: list[int]) -> None:
+    request = ScoreRequest([1] * 50, [[1] * length for length in lengths], [2, 3])
+    for block in lay_out(request, range(len(lengths)), with_query=False).blocks:
+        t, n, k, h = block.shape.t, 4, 2, 32
+        q_tnh, values_tnh, k_tkh, v_tkh = (rng.normal(size=(t, m, h)).astype(np.float32) for m in (n, n, k, k))
+        arrays = (q_tnh, k_tkh, v_tkh, values_tnh, rng.normal(size=(n, t)).astype(np.float32))
+        window = block.shape.window
+        found = own_items_kernel.join_own_items(*arrays[:3], block.item_t, *arrays[3:], window, interpret=True)
+        assert np.abs(np.asarray(found) - plainly_joined(block, *arrays)).max() < 2e-5
 
 
 # query tokens, item lengths, kv heads, head size
@@ -123,8 +146,13 @@ def test_programs_for_a_gpu_can_be_written(dtype: str, n_kernels: int, cudnn: No
     request = ScoreRequest([1] * 2000, [[1] * 20] * 500, [3, 4])
     ((_, key),) = keyed_steps(request, 1 << 16)
     weights = device.weight_shapes(config, dtype, cpu)
-    arguments = best_native.program_shapes(config, key, jnp.dtype(dtype), cpu)
+    inputs, given = best_native.program_shapes(config, key, jnp.dtype(dtype), cpu)
     form = attention.attention_form("gpu", dtype, config.head_dim)
-    function = jax.jit(lambda *a: best_native.score_step(config, key, form, *a))
-    text = function.trace(weights, *arguments).lower(lowering_platforms=("cuda",)).as_text()
+
+    def program(weights, inputs):
+        query_q, n_query, blocks, label_c = best_native.unpacked(key, inputs)
+        return best_native.score_step(config, key, form, weights, query_q, n_query, blocks, given, label_c)
+
+    text = jax.jit(program).trace(weights, inputs).lower(lowering_platforms=("cuda",)).as_text()
     assert text.count("@__cudnn$fmhaSoftmax") == n_kernels
+    assert text.count("@__gpu$xla.gpu.triton") == (dtype == "bfloat16"), "our kernel, in the loop over layers"

@@ -5,7 +5,6 @@ Laid out like scoring/pytorch/best_native.py.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
@@ -44,8 +43,6 @@ from scorematrix.scoring.rotary import inverse_frequencies
 from scorematrix.scoring.shared_prefix import ProgramKey, Step, keyed_steps, read_out, tokens_a_step
 from scorematrix.workload.request import ScoreRequest
 
-UNROLLED = {"cudnn": 1}
-"""Layers that a pass of the loop computes, where it pays."""
 ROWS = 1024
 """Rows of the feed-forward part that are computed together on a CPU, so that they stay in cache."""
 Leaf = TypeVar("Leaf")
@@ -103,11 +100,10 @@ class BestNativeBackend:
 
     def score(self, request: ScoreRequest) -> Scores:
         request.check_vocabulary(self._config.vocab_size)
-        label_c = np.asarray(request.label_ids, np.int32)
         prefix, found = self._kept.get(request.query_ids), []
         for step, key in self._steps(request, prefix is not None):
             given = None if step.shape.with_query else prefix
-            probabilities_sc, made = self._program(key)(self._weights, *program_inputs(step), given, label_c)
+            probabilities_sc, made = self._program(key)(self._weights, packed_inputs(step, request.label_ids), given)
             found.append((step, probabilities_sc))
             if key.keeps_prefix:
                 prefix = made
@@ -134,6 +130,21 @@ def program_inputs(step: Step) -> tuple[np.ndarray, np.int32, tuple[BlockInputs[
     return step.query_q, np.int32(step.n_query), blocks
 
 
+def packed_inputs(step: Step, label_ids: Sequence[int]) -> Int[np.ndarray, " n"]:
+    """Those and the labels end to end: one transfer takes them to the device."""
+    query_q, n_query, blocks = program_inputs(step)
+    arrays = (array for block in blocks for array in block)
+    return np.concatenate([query_q, [n_query], *arrays, np.asarray(label_ids)], dtype=np.int32)
+
+
+def unpacked(key: ProgramKey, inputs: Int[Array, " n"]) -> tuple[Array, Array, tuple[BlockInputs[Array], ...], Array]:
+    """The same apart: the query's tokens and how many are real, what is known of each block, the labels."""
+    sizes = [size for block in key.shape.blocks for size in (block.t, block.t, block.t, block.s)]
+    ends = np.cumsum([key.shape.q, 1, *sizes])
+    query_q, n_query_1, *arrays, label_c = jnp.split(inputs, ends)
+    return query_q, n_query_1[0], tuple(BlockInputs(*arrays[i : i + 4]) for i in range(0, len(arrays), 4)), label_c
+
+
 def compile_program(
     config: DecoderConfig,
     weights: DecoderWeights[Array] | DecoderWeights[jax.ShapeDtypeStruct],
@@ -142,9 +153,15 @@ def compile_program(
     device: devices.Device,
 ) -> tuple[jax.stages.Compiled, CompileEvent]:
     """Trace and compile ahead of time for one padded shape; `weights` may be shapes only."""
-    inputs = program_shapes(config, key, weights.layers.k_ldkh.dtype, device)
-    function = jax.jit(functools.partial(score_step, config, key, form))
-    return devices.compile_ahead(function, (weights, *inputs), device, program_name(key), tuned=True)
+
+    def program(
+        weights: DecoderWeights[Array], inputs: Array, given: KeptPrefix[Array] | None
+    ) -> tuple[Array, KeptPrefix[Array] | None]:
+        query_q, n_query, blocks, label_c = unpacked(key, inputs)
+        return score_step(config, key, form, weights, query_q, n_query, blocks, given, label_c)
+
+    shapes = program_shapes(config, key, weights.layers.k_ldkh.dtype, device)
+    return devices.compile_ahead(jax.jit(program), (weights, *shapes), device, program_name(key), tuned=True)
 
 
 def program_name(key: ProgramKey) -> str:
@@ -153,17 +170,16 @@ def program_name(key: ProgramKey) -> str:
     return f"best_native q={key.shape.q} {blocks} c={key.n_labels} softmax={key.apply_softmax}"
 
 
-def program_shapes(config: DecoderConfig, key: ProgramKey, dtype: jnp.dtype, device: devices.Device) -> tuple:
-    """The shapes of `score_step`'s arguments behind the weights."""
+def program_shapes(
+    config: DecoderConfig, key: ProgramKey, dtype: jnp.dtype, device: devices.Device
+) -> tuple[jax.ShapeDtypeStruct, KeptPrefix[jax.ShapeDtypeStruct] | None]:
+    """The shapes of a program's arguments behind the weights: `packed_inputs`, and a known query's keys and values."""
     on_device = jax.sharding.SingleDeviceSharding(device)
-
-    def array(*shape: int, dtype: jnp.dtype = jnp.int32) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=on_device)
-
-    blocks = tuple(BlockInputs(array(b.t), array(b.t), array(b.t), array(b.s)) for b in key.shape.blocks)
+    n = key.shape.q + 1 + sum(3 * block.t + block.s for block in key.shape.blocks) + key.n_labels
+    inputs = jax.ShapeDtypeStruct((n,), jnp.int32, sharding=on_device)
     kept = (config.n_layers, key.shape.q, config.n_kv_heads, config.head_dim)
-    given = None if key.shape.with_query else KeptPrefix(array(*kept, dtype=dtype), array(*kept, dtype=dtype))
-    return array(key.shape.q), array(), blocks, given, array(key.n_labels)
+    layers = jax.ShapeDtypeStruct(kept, dtype, sharding=on_device)
+    return inputs, None if key.shape.with_query else KeptPrefix(layers, layers)
 
 
 def score_step(
@@ -227,10 +243,7 @@ def score_step(
         return x_sd, KeptPrefix(prefix.keys_qkh[None], prefix.values_qkh[None]) if key.keeps_prefix else None
 
     x_td, kept = jax.lax.scan(
-        layer_step,
-        weights.embed_vd[token_t].astype(jnp.float32),
-        jnp.arange(config.n_layers - 1),
-        unroll=UNROLLED.get(form, 1),
+        layer_step, weights.embed_vd[token_t].astype(jnp.float32), jnp.arange(config.n_layers - 1)
     )
     x_sd, kept_last = last_layer(x_td)
     hidden_sd = rms_norm(x_sd, weights.final_norm_d, config.rms_norm_eps)
