@@ -215,7 +215,7 @@ def lay_out_replicas(
     steps = []
     for blocks in zip(*dealt, strict=True):
         shape = StepShape(len(query_q), tuple(block.shape for block in blocks), with_query)
-        n_tokens = sum(np.count_nonzero(block.item_t != PADDING) for block in blocks)
+        n_tokens = sum(int(np.count_nonzero(block.item_t != PADDING)) for block in blocks)
         steps.append(Step(shape, query_q, n_query, blocks, n_tokens + (n_query if with_query else 0)))
     return steps
 
