@@ -74,6 +74,13 @@ def test_watchdog_ends_what_python_cannot_interrupt() -> None:
     assert done.returncode == 75
 
 
+def test_a_machine_without_a_network_card_is_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There uuid.getnode draws a number in every process: the rounds of a GPU VM came from eleven machines."""
+    first = describe_environment().machine_sha256
+    monkeypatch.setattr("uuid.getnode", lambda: 1)
+    assert describe_environment().machine_sha256 == first
+
+
 def test_environment_holds_no_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret_value")
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_x=1")

@@ -38,7 +38,7 @@ def describe_environment() -> Environment:
     """The environment of this process now."""
     commit, dirty = git_state(Path(__file__).parent)
     return Environment(
-        machine_sha256=hashlib.sha256(f"{platform.node()}:{uuid.getnode()}".encode()).hexdigest(),
+        machine_sha256=hashlib.sha256(f"{platform.node()}:{machine_id()}".encode()).hexdigest(),
         cpu=cpu_name(),
         n_cores=os.cpu_count() or 1,
         affinity=sorted(os.sched_getaffinity(0)),
@@ -55,6 +55,17 @@ def describe_environment() -> Environment:
         git_commit=commit,
         git_dirty=dirty,
     )
+
+
+def machine_id() -> str:
+    """What tells this machine from others, the same for all processes until it starts again.
+
+    Network cards alone would not do: where there is none, `uuid.getnode` draws a number, anew in every process.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return str(uuid.getnode())
 
 
 def cpu_name() -> str:
