@@ -81,7 +81,7 @@ def test_nothing_private_is_in_any_file_of_a_real_run(tmp_path: Path) -> None:
     """A run in which much goes wrong, with secrets in the environment and in the errors."""
     home = tmp_path / "home-of-jane"
     (home / ".cache").mkdir(parents=True)
-    # XLA refuses unknown flags and quotes them; PyTorch's rounds go well.
+    # XLA refuses unknown flags and quotes them; numpy's rounds go well.
     flags = f"--xla_nonsense={SECRETS['Hugging Face']} --xla_dump_to={home}/dump"
     secrets = {
         "HF_TOKEN": SECRETS["Hugging Face"],
@@ -89,8 +89,9 @@ def test_nothing_private_is_in_any_file_of_a_real_run(tmp_path: Path) -> None:
         "OMP_PLACES": SECRETS["e-mail"],
     }
     done = run_cli(
-        "run", str(ROOT / "tests" / "fixtures" / "tiny.yaml"), "--run-id", "r", "--report",
-        "--set", "controls=false", "--set", "chunk_sizes=[8]", cwd=home,
+        "run", str(ROOT / "tests" / "fixtures" / "numpy.yaml"), "--run-id", "r", "--report",
+        "--set", "backends=[{backend: jax, views: [portable]}, {backend: numpy}]",
+        "--set", "comparisons=[{jax: cpu, numpy: cpu}, {jax: tpu-v6e-1, numpy: gpu-g4}]", cwd=home,
         HOME=str(home), XLA_FLAGS=flags, JAX_TEST=SECRETS["GitHub"], **secrets,
     )  # fmt: skip
     assert report_of(home / "outputs" / "runs" / "r"), done.stdout + done.stderr

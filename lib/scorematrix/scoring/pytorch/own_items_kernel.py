@@ -10,8 +10,8 @@ Letters beside the folder's: r row of a tile, u key of a block.
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
+import triton  # pyright: ignore[reportMissingImports]  # it comes with PyTorch for CUDA
+import triton.language as tl  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
 ROWS = 64
@@ -32,7 +32,7 @@ def launch(
     tensors = (q_tnh, k_tkh, v_tkh, values_tnh, out_tnh)
     assert all(x.stride(2) == 1 for x in tensors) and h == triton.next_power_of_2(h)
     strides = [stride for x in tensors for stride in x.stride()[:2]]
-    _kernel[(triton.cdiv(t, ROWS), n)](
+    _kernel[(triton.cdiv(t, ROWS), n)](  # pyright: ignore[reportIndexIssue]  # triton.jit makes it so
         q_tnh, k_tkh, v_tkh, item_t, values_tnh, lse_nt, out_tnh,
         t, n // k_tkh.shape[1], *strides, *lse_nt.stride(),
         WINDOW=window, H=h, ROWS=ROWS, KEYS=min(window, ROWS), EXACT=k_tkh.dtype == torch.float32,
