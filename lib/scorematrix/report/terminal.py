@@ -24,6 +24,27 @@ def closing_lines(comparison: Comparison) -> list[str]:
     ]
 
 
+def figure_lines(comparison: Comparison) -> list[str]:
+    """Every measured cell: its time, its rate, and how near it comes to what the device gave at best."""
+    form = "{:24} {:>6} {:>10} {:>10} {:>24} {:>9}"
+    lines = [form.format("side", "chunk", "ms a call", "items/s", "95 %", "of floor")]
+    for side in comparison.sides:
+        name = f"{side.backend} {side.view}"
+        for cell in side.chunks:
+            rate, low, high = cell.items_per_second, cell.items_per_second_low, cell.items_per_second_high
+            if rate is None:
+                lines.append(f"{name:24} {cell.chunk_size:>6} {cell.status}")
+                continue
+            between = f"{low:,.0f} to {high:,.0f}" if low is not None and high is not None else ""
+            floor = f"{cell.floor_fraction:.0%}" if cell.floor_fraction is not None else ""
+            milliseconds = f"{1000 * cell.chunk_size / rate:.4g}"
+            lines.append(form.format(name, cell.chunk_size, milliseconds, f"{rate:,.0f}", between, floor))
+        if side.matmul_flops_per_second and side.copy_bytes_per_second:
+            matmul, copy = side.matmul_flops_per_second / 1e12, side.copy_bytes_per_second / 1e9
+            lines.append(f"  at best, through {side.framework}: matmul {matmul:.3g} TFLOP/s, copy {copy:,.4g} GB/s")
+    return lines
+
+
 def readiness_table(readiness: Readiness) -> Table:
     """Target by backend: ready, or skipped and why."""
     table = Table("target", "backend", "views", "state", "reason", title=escape(readiness.machine))
