@@ -83,10 +83,11 @@ def test_round_of_another_run_is_refused(store: RunStore) -> None:
 
 def test_every_schema_version_keeps_loading() -> None:
     """One round file per version that was ever written."""
-    for version in (1, 2):
+    for version in (1, 2, 3):
         round_ = read_document(FIXTURES / f"round_v{version}.json", Round)
         assert (round_.schema_version, round_.backend) == (version, "jax")
     assert read_document(FIXTURES / "round_v2.json", Round).probes is not None
+    assert read_document(FIXTURES / "round_v3.json", Round).profile is not None
     assert read_document(FIXTURES / "workload_v1.json", Workload).n_items == 16
 
 
@@ -103,9 +104,9 @@ def test_a_run_of_version_1_is_still_judged() -> None:
 def test_a_newer_file_is_refused_with_a_sentence(tmp_path: Path, name: str) -> None:
     shutil.copytree(FIXTURES / "run_v1", tmp_path / "run")
     path = tmp_path / "run" / name
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 3}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 4}))
     store = RunStore(tmp_path / "run")
-    with pytest.raises(ValueError, match=r"schema_version=3 .*2.*upgrade"):
+    with pytest.raises(ValueError, match=r"schema_version=4 .*[23].*upgrade"):
         store.manifest(), store.readiness(), store.rounds()
 
 

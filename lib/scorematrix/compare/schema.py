@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from scorematrix.compare.statistics import Interval
 from scorematrix.results.audits import Gate
-from scorematrix.results.schema import CellStatus
+from scorematrix.results.schema import CellStatus, Profile
 from scorematrix.results.targets import Attempt, CompiledRecord, Datasheet, SkipReason
 
 VerdictState = Literal["first", "second", "tie", "not_enough_evidence", "deferred", "invalid"]
@@ -140,6 +140,7 @@ class Side(_Part):
     chunks: list[ChunkResult] = []
     matmul_flops_per_second: float | None = Field(None, description="the side's own ceiling, median of its rounds")
     copy_bytes_per_second: float | None = None
+    profile: Profile | None = Field(None, description="where the time of one call goes, from a tuning round")
     datasheet: Datasheet | None = None
     starts: list[Start] = []
     max_difference: float | None = None

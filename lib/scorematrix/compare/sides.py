@@ -69,6 +69,7 @@ def summarise_side(
         chunks=[_chunk(side, chunk, workload, manifest, floor) for chunk in side.chunk_sizes],
         matmul_flops_per_second=ceiling,
         copy_bytes_per_second=_median(r.ceilings.copy_bytes_per_second for r in side.rounds if r.ceilings),
+        profile=next((r.profile for r in side.rounds if r.profile), None),
         datasheet=state.datasheet if state else None,
         starts=starts([r.setup for r in side.rounds if r.setup]),
         max_difference=max((c.distance.max for c in confirmed), default=None),

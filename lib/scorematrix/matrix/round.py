@@ -19,6 +19,7 @@ from scorematrix.measure.memory import HostMemory
 from scorematrix.measure.noise import NoiseWatch
 from scorematrix.models.cache import cache_folder
 from scorematrix.models.catalogue import load_model
+from scorematrix.models.config import DecoderConfig
 from scorematrix.privacy import redacted
 from scorematrix.readiness.holders import with_holder
 from scorematrix.readiness.targets import target
@@ -31,6 +32,8 @@ from scorematrix.results import (
     Noise,
     PlannedRound,
     Probes,
+    Profile,
+    ProfilePart,
     Round,
     RunStore,
     Setup,
@@ -41,6 +44,7 @@ from scorematrix.scoring import Backend, backend_entry, load_backend, missing_pa
 from scorematrix.scoring.ceilings import PROBED, measure_ceilings
 from scorematrix.scoring.compiles import compile_counter
 from scorematrix.scoring.mesh import Mesh
+from scorematrix.scoring.profiles import profile_call
 from scorematrix.workload import Workload
 
 if TYPE_CHECKING:
@@ -105,6 +109,8 @@ def _after_tuning(draft: _Draft, backend: Backend, meter: Meter, device_kind: st
     is_measurable = entry.address is None or device_kind == "cpu" or backend.info.framework in PROBED
     if is_measurable and entry.environment is None and not (entry.is_live and missing_packages(entry.framework)):
         draft.ceilings = _measure_ceilings(backend, device_kind)
+    if sound:
+        draft.profile = _profile(draft, backend, max(sound))
 
 
 class _Draft:
@@ -127,8 +133,10 @@ class _Draft:
         self.record: BackendRecord | None = None
         self.ceilings: Ceilings | None = None
         self.probes: Probes | None = None
+        self.profile: Profile | None = None
         self.noise: Noise | None = None
         self.weights_sha256: str | None = None
+        self.config: DecoderConfig | None = None
         self.started_utc = earlier.started_utc if earlier else utc_now()
         self.seconds_before = earlier.seconds or 0.0 if earlier else 0.0
         self.began = time.monotonic()
@@ -139,7 +147,7 @@ class _Draft:
         planned, params = self.planned, self.params
         start = time.perf_counter()
         model = load_model(params.model, seed=params.model_seed)
-        self.weights_sha256 = model.weights.sha256
+        self.weights_sha256, self.config = model.weights.sha256, model.config
         loaded = time.perf_counter()
         dtype = "float32" if self.is_reference else params.dtype
         if backend_entry(planned.backend).is_live:
@@ -249,6 +257,7 @@ class _Draft:
             environment=self.environment,
             ceilings=self.ceilings,
             probes=self.probes,
+            profile=self.profile,
             noise=self.noise,
             n_processes=self.n_processes,
             cells=[*self.cells, *pending],
@@ -271,6 +280,21 @@ class _Draft:
                 self.store.write_round(self._round())
         finally:  # a full disk included: the call would go on without end
             self.leave()
+
+
+def _profile(draft: _Draft, backend: Backend, chunk_size: int) -> Profile | None:
+    """Where the time of one call goes; nothing is timed after it."""
+    call = draft.workload.calls(chunk_size)[0][0]
+    assert draft.config is not None  # a loaded model's
+    try:
+        found = profile_call(backend, draft.config, call)
+    except Exception as error:  # a profiler that fails costs its table, not the round
+        return Profile(chunk_size=chunk_size, error=redacted(error_text(error)))
+    if found is None:
+        return None
+    return Profile(
+        chunk_size=chunk_size, seconds=found.seconds, parts=[ProfilePart(**vars(part)) for part in found.parts]
+    )
 
 
 def _measure_ceilings(backend: Backend, device_kind: str) -> Ceilings:

@@ -13,9 +13,19 @@ def forward_flops(config: DecoderConfig, n_tokens: int, n_pairs: int) -> int:
     Every token goes through every layer. An engine that leaves out what nobody reads, most of the last layer, gains
     at most one layer's share by it.
     """
+    return linear_flops(config, n_tokens) + pair_flops(config, n_pairs)
+
+
+def linear_flops(config: DecoderConfig, n_tokens: int) -> int:
+    """Those of products with weights, in all layers."""
     d, h = config.hidden_size, config.head_dim
     weights = d * h * (2 * config.n_heads + 2 * config.n_kv_heads) + 3 * d * config.ffn_size
-    return config.n_layers * (2 * weights * n_tokens + 4 * config.n_heads * h * n_pairs)
+    return config.n_layers * 2 * weights * n_tokens
+
+
+def pair_flops(config: DecoderConfig, n_pairs: int) -> int:
+    """Those of attention over (token, key) pairs, in all layers."""
+    return config.n_layers * 4 * config.n_heads * config.head_dim * n_pairs
 
 
 def scoring_flops(config: DecoderConfig, query_tokens: int, item_tokens: Sequence[int]) -> int:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from scorematrix.compare.schema import Comparison, Side
 from scorematrix.report.drawing import NO_LINE, canvas, legend, look, measured, name, nothing, sound
 from scorematrix.report.elements import Fragment, figure, heading, paragraph, table
-from scorematrix.report.ink import NONE, giga, percent
+from scorematrix.report.ink import NONE, giga, milliseconds, percent
 
 
 def hardware(comparison: Comparison) -> Fragment:
     """The section: roofline and ceilings."""
-    return heading("Distance to the hardware's limit", "hardware") + roofline(comparison) + ceilings_table(comparison)
+    return (
+        heading("Distance to the hardware's limit", "hardware")
+        + roofline(comparison)
+        + ceilings_table(comparison)
+        + profile_table(comparison)
+    )
 
 
 def roofline(comparison: Comparison) -> Fragment:
@@ -65,6 +70,42 @@ def ceilings_table(comparison: Comparison) -> Fragment:
     sources = "; ".join(f"{target}: {sheet.source}, read on {sheet.date}" for target, sheet in sheets.items())
     below = paragraph(f"Datasheets: {sources}.", "note") if sources else Fragment("")
     return table(caption, columns, rows, words=(0, 1, 2)) + below
+
+
+def profile_table(comparison: Comparison) -> Fragment:
+    """Where one call's time goes in each engine, part by part, and how near each part comes to the ceiling."""
+    found = [(side, side.profile) for side in comparison.sides if side.profile]
+    if not found:
+        return nothing("Where the time goes", "no tuning round of a best-native engine has made a profile")
+    rows, spoken = [], []
+    for side, profile in found:
+        if profile.error or not profile.seconds:
+            spoken.append(f"{name(side)}: the profiler failed: {profile.error}")
+            continue
+        total = sum(part.seconds for part in profile.parts)
+        spoken.append(f"{name(side)}: a call of {profile.chunk_size} items, {milliseconds(profile.seconds)} ms")
+        for part in sorted(profile.parts, key=lambda part: -part.seconds):
+            rate = part.flops / part.seconds if part.flops and part.seconds else None
+            reached = rate / side.matmul_flops_per_second if rate and side.matmul_flops_per_second else None
+            rows.append(
+                [
+                    name(side),
+                    part.part.replace("_", " "),
+                    milliseconds(part.seconds),
+                    percent(part.seconds / total),
+                    str(part.n),
+                    giga(rate),
+                    percent(reached),
+                ]
+            )
+    columns = ["side", "part", "ms", "share", "operations", "GFLOP/s", "of ceiling"]
+    below = (
+        "One call under the framework's own profiler, after all timing, slower by what the profiler takes. Operations "
+        "may overlap; on a GPU, kernels are launched one by one here and as CUDA graphs when timed. "
+        "Query attention: the query over itself. Prefix attention: items over the query. Own items: an item over "
+        f"itself. Other: norms, rotary embedding, gates, copies. {'. '.join(spoken)}."
+    )
+    return table("Where the time of a call goes", columns, rows, words=(0, 1)) + paragraph(below, "note")
 
 
 def _points(side: Side) -> list[tuple[float, float]]:

@@ -42,6 +42,10 @@ def figure_lines(comparison: Comparison) -> list[str]:
         if side.matmul_flops_per_second and side.copy_bytes_per_second:
             matmul, copy = side.matmul_flops_per_second / 1e12, side.copy_bytes_per_second / 1e9
             lines.append(f"  at best, through {side.framework}: matmul {matmul:.3g} TFLOP/s, copy {copy:,.4g} GB/s")
+        if side.profile and (total := sum(part.seconds for part in side.profile.parts)):
+            shares = sorted(side.profile.parts, key=lambda part: -part.seconds)
+            spoken = ", ".join(f"{part.part.replace('_', ' ')} {part.seconds / total:.0%}" for part in shares)
+            lines.append(f"  of a call of {side.profile.chunk_size}: {spoken}")
     return lines
 
 

@@ -14,6 +14,9 @@ SCHEMA_VERSION = 2
 """Version of the files. A newer one is refused; an older one is brought up in `results.store`.
 2 added control rounds, probes and the record of noise."""
 
+ROUND_VERSION = 3
+"""Of round files. 3 added the profile."""
+
 PROTOCOL = "1"
 """Version of how a round measures. Rounds of different protocols are never compared."""
 
@@ -151,6 +154,24 @@ class Probes(Part):
     error: str | None = None
 
 
+class ProfilePart(Part):
+    """One part of a profiled call: see `scoring.profiles`."""
+
+    part: str
+    seconds: float = Field(description="of its operations or kernels together; they may overlap")
+    n: int
+    flops: int | None = Field(default=None, description="operations of the mathematics, over the real tokens")
+
+
+class Profile(Part):
+    """One call under the framework's profiler, after all timing, in a tuning round."""
+
+    chunk_size: int
+    seconds: float | None = Field(default=None, description="of the call, slowed by the profiler")
+    parts: list[ProfilePart] = []
+    error: str | None = None
+
+
 class GpuNoise(Part):
     """What a GPU said of itself before and after the cells of a round."""
 
@@ -200,7 +221,7 @@ class LostTry(Part):
 class Round(SealedDocument):
     """One fresh process that measured one (backend, view) on one target over its chunk sizes."""
 
-    schema_version: Literal[1, 2] = SCHEMA_VERSION
+    schema_version: Literal[1, 2, 3] = ROUND_VERSION
     protocol: str = PROTOCOL
     run_id: str
     index: int
@@ -222,6 +243,7 @@ class Round(SealedDocument):
     environment: Environment | None = None
     ceilings: Ceilings | None = Field(default=None, description="measured after the cells of tuning rounds")
     probes: Probes | None = Field(default=None, description="asked after the cells of tuning rounds")
+    profile: Profile | None = Field(default=None, description="made last of all in tuning rounds")
     noise: Noise | None = None
     n_processes: int = Field(
         default=1, ge=1, description="more than one where a cell ended its process and the rest went on"

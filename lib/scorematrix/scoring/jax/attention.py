@@ -64,6 +64,7 @@ def attention_form(platform: str, dtype: str, head_dim: int) -> Form:
     return "cudnn" if dtype == "bfloat16" and head_dim in own_items_kernel.HEAD_DIMS else "large_tiles"
 
 
+@jax.named_scope("own_items")
 def merge(a: Attended, b: Attended) -> Float[Array, "r n h"]:
     """The attention over both parts' keys together."""
     top_rn = jnp.maximum(a.lse_rn, b.lse_rn)
@@ -97,7 +98,8 @@ def joint_attention(
     parts = [query_attention(q_tnh[: shape.q], prefix, form)] if shape.with_query else []
     for own, size, here in zip(own_items, shape.blocks, shape.block_slices, strict=True):
         if form == "cudnn":
-            over_query = kernels.attend(q_tnh[here], *prefix, causal=False)
+            with jax.named_scope("prefix_attention"):
+                over_query = kernels.attend(q_tnh[here], *prefix, causal=False)
             parts.append(
                 own_items_kernel.join_own_items(q_tnh[here], k_tkh[here], v_tkh[here], own, *over_query, size.window)
             )
@@ -132,6 +134,7 @@ def scored_attention(
     return merge(prefix_attention(q_snh, prefix, form), own)
 
 
+@jax.named_scope("query_attention")
 def query_attention(q_qnh: Float[Array, "q n h"], prefix: Prefix, form: Form) -> Float[Array, "q n h"]:
     """The query over itself, causally. Rows of padding are whatever comes out."""
     if form not in TILE_ROWS:
@@ -151,6 +154,7 @@ def query_attention(q_qnh: Float[Array, "q n h"], prefix: Prefix, form: Form) ->
     return jnp.concatenate(bands)
 
 
+@jax.named_scope("prefix_attention")
 def prefix_attention(q_tnh: Float[Array, "t n h"], prefix: Prefix, form: Form) -> Attended:
     """Item tokens over the whole query: nothing to mask but padding."""
     if form not in TILE_ROWS:
@@ -203,6 +207,7 @@ def attend_tile(
     return Attended(values_rnh, jnp.einsum("kgr->rkg", jnp.stack(lse).reshape(k, -1, r)).reshape(r, n))
 
 
+@jax.named_scope("own_items")
 def own_attention(
     q_brnh: Float[Array, "b r n h"],
     keys_bukh: Float[Array, "b u k h"],
@@ -231,6 +236,7 @@ def tiled_rows(x_t: Array, tile: int, fill: int = 0) -> Array:
     return padded.reshape(-1, tile, *x_t.shape[1:])
 
 
+@jax.named_scope("own_items")
 def tiled_windows(x_t: Array, tile: int, window: int, fill: int = 0) -> Array:
     """Every tile of rows behind the `window` rows before it: [t, ...] to [b, window + tile, ...]."""
     t = x_t.shape[0] + -x_t.shape[0] % tile
@@ -239,6 +245,7 @@ def tiled_windows(x_t: Array, tile: int, window: int, fill: int = 0) -> Array:
     return jnp.concatenate(shifts, axis=1)
 
 
+@jax.named_scope("own_items")
 def tile_bias(item_t: Int[Array, " t"], tile: int, window: int) -> Float[Array, "b r u"]:
     """What is added to the scores of every tile's rows: 0 for a key of the row's own item, not ahead, else -inf."""
     item_bu = tiled_windows(item_t, tile, window, fill=PADDING - 1)

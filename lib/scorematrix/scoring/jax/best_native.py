@@ -31,9 +31,9 @@ from scorematrix.scoring.jax.attention import (
     scored_attention,
 )
 from scorematrix.scoring.jax.model import (
-    einsum,
     feed_forward,
     label_probabilities_tiled,
+    linear,
     project_qkv,
     rms_norm,
     rotary_tables,
@@ -151,8 +151,14 @@ def compile_program(
     key: ProgramKey,
     form: Form,
     device: devices.Device,
+    *,
+    traced: bool = False,
 ) -> tuple[jax.stages.Compiled, CompileEvent]:
-    """Trace and compile ahead of time for one padded shape; `weights` may be shapes only."""
+    """Trace and compile ahead of time for one padded shape; `weights` may be shapes only.
+
+    Args:
+        traced: for a profiler.
+    """
 
     def program(
         weights: DecoderWeights[Array], inputs: Array, given: KeptPrefix[Array] | None
@@ -161,7 +167,9 @@ def compile_program(
         return score_step(config, key, form, weights, query_q, n_query, blocks, given, label_c)
 
     shapes = program_shapes(config, key, weights.layers.k_ldkh.dtype, device)
-    return devices.compile_ahead(jax.jit(program), (weights, *shapes), device, program_name(key), tuned=True)
+    return devices.compile_ahead(
+        jax.jit(program), (weights, *shapes), device, program_name(key), tuned=True, traced=traced
+    )
 
 
 def program_name(key: ProgramKey) -> str:
@@ -223,7 +231,7 @@ def score_step(
         q_tnh, k_tkh, v_tkh = project(config, layer, x_td, rotary, form)
         prefix = keys_and_values(l, k_tkh, v_tkh)
         attended_tnh = joint_attention(q_tnh, k_tkh, v_tkh, prefix, own_items, key.shape, form)
-        x_td = x_td + total(einsum("tnh,nhd->td", attended_tnh, layer.o_lnhd, layer.o_lnhd.dtype))
+        x_td = x_td + total(linear("tnh,nhd->td", attended_tnh, layer.o_lnhd))
         rows = ROWS if form == "tiles" else x_td.shape[0]
         x_td = in_tiles(lambda x_rd: x_rd + total(feed_forward(config, layer, x_rd, wide_dtype)), x_td, rows)
         return x_td, KeptPrefix(prefix.keys_qkh, prefix.values_qkh) if key.keeps_prefix else None
@@ -238,7 +246,7 @@ def score_step(
         else:
             q_snh, _, _ = project(config, layer, x_sd, (rotary[0][scored_s], rotary[1][scored_s]), form)
             attended_snh = scored_attention(q_snh, k_tkh, v_tkh, prefix, blocks, key.shape, form)
-        x_sd = x_sd + total(einsum("tnh,nhd->td", attended_snh, layer.o_lnhd, layer.o_lnhd.dtype))
+        x_sd = x_sd + total(linear("tnh,nhd->td", attended_snh, layer.o_lnhd))
         x_sd = x_sd + total(feed_forward(config, layer, x_sd, wide_dtype))
         return x_sd, KeptPrefix(prefix.keys_qkh[None], prefix.values_qkh[None]) if key.keeps_prefix else None
 

@@ -106,19 +106,24 @@ def compile_ahead(
     name: str,
     *,
     tuned: bool = False,
+    traced: bool = False,
 ) -> tuple[jax.stages.Compiled, CompileEvent]:
     """Trace and compile a jitted function for arguments that may be shapes only.
 
     Args:
         device: that it is compiled for, or one of them.
         tuned: with what the best-native views tell XLA beyond its defaults.
+        traced: for a profiler, which sees nothing of what runs as a CUDA graph.
     """
     hits = persistent_cache_hits()
     start = time.perf_counter()
     platform = {"gpu": "cuda"}.get(device.platform, device.platform)  # "gpu" is known only where there is one
     lowered = function.trace(*arguments).lower(lowering_platforms=(platform,))
     middle = time.perf_counter()
-    compiled = lowered.compile(compiler_options=compiler_options(device) if tuned else None)
+    options = compiler_options(device) if tuned else {}
+    if traced and device.platform == "gpu":
+        options["xla_gpu_enable_command_buffer"] = ""
+    compiled = lowered.compile(compiler_options=options or None)
     end = time.perf_counter()
     return compiled, CompileEvent(name, middle - start, end - middle, persistent_cache_hits() > hits)
 

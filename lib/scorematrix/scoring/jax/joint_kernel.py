@@ -49,6 +49,7 @@ def item_of_rows(items: Sequence[Int[Array, " t"]], shape: StepShape) -> Int[Arr
     return jnp.concatenate([*numbered, jnp.full(whole_blocks(shape.n_tokens) - shape.n_tokens, PADDING)])
 
 
+@jax.named_scope("prefix_attention")
 def joint_attention(
     q_tnh: Float[Array, "t n h"],
     k_tkh: Float[Array, "t k h"],

@@ -25,6 +25,12 @@ def einsum(spec: str, a: Array, b: Array, dtype: jnp.dtype) -> Float[Array, "...
     return jnp.einsum(spec, a.astype(dtype), b.astype(dtype), precision=HIGHEST, preferred_element_type=jnp.float32)
 
 
+@jax.named_scope("linear")
+def linear(spec: str, x: Array, weight: Array) -> Float[Array, "..."]:
+    """The same for activations and a weight."""
+    return einsum(spec, x, weight, weight.dtype)
+
+
 def rms_norm(x: Float[Array, "... d"], weight_d: Float[Array, " d"], eps: float) -> Float[Array, "... d"]:
     """Root-mean-square norm of float32 activations."""
     return weight_d.astype(jnp.float32) * x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + eps)
@@ -70,9 +76,8 @@ def project_qkv(
         turn_weights: rotate by a second product, see `rotated_product`.
         wide_dtype: of the products in memory.
     """
-    dtype = layer.q_ldnh.dtype
     x_td = rms_norm(x_td, layer.attn_norm_ld, config.rms_norm_eps)
-    v_tkh = einsum("td,dkh->tkh", x_td, layer.v_ldkh, dtype)
+    v_tkh = linear("td,dkh->tkh", x_td, layer.v_ldkh)
     if config.has_qkv_bias:
         assert layer.v_bias_lkh is not None
         v_tkh = v_tkh + layer.v_bias_lkh
@@ -80,8 +85,8 @@ def project_qkv(
         product = functools.partial(rotated_product, x_td, eps=config.rms_norm_eps, cos_th=cos_th, sin_th=sin_th)
         q_tnh = product(layer.q_ldnh, layer.q_bias_lnh, layer.q_norm_lh)
         return q_tnh, product(layer.k_ldkh, layer.k_bias_lkh, layer.k_norm_lh), v_tkh
-    q_tnh = einsum("td,dnh->tnh", x_td, layer.q_ldnh, dtype).astype(wide_dtype).astype(jnp.float32)
-    k_tkh = einsum("td,dkh->tkh", x_td, layer.k_ldkh, dtype).astype(wide_dtype).astype(jnp.float32)
+    q_tnh = linear("td,dnh->tnh", x_td, layer.q_ldnh).astype(wide_dtype).astype(jnp.float32)
+    k_tkh = linear("td,dkh->tkh", x_td, layer.k_ldkh).astype(wide_dtype).astype(jnp.float32)
     if config.has_qkv_bias:
         assert layer.q_bias_lnh is not None and layer.k_bias_lkh is not None
         q_tnh, k_tkh = q_tnh + layer.q_bias_lnh, k_tkh + layer.k_bias_lkh
@@ -106,7 +111,7 @@ def rotated_product(
 
     A fifth more products, and no head is cut in halves, for which a TPU would write and read them all three times.
     """
-    plain_tnh, turned_tnh = (einsum("td,dnh->tnh", x_td, w, w.dtype) for w in (weight_dnh, turn(weight_dnh)))
+    plain_tnh, turned_tnh = (linear("td,dnh->tnh", x_td, w) for w in (weight_dnh, turn(weight_dnh)))
     if bias_nh is not None:
         plain_tnh, turned_tnh = plain_tnh + bias_nh, turned_tnh + turn(bias_nh)
     if norm_h is None:
@@ -125,14 +130,14 @@ def feed_forward(
     Args:
         wide_dtype: of gate and up in memory.
     """
-    dtype = layer.gate_ldf.dtype
     x_td = rms_norm(x_td, layer.mlp_norm_ld, config.rms_norm_eps)
-    gate_tf = einsum("td,df->tf", x_td, layer.gate_ldf, dtype).astype(wide_dtype)
-    up_tf = einsum("td,df->tf", x_td, layer.up_ldf, dtype).astype(wide_dtype)
+    gate_tf = linear("td,df->tf", x_td, layer.gate_ldf).astype(wide_dtype)
+    up_tf = linear("td,df->tf", x_td, layer.up_ldf).astype(wide_dtype)
     gated_tf = jax.nn.silu(gate_tf.astype(jnp.float32)) * up_tf.astype(jnp.float32)
-    return einsum("tf,fd->td", gated_tf, layer.down_lfd, dtype)
+    return linear("tf,fd->td", gated_tf, layer.down_lfd)
 
 
+@jax.named_scope("head")
 def label_probabilities(
     hidden_sd: Float[Array, "s d"], head_vd: Float[Array, "v d"], label_c: Int[Array, " c"], apply_softmax: bool
 ) -> Float[Array, "s c"]:
@@ -144,6 +149,7 @@ def label_probabilities(
     return jnp.exp(logits_sc - jax.nn.logsumexp(logits_sv, axis=-1, keepdims=True))
 
 
+@jax.named_scope("head")
 def label_probabilities_tiled(
     hidden_sd: Float[Array, "s d"], head_vd: Float[Array, "v d"], label_c: Int[Array, " c"], apply_softmax: bool
 ) -> Float[Array, "s c"]:

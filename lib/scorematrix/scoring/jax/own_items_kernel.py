@@ -21,6 +21,7 @@ HEAD_DIMS = (16, 32, 64, 128, 256)
 """That Triton takes: powers of two."""
 
 
+@jax.named_scope("own_items")
 def join_own_items(
     q_tnh: Float[Array, "t n h"],
     k_tkh: Float[Array, "t k h"],

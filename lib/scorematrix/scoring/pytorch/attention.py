@@ -17,6 +17,7 @@ from torch import Tensor
 from scorematrix.scoring.pytorch import kernels
 from scorematrix.scoring.pytorch.compiled import any_length, compiled
 from scorematrix.scoring.pytorch.model import einsum
+from scorematrix.scoring.pytorch.profiles import part
 from scorematrix.scoring.shared_prefix import PADDING, StepShape
 
 Form = Literal["flash", "efficient", "cudnn"]
@@ -91,15 +92,18 @@ def joint_attention(
         if shape.with_query:
             attended_tnh[: shape.q] = query_attention(q_tnh[: shape.q], prefix, form)
         for item_t, size, here in zip(own_items, shape.blocks, shape.block_slices, strict=True):
-            over_query = kernels.attend(q_tnh[here], *prefix, causal=False, form=form)
+            with part("prefix_attention"):
+                over_query = kernels.attend(q_tnh[here], *prefix, causal=False, form=form)
             own = (q_tnh[here], k_tkh[here], v_tkh[here], item_t)
-            join_own_items(*own, *over_query, attended_tnh[here], size.window)
+            with part("own_items"):
+                join_own_items(*own, *over_query, attended_tnh[here], size.window)
         return attended_tnh
     parts = [query_attention(q_tnh[: shape.q], prefix, form).float()] if shape.with_query else []
     for bias_bru, size, here in zip(own_items, shape.blocks, shape.block_slices, strict=True):
         over_query = prefix_attention(q_tnh[here], prefix, form)
         lengthy = (q_tnh[here], k_tkh[here], v_tkh[here], bias_bru, *over_query)
-        parts.append(with_own_items(size.tile, size.window, *map(any_length, lengthy)))
+        with part("own_items"):
+            parts.append(with_own_items(size.tile, size.window, *map(any_length, lengthy)))
     return torch.cat(parts)
 
 
@@ -121,7 +125,8 @@ def scored_attention(
         bias_su = torch.where((index_su >= 0) & same_su, 0.0, -torch.inf)
         index_su = index_su.clamp(min=0)
         q_s1nh = q_snh[start : start + size.s, None]
-        owns.append(own_attention(q_s1nh, k_tkh[here][index_su], v_tkh[here][index_su], bias_su[:, None]))
+        with part("own_items"):
+            owns.append(own_attention(q_s1nh, k_tkh[here][index_su], v_tkh[here][index_su], bias_su[:, None]))
         start += size.s
     own = Attended(*(torch.cat(tensors) for tensors in zip(*owns, strict=True)))
     return merge(prefix_attention(q_snh, prefix, form), own)
@@ -172,12 +177,14 @@ def join_own_items(
 
 def query_attention(q_qnh: Float[Tensor, "q n h"], prefix: Prefix, form: Form) -> Float[Tensor, "q n h"]:
     """The query over itself, causally."""
-    return kernels.attend(q_qnh, *prefix, causal=True, form=form)[0]
+    with part("query_attention"):
+        return kernels.attend(q_qnh, *prefix, causal=True, form=form)[0]
 
 
 def prefix_attention(q_tnh: Float[Tensor, "t n h"], prefix: Prefix, form: Form) -> Attended:
     """Item tokens over the whole query: nothing to mask."""
-    values_tnh, lse_nt = kernels.attend(q_tnh, *prefix, causal=False, form=form)
+    with part("prefix_attention"):
+        values_tnh, lse_nt = kernels.attend(q_tnh, *prefix, causal=False, form=form)
     return Attended(values_tnh.float(), lse_nt.transpose(0, 1))
 
 

@@ -40,6 +40,7 @@ from scorematrix.scoring.pytorch.model import (
     rms_norm,
     rotary_tables,
 )
+from scorematrix.scoring.pytorch.profiles import part
 from scorematrix.scoring.rotary import inverse_frequencies
 from scorematrix.scoring.shared_prefix import (
     ProgramKey,
@@ -265,7 +266,8 @@ def score_step(
     attended_snh = scored_attention(q_snh, k_tkh, v_tkh, prefix, blocks, shape, form)
     x_sd = finish(config, layers[-1], any_length(x_sd), any_length(attended_snh))
     hidden_sd = rms_norm(x_sd, weights.final_norm_d, config.rms_norm_eps)
-    scores_sc = label_probabilities_tiled(hidden_sd, weights.head_vd, label_c, key.apply_softmax)
+    with part("head"):
+        scores_sc = label_probabilities_tiled(hidden_sd, weights.head_vd, label_c, key.apply_softmax)
     return scores_sc, kept if key.keeps_prefix else None
 
 

@@ -1,0 +1,71 @@
+"""JAX's part of `scoring.profiles`: XLA's own trace, its instructions told apart by the scopes they were written in."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from scorematrix.scoring.jax.best_native import BestNativeBackend, compile_program
+from scorematrix.scoring.profiles import PARTS, timed
+from scorematrix.workload.request import ScoreRequest
+
+INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%([\w.-]+) = .*?metadata=\{[^}]*?op_name="([^"]*)"', re.MULTILINE)
+
+
+def profiled_parts(backend: BestNativeBackend, request: ScoreRequest) -> tuple[float, list[tuple[str, float]]]:
+    """Seconds of the call, and part and seconds of every instruction of it."""
+    kept = backend._programs
+    try:
+        if backend._device.platform == "gpu":  # inside a CUDA graph no kernel says which instruction it is of
+            backend._programs = {
+                key: compile_program(
+                    backend._config, backend._weights, key, backend._form, backend._device, traced=True
+                )[0]
+                for _, key in backend._steps(request, False)
+            }
+            backend.score(request)
+        scopes = {name: scope for program in backend._programs.values() for name, scope in scopes_of(program.as_text())}
+        with tempfile.TemporaryDirectory(prefix="profile-") as folder:
+            with jax.profiler.trace(folder):
+                seconds = timed(lambda: backend.score(request))
+            (path,) = Path(folder).rglob("*.trace.json.gz")
+            events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+    finally:
+        backend._programs = kept
+    return seconds, list(read_events(events, scopes))
+
+
+def scopes_of(text: str) -> Iterator[tuple[str, str]]:
+    """Every instruction of a program's text, and the path of scopes that it comes from; loops are left out."""
+    for name, scope in INSTRUCTION.findall(text):
+        if scope.rsplit("/", 1)[-1] not in ("while", "closed_call", "cond"):
+            yield name, scope
+
+
+def read_events(events: list[dict[str, Any]], scopes: dict[str, str]) -> Iterator[tuple[str, float]]:
+    """Part and seconds of every event that is an instruction's, or a device's own."""
+    processes = {e["pid"]: e["args"]["name"] for e in events if e.get("name") == "process_name"}
+    threads = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e.get("name") == "thread_name"}
+    for event in events:
+        if event.get("ph") != "X":
+            continue
+        process, thread = processes.get(event["pid"], ""), threads.get((event["pid"], event["tid"]), "")
+        if process.startswith("/device:"):
+            # A device's other lines sum its own up once more.
+            if "Stream" in thread or thread == "XLA Ops":
+                name = event.get("args", {}).get("hlo_op") or event["name"]
+                yield part_of(scopes.get(name, "")), event["dur"] / 1e6
+        elif event["name"] in scopes:
+            yield part_of(scopes[event["name"]]), event["dur"] / 1e6
+
+
+def part_of(scope: str) -> str:
+    """The innermost part of a path of scopes."""
+    return next((name for name in reversed(scope.split("/")) if name in PARTS), "other")

@@ -1,0 +1,65 @@
+"""PyTorch's part of `scoring.profiles`: its own profiler, operations told apart by the parts they are launched in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from scorematrix.scoring.profiles import PARTS, timed
+from scorematrix.workload.request import ScoreRequest
+
+if TYPE_CHECKING:
+    from scorematrix.scoring.pytorch.best_native import BestNativeBackend
+
+PRODUCTS = re.compile(r"aten::(add)?mm$|gemm|nvjet|cutlass|xmma", re.IGNORECASE)
+"""Operations and kernels that multiply matrices."""
+
+
+def part(name: str) -> AbstractContextManager[Any]:
+    """What is launched within belongs to a part of the engine; costs nothing while no profiler looks on."""
+    return record_function(name) if torch.autograd.profiler._is_profiler_enabled else nullcontext()
+
+
+def profiled_parts(backend: BestNativeBackend, request: ScoreRequest) -> tuple[float, list[tuple[str, float]]]:
+    """Seconds of the call, and part and seconds of every operation (CPU) or kernel (GPU) of it."""
+    graphs, backend._graphs = backend._graphs, None  # inside a CUDA graph no kernel says what launched it
+    on_gpu = backend._device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    try:
+        if graphs is not None:
+            backend.score(request)
+        with profile(activities=activities, acc_events=True) as found:
+            seconds = timed(lambda: backend.score(request))
+    finally:
+        backend._graphs = graphs
+    return seconds, list(read_events(found.events() or [], on_gpu))
+
+
+def read_events(events: Any, on_gpu: bool) -> Iterator[tuple[str, float]]:
+    """Part and seconds of every operation's own time on the CPU, or of every kernel that one launched."""
+    for event in events:
+        named = _named(event)
+        if on_gpu:
+            for kernel in event.kernels:
+                yield _part(named, kernel.name), kernel.duration / 1e6
+        elif event.self_cpu_time_total and event.name not in PARTS:
+            yield _part(named, event.name), event.self_cpu_time_total / 1e6
+
+
+def _named(event: Any) -> str | None:
+    """The innermost part that an event lies in."""
+    while event is not None:
+        if event.name in PARTS:
+            return event.name
+        event = event.cpu_parent
+    return None
+
+
+def _part(named: str | None, operation: str) -> str:
+    """A product outside the named parts is one with weights."""
+    return named or ("linear" if PRODUCTS.search(operation) else "other")
