@@ -152,7 +152,7 @@ def read_tests(path: Path) -> Tested | None:
     """The device tests' own file, where they wrote one."""
     if not path.is_file():
         return None
-    counts = dict.fromkeys(("passed", "failed", "skipped"), 0)
+    counts: dict[str, int] = {"passed": 0, "failed": 0, "skipped": 0}
     failed: list[str] = []
     distances: dict[str, tuple[float, float]] = {}
     for case in ElementTree.parse(path).iter("testcase"):

@@ -31,7 +31,9 @@ def profiled_parts(backend: BestNativeBackend, request: ScoreRequest) -> tuple[f
                 for _, key in backend._steps(request, False)
             }
             backend.score(request)
-        scopes = {name: scope for program in backend._programs.values() for name, scope in scopes_of(program.as_text())}
+        scopes = {
+            name: scope for program in backend._programs.values() for name, scope in scopes_of(program.as_text() or "")
+        }
         with tempfile.TemporaryDirectory(prefix="profile-") as folder:
             with jax.profiler.trace(folder):
                 seconds = timed(lambda: backend.score(request))
