@@ -38,7 +38,8 @@ def test_a_stage_that_fails_or_hangs_costs_itself_only(tmp_path: Path) -> None:
 
 
 KILLED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background has its children ignore
 from pathlib import Path
 from scorematrix.accelerator import Stage, run_stages
 code = "import sys, time; print('begun', flush=True); time.sleep(600)"

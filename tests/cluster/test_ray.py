@@ -76,20 +76,41 @@ def cluster() -> Iterator[SmallCluster]:
     os.environ["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = "300"  # how long a client's server may take to start
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}  # nobody else gets in
     ray._raylet.Config.initialize("")  # read on import, which may be long ago
-    made = SmallCluster()
     try:
+        made = started_cluster(before)
         yield made
-    finally:
-        ours = [process for process in descendants() if process.pid not in before]  # workers are children of raylets
+        ours = started_since(before)
         made.close()
+        _, alive = psutil.wait_procs(ours, timeout=20)
+        assert not alive, f"Ray left {[process.name() for process in alive]} behind"
+    finally:
+        kill(started_since(before))
         os.environ.clear()
         os.environ |= kept
         ray._raylet.Config.initialize("")
-        _, alive = psutil.wait_procs(ours, timeout=20)
-        for process in alive:
-            process.kill()
         shutil.rmtree(folder, ignore_errors=True)
-        assert not alive, f"Ray left {[process.name() for process in alive]} behind"
+
+
+def started_cluster(before: set[int], tries: int = 3) -> SmallCluster:
+    """On a busy machine a node may take longer to start than Ray waits for it."""
+    while True:
+        try:
+            return SmallCluster()
+        except Exception:
+            kill(started_since(before))
+            if not (tries := tries - 1):
+                raise
+
+
+def started_since(before: set[int]) -> list[psutil.Process]:
+    """Workers are children of raylets, and once those have ended nobody's."""
+    return [process for process in descendants() if process.pid not in before]
+
+
+def kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        process.kill()
+    psutil.wait_procs(processes, timeout=20)
 
 
 def kernels(node: ray._private.node.Node) -> list[psutil.Process]:

@@ -15,7 +15,7 @@ from scorematrix.models.gguf_writer import write_gguf
 from scorematrix.models.safetensors_reader import read_hf_config, read_hf_weights
 from scorematrix.models.safetensors_writer import write_hf_folder
 from scorematrix.models.weights import DecoderWeights
-from tests.parity.reference import hf_random
+from tests.parity.reference import hf_from_tree
 
 
 def assert_same(ours: DecoderWeights, read: DecoderWeights, relative: float) -> None:
@@ -55,4 +55,4 @@ def test_transformers_reads_the_hf_folder(tmp_path: Path, tiny: Model) -> None:
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     tokens = torch.arange(40)[None]
     with torch.inference_mode():
-        assert torch.equal(theirs(tokens).logits, hf_random(tiny)(tokens).logits)
+        assert torch.equal(theirs(tokens).logits, hf_from_tree(tiny)(tokens).logits)

@@ -85,12 +85,13 @@ def test_a_server_that_is_not_there_is_skipped_and_its_verdict_deferred(tmp_path
     content = yaml.safe_load((FIXTURES / "servers.yaml").read_text())
     content["backends"][2]["server"] = {"url": "http://127.0.0.1:9"}
     content["backends"][3]["server"] = {"launch": "no-such-program {port}"}
+    content["backends"][:2], content["reference"] = [{"backend": "numpy"}], "numpy"
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(content))
     done = run_cli("run", "p.yaml", "--run-id", "s", "--report", "--set", "chunk_sizes=[8]", cwd=tmp_path,
                    **QUICK_COMPILES)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     comparison = read_document(tmp_path / "outputs" / "runs" / "s" / "comparison.json", Comparison)
-    assert [c.verdict for c in comparison.contrasts][1] == "deferred"
+    assert [(c.view, c.verdict) for c in comparison.contrasts] == [("server", "deferred")]
     assert {n.backend: n.reason for n in comparison.notices} == {"sglang-jax": "no_answer", "sglang": "not_installed"}
     assert "http://127.0.0.1:9" in done.stdout.replace("\n", " ")
 

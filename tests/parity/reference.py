@@ -20,8 +20,8 @@ def hf_smollm2() -> transformers.PreTrainedModel:
     ).eval()
 
 
-def hf_random(model: Model) -> transformers.PreTrainedModel:
-    """A random model in transformers; that the tree maps onto it rightly is proved in tests/models."""
+def hf_from_tree(model: Model) -> transformers.PreTrainedModel:
+    """A model in transformers with our tree's weights; that it maps onto them rightly is proved in tests/models."""
     return build_model(model.config, model.weights)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from scorematrix.models import Model
 from scorematrix.scoring.rotary import inverse_frequencies
-from tests.parity.reference import hf_random
+from tests.parity.reference import hf_from_tree
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def tokens() -> np.ndarray:
 def hf_hidden(model: Model, tokens: np.ndarray) -> list[np.ndarray]:
     """Hidden state before the first layer and after each; transformers norms the last one already."""
     with torch.inference_mode():
-        out = hf_random(model).model(torch.tensor(tokens[None].astype(np.int64)), output_hidden_states=True)
+        out = hf_from_tree(model).model(torch.tensor(tokens[None].astype(np.int64)), output_hidden_states=True)
     return [state[0].numpy() for state in out.hidden_states]
 
 

@@ -13,7 +13,7 @@ from scorematrix import ScoreRequest, load_backend
 from scorematrix.models import Model
 from scorematrix.scoring.precision import auto_dtype
 from scorematrix.workload import text_workload
-from tests.parity.reference import hf_random, hf_smollm2, reference_scores
+from tests.parity.reference import hf_from_tree, reference_scores
 
 Engine = tuple[str, str]
 CAP = 2e-5
@@ -33,7 +33,7 @@ def chunked_scores(backend, request: ScoreRequest, chunk_size: int) -> np.ndarra
 @pytest.mark.parametrize("apply_softmax", [True, False], ids=["softmax", "vocabulary"])
 def test_random_models_agree(tiny: Model, engine: Engine, load, apply_softmax: bool) -> None:
     request = tiny_request(apply_softmax)
-    expected = reference_scores(hf_random(tiny), request)
+    expected = reference_scores(hf_from_tree(tiny), request)
     backend = load(engine, tiny)
     for chunk_size in (1, 2, 3, 8, 11, 64):
         assert np.abs(chunked_scores(backend, request, chunk_size) - expected).max() <= CAP, f"chunk {chunk_size}"
@@ -45,7 +45,7 @@ def test_long_positions_use_rope_scaling(engine: Engine, load, tiny_llama: Model
     rng = np.random.default_rng(6)
     items = [rng.integers(0, 256, 5).tolist() for _ in range(4)]
     request = ScoreRequest(rng.integers(0, 256, 200).tolist(), items, [1, 2])
-    expected = reference_scores(hf_random(tiny_llama), request)
+    expected = reference_scores(hf_from_tree(tiny_llama), request)
     backend = load(engine, tiny_llama)
     assert np.abs(backend.score(request) - expected).max() <= CAP
     plain = dataclasses.replace(tiny_llama, config=dataclasses.replace(tiny_llama.config, rope_scaling=None))
@@ -63,7 +63,7 @@ def tiny_llama() -> Model:
 @pytest.fixture(scope="session")
 def hf_net(smollm2: Model):
     """Of the session: one process asks engine after engine and comes back to this module each time."""
-    return hf_smollm2()
+    return hf_from_tree(smollm2)
 
 
 Shipped = Callable[[int], tuple[ScoreRequest, np.ndarray]]

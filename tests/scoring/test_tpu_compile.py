@@ -1,4 +1,4 @@
-"""The contract's very program goes through the real TPU compiler, on a machine without a TPU."""
+"""The engine goes through the real TPU compiler, on a machine without a TPU; the contract itself: test_compiled."""
 
 from __future__ import annotations
 
@@ -26,14 +26,13 @@ chip = topologies.get_topology_desc(
     platform="tpu", topology_name="v6e:1x1", chips_per_host_bounds=[1, 1, 1]
 ).devices[0]
 config = RANDOM_SHAPES["qwen3-0.6b"]
-step = lay_out(ScoreRequest([1] * 2000, [[1] * 20] * 500, [9454, 2753]), range(500), with_query=True)
+step = lay_out(ScoreRequest([1] * 200, [[1] * 20] * 16, [9454, 2753]), range(16), with_query=True)
 weights = weight_shapes(config, "bfloat16", chip)
 program, event = compile_program(config, weights, ProgramKey(step.shape, 2, True, False), "pallas", chip)
 memory = program.memory_analysis()
 print(json.dumps({
     "program": event.program,
     "arguments": memory.argument_size_in_bytes,
-    "temporaries": memory.temp_size_in_bytes,
     "n_params": config.n_params,
     "kernels": program.as_text().count("tpu_custom_call"),
 }))
@@ -41,7 +40,7 @@ print(json.dumps({
 
 
 @pytest.mark.chaos
-def test_contract_compiles_for_tpu_v6e() -> None:
+def test_attention_on_a_tpu_is_the_pallas_kernel() -> None:
     if not LIBTPU.is_file():
         pytest.skip(f"the TPU compiler is not at {LIBTPU}; `make test` puts it there")
     # Compiling owns no chip, so that another process does the same is no reason to fail.
@@ -49,6 +48,5 @@ def test_contract_compiles_for_tpu_v6e() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert found["temporaries"] <= 1e9, found
     assert found["arguments"] >= 2 * found["n_params"], "all weights, in bfloat16, are arguments"
     assert found["kernels"] >= 2, "attention must be the Pallas kernels, not plain operations"
