@@ -35,13 +35,20 @@ def model() -> Model:
     return Model("made up", "seed 3", config, None, random_weights(config, 3))
 
 
+UNCOMPILED_RANK = """
+import runpy, torch
+torch.compiler.set_stance("force_eager")
+runpy.run_module("scorematrix.scoring.pytorch.rank", run_name="__main__")
+"""
+
+
 @pytest.fixture(autouse=True)
 def uncompiled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """On all meshes but one: how a model is split does not depend on it, and four ranks compile for a minute."""
     if "[model=2]" in request.node.name:
         yield
         return
-    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")  # in the other ranks
+    monkeypatch.setattr("scorematrix.scoring.pytorch.sharded.RANK", [sys.executable, "-c", UNCOMPILED_RANK])
     with torch.compiler.set_stance("force_eager"):
         yield
 
