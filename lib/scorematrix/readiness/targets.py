@@ -89,11 +89,18 @@ _H200 = Datasheet(
 )
 _RTX_PRO_6000 = Datasheet(
     memory_bytes=96 * 10**9,
-    bfloat16_flops_per_second=500e12,
+    bfloat16_flops_per_second=503.8e12,
     memory_bytes_per_second=1597e9,
-    source="nvidia.com, rtx-pro-6000-blackwell-server-edition, as quoted by others: half of its rounded 1 PFLOP, taken "
-    "to count sparsity",
-    date=READ,
+    source="NVIDIA's RTX Blackwell PRO architecture paper by NVIDIA/cudnn-frontend#597; a product measured at 417e12, "
+    "zzc0721/torch-performance-test-data#162",
+    date="2026-11-27",
+)
+_A100 = Datasheet(
+    memory_bytes=80 * 10**9,
+    bfloat16_flops_per_second=312e12,
+    memory_bytes_per_second=2.039e12,
+    source="glennklockwood.com/garden/processors/A100, 80 GB SXM4",
+    date="2026-11-27",
 )
 _B200 = Datasheet(
     memory_bytes=192 * 10**9,
@@ -146,6 +153,7 @@ _TARGETS = (
         chip=_RTX_PRO_6000,
     ),
     Target("gpu-l4", "gpu", "GPU L4", ("NVIDIA L4",), _GPU_VM, topology="l4", chip=_L4),
+    Target("gpu-a100", "gpu", "GPU A100", ("A100",), _GPU_VM, chip=_A100),
     Target("gpu-h100", "gpu", "GPU H100", ("H100",), _GPU_VM, topology="h100", chip=_H100),
     Target("gpu-h200", "gpu", "GPU H200", ("H200",), _GPU_VM, topology="h200", chip=_H200),
     Target("gpu-b200", "gpu", "GPU B200", ("B200",), _GPU_VM, topology="b200", chip=_B200),
