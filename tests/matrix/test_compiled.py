@@ -171,7 +171,7 @@ def test_every_gpu_target_is_described_to_the_cuda_compiler() -> None:
     from scorematrix.scoring.jax.cuda_chips import CHIPS, CORES, target_config
 
     gpus = [target for target in TARGETS.values() if target.kind == "gpu"]
-    assert len(gpus) == 5
+    assert len(gpus) == 6
     for target in gpus:
         chip = CHIPS[target.topology]
         assert any(part in chip.name for part in target.device_names), "it is the same GPU"

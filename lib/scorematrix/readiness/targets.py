@@ -153,7 +153,7 @@ _TARGETS = (
         chip=_RTX_PRO_6000,
     ),
     Target("gpu-l4", "gpu", "GPU L4", ("NVIDIA L4",), _GPU_VM, topology="l4", chip=_L4),
-    Target("gpu-a100", "gpu", "GPU A100", ("A100",), _GPU_VM, chip=_A100),
+    Target("gpu-a100", "gpu", "GPU A100", ("A100",), _GPU_VM, topology="a100", chip=_A100),
     Target("gpu-h100", "gpu", "GPU H100", ("H100",), _GPU_VM, topology="h100", chip=_H100),
     Target("gpu-h200", "gpu", "GPU H200", ("H200",), _GPU_VM, topology="h200", chip=_H200),
     Target("gpu-b200", "gpu", "GPU B200", ("B200",), _GPU_VM, topology="b200", chip=_B200),

@@ -1,7 +1,8 @@
 """NVIDIA GPUs as XLA's CUDA compiler has to be told of them where there is none: what a driver would say.
 
 Sizes by compute capability are those of the CUDA C++ Programming Guide (its table of technical specifications), the
-others those of each chip. With JAX 0.10 and its CUDA 12 plugin each was compiled for on a machine without one.
+others those of each chip. With JAX 0.10 and its CUDA 12 plugin each but the A100 was compiled for on a machine without
+one.
 A compiler that wants more says so in the cell's error.
 """
 
@@ -34,6 +35,7 @@ class Core(NamedTuple):
 
 CHIPS = {
     "l4": Chip("NVIDIA L4", (8, 9), 58, 2.04, 48 << 20, 24 * 10**9, 300 * 10**9),
+    "a100": Chip("NVIDIA A100-SXM4-80GB", (8, 0), 108, 1.41, 40 << 20, 80 * 10**9, 2039 * 10**9),
     "h100": Chip("NVIDIA H100 80GB HBM3", (9, 0), 132, 1.98, 50 << 20, 80 * 10**9, 3350 * 10**9),
     "h200": Chip("NVIDIA H200", (9, 0), 132, 1.98, 50 << 20, 141 * 10**9, 4800 * 10**9),
     "b200": Chip("NVIDIA B200", (10, 0), 148, 1.965, 126 << 20, 192 * 10**9, 8000 * 10**9),
@@ -42,6 +44,7 @@ CHIPS = {
     ),
 }
 CORES = {
+    (8, 0): Core(2048, 164 << 10, 163 << 10),
     (8, 9): Core(1536, 100 << 10, 99 << 10),
     (9, 0): Core(2048, 228 << 10, 227 << 10),
     (10, 0): Core(2048, 228 << 10, 227 << 10),
