@@ -2,8 +2,7 @@
 
 Sizes by compute capability are those of the CUDA C++ Programming Guide (its table of technical specifications), the
 others those of each chip. With JAX 0.10 and its CUDA 12 plugin each but the A100 was compiled for on a machine without
-one.
-A compiler that wants more says so in the cell's error.
+one. A compiler that wants more says so in the cell's error.
 """
 
 from __future__ import annotations
