@@ -64,7 +64,8 @@ MUTATIONS = [
     Mutation("compiles", "matrix/cells.py",  # compiles in the timed window are not recorded
              "compiles_in_window=compiles,", "compiles_in_window=0,", "tests/faults/test_time_lies.py"),
     Mutation("caching-probe", "matrix/round.py",  # new queries are never tried, so a cache is never seen
-             "caching = draft.planned.backend in SIDES", "caching = False", "tests/test_cli.py"),
+             "caching = draft.planned.backend in SIDES", "caching = False",
+             "tests/notebooks/test_real_run.py"),
     Mutation("plan-order", "matrix/plan.py",  # the same side always goes first
              "for i in rng.permutation(len(together)):", "for i in range(len(together)):",
              "tests/matrix/test_plan.py"),

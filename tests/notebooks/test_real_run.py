@@ -13,6 +13,7 @@ import papermill
 import pytest
 
 from scorematrix.compare import Comparison
+from scorematrix.matrix.cells import MOST_PROBE_PASSES
 from scorematrix.models import Model
 from scorematrix.notebooks import NotebookFailed, check_parameters, execute_notebook, find_notebook
 from scorematrix.results import RunStore, read_document
@@ -47,6 +48,9 @@ def test_rounds_are_recorded_as_planned(real_run: Path) -> None:
     for round_ in rounds:
         assert all(cell.status == "ok" and cell.compiles_in_window == 0 for cell in round_.cells)
         assert round_.environment.git_commit is None or len(round_.environment.git_commit) == 40
+    for round_ in (r for r in rounds if r.role == "tuning"):
+        assert 2 <= len(round_.probes.fresh_ns) <= MOST_PROBE_PASSES, "new queries were asked beside the known ones"
+        assert round_.profile.error is None and all(part.seconds > 0 for part in round_.profile.parts)
     compiled = [r for r in rounds if r.view == "best_native"]
     assert all(r.setup.compiles for r in compiled)
     last = [r for r in compiled if r.index == 2 and r.role == "confirm"]
