@@ -166,6 +166,8 @@ def compile_program(
         query_q, n_query, blocks, label_c = unpacked(key, inputs)
         return score_step(config, key, form, weights, query_q, n_query, blocks, given, label_c)
 
+    if traced:  # under a name of its own: a program from the cache on disk may have the scopes of older code
+        program.__name__ = "profiled"
     shapes = program_shapes(config, key, weights.layers.k_ldkh.dtype, device)
     return devices.compile_ahead(
         jax.jit(program), (weights, *shapes), device, program_name(key), tuned=True, traced=traced

@@ -21,16 +21,13 @@ INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%([\w.-]+) = .*?metadata=\{[^}]*?op_nam
 
 def profiled_parts(backend: BestNativeBackend, request: ScoreRequest) -> tuple[float, list[tuple[str, float]]]:
     """Seconds of the call, and part and seconds of every instruction of it."""
-    kept = backend._programs
+    kept, before = backend._programs, (backend._config, backend._weights)
     try:
-        if backend._device.platform == "gpu":  # inside a CUDA graph no kernel says which instruction it is of
-            backend._programs = {
-                key: compile_program(
-                    backend._config, backend._weights, key, backend._form, backend._device, traced=True
-                )[0]
-                for _, key in backend._steps(request, False)
-            }
-            backend.score(request)
+        backend._programs = {
+            key: compile_program(*before, key, backend._form, backend._device, traced=True)[0]
+            for _, key in backend._steps(request, False)
+        }
+        backend.score(request)
         scopes = {
             name: scope for program in backend._programs.values() for name, scope in scopes_of(program.as_text() or "")
         }
