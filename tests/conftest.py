@@ -28,8 +28,10 @@ if (n_workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))) > 1:
 
 # Compiling is most of what tests in this process do, and their maths is the same at any level of optimization. What
 # tests start as a process compiles as it does for users.
-HAS_GPU = Path("/dev/nvidiactl").exists()
-QUICK = "" if HAS_GPU else "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+# On a GPU they would change what device tests are there to look at.
+QUICK = (
+    "" if Path("/dev/nvidiactl").exists() else "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
 FLAGS_OF_USERS = os.environ.get("XLA_FLAGS", "").replace(QUICK, "").strip()  # a worker inherits ours
 os.environ["XLA_FLAGS"] = f"{FLAGS_OF_USERS} {QUICK}".strip()
 

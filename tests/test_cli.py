@@ -175,7 +175,8 @@ def test_models_and_validate(tmp_path: Path) -> None:
 def test_until_decided_goes_on_to_the_next_look_and_stops_there(tmp_path: Path) -> None:
     """Two rounds cannot decide, four cannot either: both looks are taken, and no more rounds than the bound."""
     run = ["run", str(FIXTURES / "numpy.yaml"), "--run-id", "r", "--until-decided", "--max-rounds", "4",
-           "--set", "comparisons=[{numpy: cpu, numpy-per-item: cpu}]", "--set", "controls=true"]  # fmt: skip
+           "--set", "comparisons=[{numpy: cpu, numpy-per-item: cpu}]", "--set", "controls=true",
+           "--set", "chunk_sizes=[1]"]  # fmt: skip
     done = call_cli(*run, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     store = RunStore(tmp_path / "outputs" / "runs" / "r")
@@ -189,6 +190,9 @@ def test_until_decided_goes_on_to_the_next_look_and_stops_there(tmp_path: Path) 
             assert round_.probes.neighbours_moved < 1e-5 and 2 <= len(round_.probes.fresh_ns) <= MOST_PROBE_PASSES
         if round_.role != "reference":
             assert round_.noise.seconds > 0 and round_.noise.others_share is not None
+    assert any(cell.repeats > 1 for r in store.rounds() for cell in r.cells), (
+        "calls of a millisecond are timed together"
+    )
     comparison = compare_run(store.manifest(), store.workload(), store.readiness(), store.rounds())
     assert [c.verdict for c in comparison.contrasts] == ["not_enough_evidence"]
     for side in comparison.sides:

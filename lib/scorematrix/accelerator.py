@@ -1,6 +1,6 @@
-"""An accelerator's first ten minutes, in stages: each is a process, and its result is on disk before the next begins.
+"""Test and measure an accelerator in stages. Each stage is a process that writes its result before the next starts.
 
-A machine that goes away early leaves what was found so far; the same command again keeps the stages that went well.
+If the machine goes away, the finished stages stay on disk, and the same command continues after them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scorematrix.results import read_document, write_document
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = {"gpu": "params/first_gpu.yaml", "tpu": "params/first_tpu.yaml", "cpu": "params/first_gpu.yaml"}
-# A CPU stands for an accelerator only to see that every stage runs: what is scored is small.
+# On a CPU the stages are only rehearsed, so the workload is small.
 REHEARSAL = (
     "model=random:tiny-qwen3",
     "workload={kind: canonical, query_tokens: 100, n_items: 20, item_tokens: 20, label_ids: [9, 27], seed: 1}",
@@ -35,7 +35,7 @@ REHEARSAL = (
 
 @dataclass(frozen=True)
 class Stage:
-    """One step: what it runs, and for how long at most."""
+    """One step: a command with a time limit."""
 
     name: str
     command: tuple[str, ...]
@@ -50,16 +50,17 @@ class StageRecord(BaseModel):
 
     name: str
     command: list[str]
-    status: Literal["ok", "failed", "too long"]
+    status: Literal["ok", "failed", "timeout"]
     exit_code: int | None
     seconds: float
 
 
-class Tested(BaseModel):
-    """What the device tests found.
+@dataclass(frozen=True)
+class DeviceTests:
+    """Results of the device tests.
 
     Attributes:
-        distances: largest difference of a probability from the exact one, and what is allowed, by engine.
+        distances: by engine, the largest error of a probability and its tolerance.
     """
 
     counts: dict[str, int]
@@ -68,10 +69,10 @@ class Tested(BaseModel):
 
 
 def find_target(machine: Machine) -> Target:
-    """The target that this machine is: its accelerator's, or the CPU.
+    """Return the target of this machine's accelerator, or the CPU target without one.
 
     Raises:
-        ValueError: for an accelerator that is no known target.
+        ValueError: for an unknown accelerator.
     """
     names = [*machine.nvidia, *(n for seen in machine.frameworks.values() for kind, n in seen.devices if kind != "cpu")]
     if not names:
@@ -79,16 +80,16 @@ def find_target(machine: Machine) -> Target:
     for target in TARGETS.values():
         if any(part in name for part in target.device_names for name in names) and target.n_chips == 1:
             return target
-    raise ValueError(f"device={names[0]!r} is none of the known targets; name the nearest by --target")
+    raise ValueError(f"device={names[0]!r} is not a known target; pass --target with the nearest one")
 
 
 def plan_stages(target: Target, folder: Path, run_id: str) -> list[Stage]:
-    """The stages of a target, in order."""
+    """Return the stages of a target, in order. Their limits add up to 15 minutes."""
     scorematrix = (sys.executable, "-m", "scorematrix")
     params = (str(ROOT / PARAMS[target.kind]), *_overrides(target))
     outputs = ("--outputs", str(folder.parents[1]))
-    side_by_side = min(5, os.cpu_count() or 1)
-    workers = ("-n", str(side_by_side)) if side_by_side > 1 and importlib.util.find_spec("xdist") else ()
+    n_workers = min(5, os.cpu_count() or 1)
+    workers = ("-n", str(n_workers)) if n_workers > 1 and importlib.util.find_spec("xdist") else ()
     tests = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers, "--no-header")
     here = {"SCOREMATRIX_TEST_DEVICE": target.kind}
     return [
@@ -100,7 +101,7 @@ def plan_stages(target: Target, folder: Path, run_id: str) -> list[Stage]:
 
 
 def _overrides(target: Target) -> Iterator[str]:
-    other = "gpu-h100" if target.kind == "tpu" else target.name  # a TPU is JAX's alone
+    other = "gpu-h100" if target.kind == "tpu" else target.name  # only JAX runs on a TPU
     yield from ("--set", f"comparisons=[{{jax: {target.name}, pytorch: {other}}}]")
     if target.kind == "cpu":
         for assignment in REHEARSAL:
@@ -110,9 +111,9 @@ def _overrides(target: Target) -> Iterator[str]:
 def run_stages(
     stages: list[Stage], folder: Path, begins: Callable[[Stage], None] = lambda _: None
 ) -> Iterator[tuple[StageRecord, bool]]:
-    """Run what is not done yet, each stage whatever became of those before it: its record, and whether it was kept.
+    """Run the stages that have not succeeded yet, and yield each record with whether it was kept from an earlier call.
 
-    Writes NAME.json and NAME.log into the folder.
+    A failed stage does not stop the next one. Writes NAME.json and NAME.log into the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for stage in stages:
@@ -122,6 +123,8 @@ def run_stages(
             yield known, True
             continue
         begins(stage)
+        for stale in folder.glob(f"{stage.name}.*"):
+            stale.unlink()
         record = _run(stage, folder / f"{stage.name}.log")
         write_document(path, record, indent=1)
         yield record, False
@@ -137,8 +140,8 @@ def _run(stage: Stage, log: Path) -> StageRecord:
         try:
             status = "failed" if process.wait(stage.limit_seconds) else "ok"
         except subprocess.TimeoutExpired:
-            status = "too long"
-        finally:  # this process being told to end included: no stage outlives it
+            status = "timeout"
+        finally:  # no stage outlives this process, not even after an interrupt
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -148,8 +151,8 @@ def _run(stage: Stage, log: Path) -> StageRecord:
     )
 
 
-def read_tests(path: Path) -> Tested | None:
-    """The device tests' own file, where they wrote one."""
+def read_tests(path: Path) -> DeviceTests | None:
+    """Read the device tests' JUnit file; None if there is none."""
     if not path.is_file():
         return None
     counts: dict[str, int] = {"passed": 0, "failed": 0, "skipped": 0}
@@ -165,4 +168,4 @@ def read_tests(path: Path) -> Tested | None:
         if "engine" in said:
             known, _ = distances.get(said["engine"], (0.0, 0.0))
             distances[said["engine"]] = max(known, float(said["distance"])), float(said["allowed"])
-    return Tested(counts=counts, failed=failed, distances=distances)
+    return DeviceTests(counts, failed, distances)

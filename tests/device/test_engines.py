@@ -1,6 +1,6 @@
 """Both engines on this machine's accelerator, against one sequence an item in float32 on the CPU.
 
-`pytest -m gpu` on a GPU, `pytest -m tpu` on a TPU: three minutes. SCOREMATRIX_TEST_DEVICE=cpu rehearses them.
+`pytest -m gpu` on a GPU, `pytest -m tpu` on a TPU. SCOREMATRIX_TEST_DEVICE=cpu rehearses them.
 """
 
 from __future__ import annotations

@@ -96,6 +96,8 @@ def test_every_measured_cell_says_how_far_from_the_floor(real_run: Path) -> None
         if side.state == "measured":
             assert side.matmul_flops_per_second > 1e9 and side.copy_bytes_per_second > 1e8
             assert all(0 < cell.floor_fraction < 1.05 for cell in side.chunks), side
+            assert all(0 <= cell.padding_share < 0.5 and cell.mfu > 0 for cell in side.chunks), side
+            assert sum(part.share for part in side.profile.parts) == pytest.approx(1)
 
 
 def test_report_and_last_lines_carry_the_skip(real_run: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command for an accelerator's first ten minutes."""
+"""The command that tests and measures an accelerator."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ MOST_FAILURES = 10
 
 @app.command()
 def accelerator(
-    target: Annotated[str | None, typer.Option(help="What this machine is; by default, what it looks like.")] = None,
+    target: Annotated[str | None, typer.Option(help="This machine's target; detected by default.")] = None,
     outputs: Outputs = Path("outputs"),
 ) -> None:
-    """Test both engines on this machine's GPU or TPU, measure the contract workload, write the report: ten minutes."""
+    """Test both engines on this GPU or TPU, measure the contract workload, write the report. At most 15 minutes."""
     from scorematrix.accelerator import find_target, plan_stages, read_tests, run_stages
     from scorematrix.compare import Comparison
     from scorematrix.readiness import probe_machine
@@ -29,13 +29,13 @@ def accelerator(
     here = known(target) if target else find_target(probe_machine())
     run_id = f"first-{here.name}"
     folder, run = outputs.resolve() / "accelerator" / here.name, outputs.resolve() / "runs" / run_id
-    out.print(f"{here.label}: evidence under {folder}")
+    out.print(f"{here.label}: results in {folder}")
     records = []
     for record, kept in run_stages(
         plan_stages(here, folder, run_id), folder, lambda stage: out.print(f"{stage.name} ...")
     ):
         records.append(record)
-        how = "kept from before" if kept else f"{record.seconds:.0f} s"
+        how = "from an earlier call" if kept else f"{record.seconds:.0f} s"
         out.print(f"{record.name}: {record.status}, {how}")
         if record.status != "ok":
             last = [line for line in (folder / f"{record.name}.log").read_text(errors="replace").splitlines() if line]
@@ -46,7 +46,7 @@ def accelerator(
         for name in tested.failed[:MOST_FAILURES]:
             out.print(escape(f"  failed: {name}"))
         for engine, (distance, allowed) in sorted(tested.distances.items()):
-            out.print(f"  {engine:34} {distance:.1e} from float32 at most, {allowed:.0e} allowed")
+            out.print(f"  {engine:34} largest error {distance:.1e}, tolerance {allowed:.0e}")
     if (run / "comparison.json").is_file():
         comparison = read_document(run / "comparison.json", Comparison)
         for line in (*figure_lines(comparison), *closing_lines(comparison)):

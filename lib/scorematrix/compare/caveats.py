@@ -8,7 +8,8 @@ import numpy as np
 
 from scorematrix.compare.controls import ControlEvidence
 from scorematrix.compare.evidence import SideEvidence, slowdown_of
-from scorematrix.results.schema import SERVER_VIEW, Manifest, Round
+from scorematrix.results.manifest import Manifest
+from scorematrix.results.schema import SERVER_VIEW, Round
 
 SCATTER = 0.1
 """A standard deviation over rounds of this share of the mean, or more (rule 20)."""

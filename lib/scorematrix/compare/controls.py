@@ -12,7 +12,8 @@ from scorematrix.compare.evidence import paired_ratios, round_seconds
 from scorematrix.compare.schema import Control, Effect, Gate
 from scorematrix.compare.statistics import MIN_ROUNDS, Interval, geometric_interval
 from scorematrix.results.audits import GateStatus
-from scorematrix.results.schema import Cell, Manifest, Round
+from scorematrix.results.manifest import Manifest
+from scorematrix.results.schema import Cell, Round
 
 ItselfVerdict = Literal["tie", "difference", "undecided", "not_run"]
 SlowedVerdict = Literal["found", "missed", "undecided", "not_run"]

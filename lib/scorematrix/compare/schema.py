@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from scorematrix.compare.profile import CallProfile
 from scorematrix.compare.statistics import Interval
 from scorematrix.results.audits import Gate
-from scorematrix.results.schema import CellStatus, Profile
+from scorematrix.results.schema import CellStatus, Part
 from scorematrix.results.targets import Attempt, CompiledRecord, Datasheet, SkipReason
 
 VerdictState = Literal["first", "second", "tie", "not_enough_evidence", "deferred", "invalid"]
@@ -16,11 +17,7 @@ VerdictState = Literal["first", "second", "tie", "not_enough_evidence", "deferre
 FRAMEWORK_NAMES = {"jax": "JAX", "pytorch": "PyTorch"}
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
-
-
-class Notice(_Part):
+class Notice(Part):
     """Something that could not run. Every summary of a run shows every notice."""
 
     target: str
@@ -31,10 +28,10 @@ class Notice(_Part):
     evidence: str
     next_step: str
     text: str
-    attempts: list[Attempt] = []
+    attempts: list[Attempt] = Field(default=[])
 
 
-class Effect(_Part):
+class Effect(Part):
     """A ratio of times with its 95 % interval by paired t over rounds; in a contrast, the first side over the other."""
 
     ratio: float
@@ -63,7 +60,7 @@ class Effect(_Part):
         return self.model_copy(update={"ratio": 1 / self.ratio, "low": 1 / self.high, "high": 1 / self.low})
 
 
-class PercentileValue(_Part):
+class PercentileValue(Part):
     """A latency percentile (seconds), or that the samples do not carry it."""
 
     percent: int
@@ -74,7 +71,7 @@ class PercentileValue(_Part):
     high_seconds: float | None = None
 
 
-class ChunkResult(_Part):
+class ChunkResult(Part):
     """One chunk size of one side, over its confirmation rounds. Only `ok` carries figures."""
 
     chunk_size: int
@@ -91,11 +88,16 @@ class ChunkResult(_Part):
         default=None, description="operations of a call's tokens for each byte of weights that it must read once"
     )
     padding_share: float | None = Field(default=None, description="of the tokens that a pass computes")
-    latency: list[PercentileValue] = []
+    latency: list[PercentileValue] = Field(default=[])
     peak_host_bytes: int | None = Field(default=None, description="most that any round took beyond the loaded model")
 
+    @property
+    def seconds_a_call(self) -> float | None:
+        """Mean time of a call, None without a rate."""
+        return self.chunk_size / self.items_per_second if self.items_per_second else None
 
-class Control(_Part):
+
+class Control(Part):
     """A backend against itself, and against itself slowed by a known share, in fresh processes of one target."""
 
     backend: str
@@ -110,7 +112,7 @@ class Control(_Part):
     margin: float = Field(description="the params' margin, or twice the half-width against itself where that is more")
 
 
-class Start(_Part):
+class Start(Part):
     """What is paid before the first request (seconds), by how much there was to compile."""
 
     kind: Literal["compiled", "from_cache", "nothing_to_compile"]
@@ -122,7 +124,7 @@ class Start(_Part):
     n_programs: int
 
 
-class Side(_Part):
+class Side(Part):
     """One backend in one view on one target."""
 
     backend: str
@@ -133,16 +135,16 @@ class Side(_Part):
     device: str | None = None
     dtype: str | None = None
     precision: str | None = None
-    fallbacks: list[str] = []
+    fallbacks: list[str] = Field(default=[])
     n_rounds: int = 0
     n_rounds_planned: int = 0
     best_chunk: int | None = None
-    chunks: list[ChunkResult] = []
+    chunks: list[ChunkResult] = Field(default=[])
     matmul_flops_per_second: float | None = Field(None, description="the side's own ceiling, median of its rounds")
     copy_bytes_per_second: float | None = None
-    profile: Profile | None = Field(None, description="where the time of one call goes, from a tuning round")
+    profile: CallProfile | None = Field(None, description="from a tuning round")
     datasheet: Datasheet | None = None
-    starts: list[Start] = []
+    starts: list[Start] = Field(default=[])
     max_difference: float | None = None
     mean_difference: float | None = None
     auc: float | None = None
@@ -165,7 +167,7 @@ class Side(_Part):
         return self.matmul_flops_per_second / self.copy_bytes_per_second
 
 
-class Matched(_Part):
+class Matched(Part):
     """Both sides at the same chunk size: descriptive, never the verdict."""
 
     chunk_size: int
@@ -173,7 +175,7 @@ class Matched(_Part):
     reason: str | None = None
 
 
-class Opponent(_Part):
+class Opponent(Part):
     """One side of a contrast.
 
     Attributes:
@@ -197,7 +199,7 @@ class Opponent(_Part):
         return self.backend, self.view, self.target
 
 
-class Contrast(_Part):
+class Contrast(Part):
     """One question, 'which of the two is faster here, in this view?', and its answer."""
 
     name: str
@@ -222,9 +224,9 @@ class Contrast(_Part):
     p_adjusted: float | None = Field(
         default=None, description="of an effect within the margin, after looks (Bonferroni) and contrasts (Holm)"
     )
-    matched: list[Matched] = []
+    matched: list[Matched] = Field(default=[])
     matched_ratio: float | None = None
-    gates: list[Gate] = []
+    gates: list[Gate] = Field(default=[])
 
     @property
     def ratio_name(self) -> str:
@@ -242,7 +244,7 @@ class Contrast(_Part):
         return self.first.key, self.second.key
 
 
-class Speedup(_Part):
+class Speedup(Part):
     """A baseline's time over a side's, each at its own best chunk size. Descriptive: no verdict uses it."""
 
     backend: str
@@ -254,7 +256,7 @@ class Speedup(_Part):
     reason: str | None = None
 
 
-class WorkloadSummary(_Part):
+class WorkloadSummary(Part):
     """What was scored."""
 
     name: str
@@ -268,7 +270,7 @@ class WorkloadSummary(_Part):
     item_tokens: list[int]
 
 
-class Comparison(_Part):
+class Comparison(Part):
     """A run, judged. `partial` is true while any notice stands or any planned round is missing."""
 
     schema_version: Literal[3] = 3
@@ -286,11 +288,11 @@ class Comparison(_Part):
     notices: list[Notice]
     contrasts: list[Contrast]
     sides: list[Side]
-    speedups: list[Speedup] = []
-    controls: list[Control] = []
+    speedups: list[Speedup] = Field(default=[])
+    controls: list[Control] = Field(default=[])
     compiled: list[CompiledRecord] = Field([], description="cells that were compiled without a device, not measured")
     looks: list[int] = Field([], description="counts of confirmation rounds at which a verdict may fall")
-    warnings: list[str] = []
+    warnings: list[str] = Field(default=[])
 
     @property
     def settled(self) -> bool:

@@ -11,11 +11,13 @@ from scipy import stats
 
 from scorematrix.compare.evidence import MEASURED, SideEvidence, score_arrays
 from scorematrix.compare.gates import moved_by_chunks
+from scorematrix.compare.profile import call_profile
 from scorematrix.compare.schema import ChunkResult, PercentileValue, Side, Start
 from scorematrix.compare.statistics import PERCENTILE_SAMPLES, geometric_interval, percentile
 from scorematrix.compare.steady import steadiness
 from scorematrix.results.figures import request_seconds
-from scorematrix.results.schema import Cell, CellStatus, Manifest, Setup
+from scorematrix.results.manifest import Manifest
+from scorematrix.results.schema import Cell, CellStatus, Setup
 from scorematrix.results.targets import Readiness, TargetState
 from scorematrix.workload.workload import Workload
 
@@ -69,7 +71,7 @@ def summarise_side(
         chunks=[_chunk(side, chunk, workload, manifest, floor) for chunk in side.chunk_sizes],
         matmul_flops_per_second=ceiling,
         copy_bytes_per_second=_median(r.ceilings.copy_bytes_per_second for r in side.rounds if r.ceilings),
-        profile=next((r.profile for r in side.rounds if r.profile), None),
+        profile=next((call_profile(r.profile, ceiling) for r in side.rounds if r.profile), None),
         datasheet=state.datasheet if state else None,
         starts=starts([r.setup for r in side.rounds if r.setup]),
         max_difference=max((c.distance.max for c in confirmed), default=None),

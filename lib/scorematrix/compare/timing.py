@@ -11,7 +11,8 @@ from scorematrix.compare.schema import Gate
 from scorematrix.compare.statistics import geometric_interval
 from scorematrix.compare.steady import steadiness
 from scorematrix.results.figures import pass_seconds
-from scorematrix.results.schema import SIDES, Manifest
+from scorematrix.results.manifest import Manifest
+from scorematrix.results.schema import SIDES
 
 CEILING_SHARE = 1.05
 """A rate above this share of the measured ceiling is no rate: the clock stopped before the work was done (rule 8)."""
@@ -101,11 +102,11 @@ def growth_gate(side: SideEvidence, manifest: Manifest) -> Gate | None:
     share = manifest.call_flops[large] / seconds / ceiling
     least = 1 / (1 - GROWTH_SHARE * min(share, 1) * (1 - 1 / work))
     detail = (
-        f"a call of {large} items has {work:.2f} times the work of one of {small} and takes {grown.center:.2f} times "
-        f"as long ({grown.low:.2f} to {grown.high:.2f}), {least:.2f} at least are due at {share:.0%} of the ceiling"
+        f"a {large}-item call does {work:.2f}x the work of a {small}-item call and takes {grown.center:.2f}x as long "
+        f"({grown.low:.2f}x to {grown.high:.2f}x); at {share:.0%} of peak it must take at least {least:.2f}x"
     )
     if share < OVERHEAD_SHARE:
-        passed, detail = True, f"{detail}; not due here: such a call is not bound by its work"
+        passed, detail = True, f"{detail}; not checked: overhead dominates such a call"
     else:
         passed = grown.high >= least
     return Gate(

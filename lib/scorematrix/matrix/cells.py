@@ -12,10 +12,12 @@ from scorematrix.measure import Watchdog, time_pass
 from scorematrix.measure.clock import PassSample
 from scorematrix.measure.memory import HostMemory
 from scorematrix.measure.slowed import Slowed
+from scorematrix.models.config import DecoderConfig
 from scorematrix.privacy import redacted
-from scorematrix.results import Cell, Probes
+from scorematrix.results import Cell, Probes, Profile, ProfilePart
 from scorematrix.results.schema import PassSamples
 from scorematrix.scoring import Backend
+from scorematrix.scoring.profiles import profile_call
 from scorematrix.workload import ScoreRequest, Workload
 
 SLOWDOWN = 1.05
@@ -98,6 +100,18 @@ class Meter:
         except Exception as error:
             return Probes(chunk_size=chunk_size, error=error_text(error))
         return Probes(chunk_size=chunk_size, fresh_ns=fresh, repeat_ns=repeat, neighbours_moved=moved)
+
+    def profile(self, backend: Backend, config: DecoderConfig, chunk_size: int) -> Profile | None:
+        """Profile one call; None for a backend that cannot be profiled. A failing profiler is recorded, not raised."""
+        call = self.workload.calls(chunk_size)[0][0]
+        try:
+            found = profile_call(backend, config, call)
+        except Exception as error:
+            return Profile(chunk_size=chunk_size, error=error_text(error))
+        if found is None:
+            return None
+        parts = [ProfilePart(**vars(part)) for part in found.parts]
+        return Profile(chunk_size=chunk_size, seconds=found.seconds, parts=parts)
 
     def _moved(self, backend: Backend, calls: Calls, known: PassSample) -> float:
         """Largest change of the kept items' scores: reversed within their call, every other one with other tokens."""

@@ -33,7 +33,6 @@ from scorematrix.results import (
     PlannedRound,
     Probes,
     Profile,
-    ProfilePart,
     Round,
     RunStore,
     Setup,
@@ -44,7 +43,6 @@ from scorematrix.scoring import Backend, backend_entry, load_backend, missing_pa
 from scorematrix.scoring.ceilings import PROBED, measure_ceilings
 from scorematrix.scoring.compiles import compile_counter
 from scorematrix.scoring.mesh import Mesh
-from scorematrix.scoring.profiles import profile_call
 from scorematrix.workload import Workload
 
 if TYPE_CHECKING:
@@ -109,8 +107,8 @@ def _after_tuning(draft: _Draft, backend: Backend, meter: Meter, device_kind: st
     is_measurable = entry.address is None or device_kind == "cpu" or backend.info.framework in PROBED
     if is_measurable and entry.environment is None and not (entry.is_live and missing_packages(entry.framework)):
         draft.ceilings = _measure_ceilings(backend, device_kind)
-    if sound:
-        draft.profile = _profile(draft, backend, max(sound))
+    if sound and draft.config is not None:
+        draft.profile = meter.profile(backend, draft.config, max(sound))  # last: nothing is timed after a profiler ran
 
 
 class _Draft:
@@ -280,21 +278,6 @@ class _Draft:
                 self.store.write_round(self._round())
         finally:  # a full disk included: the call would go on without end
             self.leave()
-
-
-def _profile(draft: _Draft, backend: Backend, chunk_size: int) -> Profile | None:
-    """Where the time of one call goes; nothing is timed after it."""
-    call = draft.workload.calls(chunk_size)[0][0]
-    assert draft.config is not None  # a loaded model's
-    try:
-        found = profile_call(backend, draft.config, call)
-    except Exception as error:  # a profiler that fails costs its table, not the round
-        return Profile(chunk_size=chunk_size, error=redacted(error_text(error)))
-    if found is None:
-        return None
-    return Profile(
-        chunk_size=chunk_size, seconds=found.seconds, parts=[ProfilePart(**vars(part)) for part in found.parts]
-    )
 
 
 def _measure_ceilings(backend: Backend, device_kind: str) -> Ceilings:

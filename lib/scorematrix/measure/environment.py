@@ -58,9 +58,9 @@ def describe_environment() -> Environment:
 
 
 def machine_id() -> str:
-    """What tells this machine from others, the same for all processes until it starts again.
+    """Identify this machine: the same for all processes until the next boot.
 
-    Network cards alone would not do: where there is none, `uuid.getnode` draws a number, anew in every process.
+    `uuid.getnode` alone is not enough: without a network card it returns a random number in each process.
     """
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -17,14 +17,14 @@ def forward_flops(config: DecoderConfig, n_tokens: int, n_pairs: int) -> int:
 
 
 def linear_flops(config: DecoderConfig, n_tokens: int) -> int:
-    """Those of products with weights, in all layers."""
+    """Count the products with weights, in all layers."""
     d, h = config.hidden_size, config.head_dim
     weights = d * h * (2 * config.n_heads + 2 * config.n_kv_heads) + 3 * d * config.ffn_size
     return config.n_layers * 2 * weights * n_tokens
 
 
 def pair_flops(config: DecoderConfig, n_pairs: int) -> int:
-    """Those of attention over (token, key) pairs, in all layers."""
+    """Count attention over (token, key) pairs, in all layers."""
     return config.n_layers * 4 * config.n_heads * config.head_dim * n_pairs
 
 

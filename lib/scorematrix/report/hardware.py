@@ -73,39 +73,36 @@ def ceilings_table(comparison: Comparison) -> Fragment:
 
 
 def profile_table(comparison: Comparison) -> Fragment:
-    """Where one call's time goes in each engine, part by part, and how near each part comes to the ceiling."""
+    """Show how one call's time splits across the parts of each engine."""
     found = [(side, side.profile) for side in comparison.sides if side.profile]
     if not found:
-        return nothing("Where the time goes", "no tuning round of a best-native engine has made a profile")
-    rows, spoken = [], []
+        return nothing("Time by part of the engine", "no tuning round of a best-native engine recorded a profile")
+    rows, notes = [], []
     for side, profile in found:
-        if profile.error or not profile.seconds:
-            spoken.append(f"{name(side)}: the profiler failed: {profile.error}")
+        if profile.error:
+            notes.append(f"{name(side)}: the profiler failed: {profile.error}")
             continue
-        total = sum(part.seconds for part in profile.parts)
-        spoken.append(f"{name(side)}: a call of {profile.chunk_size} items, {milliseconds(profile.seconds)} ms")
-        for part in sorted(profile.parts, key=lambda part: -part.seconds):
-            rate = part.flops / part.seconds if part.flops and part.seconds else None
-            reached = rate / side.matmul_flops_per_second if rate and side.matmul_flops_per_second else None
-            rows.append(
-                [
-                    name(side),
-                    part.part.replace("_", " "),
-                    milliseconds(part.seconds),
-                    percent(part.seconds / total),
-                    str(part.n),
-                    giga(rate),
-                    percent(reached),
-                ]
-            )
-    columns = ["side", "part", "ms", "share", "operations", "GFLOP/s", "of ceiling"]
+        notes.append(f"{name(side)}: {milliseconds(profile.seconds)} ms for a call of {profile.chunk_size} items")
+        rows += [
+            [
+                name(side),
+                part.part.replace("_", " "),
+                milliseconds(part.seconds),
+                percent(part.share),
+                str(part.n),
+                giga(part.flops_per_second),
+                percent(part.ceiling_fraction),
+            ]
+            for part in profile.parts
+        ]
+    columns = ["side", "part", "ms", "share", "operations", "GFLOP/s", "of peak"]
     below = (
-        "One call under the framework's own profiler, after all timing, slower by what the profiler takes. Operations "
-        "may overlap; on a GPU, kernels are launched one by one here and as CUDA graphs when timed. "
-        "Query attention: the query over itself. Prefix attention: items over the query. Own items: an item over "
-        f"itself. Other: norms, rotary embedding, gates, copies. {'. '.join(spoken)}."
+        "One call under the framework's profiler, after all timing. The profiler slows the call, and operations may "
+        "overlap. On a GPU this call launches each kernel separately; timed calls replay CUDA graphs. "
+        "Query attention: the query to itself. Prefix attention: items to the query. Own items: each item to itself. "
+        f"Other: norms, rotary embedding, gates, copies. {'. '.join(notes)}."
     )
-    return table("Where the time of a call goes", columns, rows, words=(0, 1)) + paragraph(below, "note")
+    return table("Time by part of the engine", columns, rows, words=(0, 1)) + paragraph(below, "note")
 
 
 def _points(side: Side) -> list[tuple[float, float]]:

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scorematrix.compare.schema import Comparison
+from scorematrix.report.ink import giga, milliseconds, percent
 from scorematrix.results.audits import AuditReport
 from scorematrix.results.targets import Attempt, CompiledCell, Readiness
 
@@ -25,9 +26,9 @@ def closing_lines(comparison: Comparison) -> list[str]:
 
 
 def figure_lines(comparison: Comparison) -> list[str]:
-    """Every measured cell: its time, its rate, and how near it comes to what the device gave at best."""
+    """List every measured cell: call time, throughput, share of peak; then each side's ceilings and profile."""
     form = "{:24} {:>6} {:>10} {:>10} {:>24} {:>9}"
-    lines = [form.format("side", "chunk", "ms a call", "items/s", "95 %", "of floor")]
+    lines = [form.format("side", "chunk", "ms a call", "items/s", "95 %", "of peak")]
     for side in comparison.sides:
         name = f"{side.backend} {side.view}"
         for cell in side.chunks:
@@ -36,16 +37,14 @@ def figure_lines(comparison: Comparison) -> list[str]:
                 lines.append(f"{name:24} {cell.chunk_size:>6} {cell.status}")
                 continue
             between = f"{low:,.0f} to {high:,.0f}" if low is not None and high is not None else ""
-            floor = f"{cell.floor_fraction:.0%}" if cell.floor_fraction is not None else ""
-            milliseconds = f"{1000 * cell.chunk_size / rate:.4g}"
-            lines.append(form.format(name, cell.chunk_size, milliseconds, f"{rate:,.0f}", between, floor))
+            time, peak = milliseconds(cell.seconds_a_call), percent(cell.floor_fraction)
+            lines.append(form.format(name, cell.chunk_size, time, f"{rate:,.0f}", between, peak))
         if side.matmul_flops_per_second and side.copy_bytes_per_second:
-            matmul, copy = side.matmul_flops_per_second / 1e12, side.copy_bytes_per_second / 1e9
-            lines.append(f"  at best, through {side.framework}: matmul {matmul:.3g} TFLOP/s, copy {copy:,.4g} GB/s")
-        if side.profile and (total := sum(part.seconds for part in side.profile.parts)):
-            shares = sorted(side.profile.parts, key=lambda part: -part.seconds)
-            spoken = ", ".join(f"{part.part.replace('_', ' ')} {part.seconds / total:.0%}" for part in shares)
-            lines.append(f"  of a call of {side.profile.chunk_size}: {spoken}")
+            matmul, copy = giga(side.matmul_flops_per_second), giga(side.copy_bytes_per_second)
+            lines.append(f"  measured peak in {side.framework}: matmul {matmul} GFLOP/s, copy {copy} GB/s")
+        if side.profile and side.profile.parts:
+            shares = ", ".join(f"{part.part.replace('_', ' ')} {percent(part.share)}" for part in side.profile.parts)
+            lines.append(f"  time of a {side.profile.chunk_size}-item call: {shares}")
     return lines
 
 

@@ -11,6 +11,7 @@ from scorematrix.results.load import (
     LoadWorkload,
     MlperfResult,
 )
+from scorematrix.results.manifest import Manifest
 from scorematrix.results.merge import keep_reached, merge_runs
 from scorematrix.results.mirror import Mirror, is_address
 from scorematrix.results.records import RecordStore
@@ -26,7 +27,6 @@ from scorematrix.results.schema import (
     Environment,
     GpuNoise,
     LostTry,
-    Manifest,
     Noise,
     Opposed,
     PlannedRound,

@@ -296,23 +296,3 @@ class PlannedRound(Part):
     def name(self) -> str:
         """The name of its result file."""
         return round_name(self)
-
-
-class Manifest(SealedDocument):
-    """run.json: what was asked for, fixed before the first round."""
-
-    schema_version: Literal[1, 2] = SCHEMA_VERSION
-    run_id: str
-    created_utc: str
-    scorematrix: str
-    params: dict
-    params_sha256: str
-    workload_sha256: str
-    floor_flops: int | None = Field(default=None, description="fewest operations that score the workload once exactly")
-    call_flops: dict[int, int] = Field(
-        default={}, description="by chunk size: operations of a pass, the query once a call"
-    )
-    call_tokens: dict[int, int] = Field(
-        default={}, description="by chunk size: real tokens of a pass, the query once a call"
-    )
-    plan: list[PlannedRound]

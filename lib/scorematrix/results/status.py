@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from scorematrix.results.figures import cell_figures
 from scorematrix.results.files import read_document
-from scorematrix.results.schema import SIDES, Manifest, PlannedRound, Round
+from scorematrix.results.manifest import Manifest
+from scorematrix.results.schema import SIDES, PlannedRound, Round
 from scorematrix.results.store import RunStore
 from scorematrix.results.targets import Readiness
 

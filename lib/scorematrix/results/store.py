@@ -14,7 +14,8 @@ from typing import IO
 from pydantic import BaseModel
 
 from scorematrix.results.files import read_document, write_document, write_text
-from scorematrix.results.schema import Manifest, Round
+from scorematrix.results.manifest import Manifest
+from scorematrix.results.schema import Round
 from scorematrix.results.studies import ServerStudy
 from scorematrix.results.targets import Readiness
 from scorematrix.workload.workload import Workload

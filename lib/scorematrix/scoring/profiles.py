@@ -1,4 +1,4 @@
-"""Where a call's time goes: one call under the framework's own profiler, outside all timing, part by part."""
+"""Profile one call of an engine with the framework's profiler, and split its time by part."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, Protocol, cast
 
 from scorematrix.models.config import DecoderConfig
 from scorematrix.models.flops import linear_flops, pair_flops
+from scorematrix.scoring.ceilings import PROBED
 from scorematrix.scoring.contract import Backend
 from scorematrix.workload.request import ScoreRequest
 
 PARTS = ("linear", "query_attention", "prefix_attention", "own_items", "head", "other")
-"""linear: products with weights. query_attention: the query over itself. prefix_attention: items over the query.
-own_items: an item over itself, and joining that. head: logits and softmax. other: norms, rotary embedding, gates,
-copies, and what a compiler fused across parts."""
-FRAMEWORKS = ("jax", "pytorch")
+"""linear: products with weights. query_attention: the query to itself. prefix_attention: items to the query.
+own_items: each item to itself, and the merge. head: logits and softmax. other: norms, rotary embedding, gates, copies,
+and fusions that span parts."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class PartTime:
     """One part of a call.
 
     Attributes:
-        seconds: taken by its operations or kernels together; they may overlap.
-        n: how many there were.
-        flops: operations of the mathematics, over the real tokens; None where nobody counts them.
+        seconds: sum over its operations or kernels, which may overlap.
+        n: number of operations or kernels.
+        flops: floating-point operations for the real tokens; None for parts without matrix products.
     """
 
     part: str
@@ -38,10 +38,10 @@ class PartTime:
 
 @dataclass(frozen=True)
 class CallProfile:
-    """One profiled call, which is slower than a timed one by what the profiler takes.
+    """One profiled call. The profiler makes it slower than a timed call.
 
     Attributes:
-        seconds: from the call to its scores on the host.
+        seconds: from the call to the scores on the host.
     """
 
     seconds: float
@@ -49,24 +49,20 @@ class CallProfile:
 
 
 class Profiler(Protocol):
-    """What a framework's `profiles` module offers: part, and seconds, of every operation or kernel of one call."""
+    """The interface of a framework's `profiles` module."""
 
     def profiled_parts(self, backend: Any, request: ScoreRequest) -> tuple[float, Iterable[tuple[str, float]]]: ...
 
 
 def profile_call(backend: Backend, config: DecoderConfig, request: ScoreRequest) -> CallProfile | None:
-    """Profile one call of a best-native engine; None for any other backend.
+    """Profile one call of a best-native engine on one device; return None for any other backend.
 
-    What the engine does in this call may be launched or compiled otherwise than in a timed one, where a profiler could
-    not see into it: CUDA graphs are left out.
+    The call runs without CUDA graphs, which hide kernels from the profiler.
     """
-    if (
-        backend.info.framework not in FRAMEWORKS
-        or backend.info.view != "best_native"
-        or "mesh" in backend.info.settings
-    ):
+    info = backend.info
+    if info.backend not in PROBED or info.view != "best_native" or "mesh" in info.settings:
         return None
-    profiler = cast("Profiler", importlib.import_module(f"scorematrix.scoring.{backend.info.framework}.profiles"))
+    profiler = cast("Profiler", importlib.import_module(f"scorematrix.scoring.{info.framework}.profiles"))
     seconds, events = profiler.profiled_parts(backend, request)
     flops = part_flops(config, request)
     sums = {part: [0.0, 0] for part in PARTS}
@@ -77,7 +73,7 @@ def profile_call(backend: Backend, config: DecoderConfig, request: ScoreRequest)
 
 
 def part_flops(config: DecoderConfig, request: ScoreRequest) -> dict[str, int]:
-    """The fewest operations of each part that has any to count, the last layer as any other."""
+    """Count the least floating-point operations of each part with matrix products. The head is not counted."""
     q, lengths = len(request.query_ids), [len(ids) for ids in request.items_ids]
     causal = [n * (n + 1) // 2 for n in (q, *lengths)]
     return {
@@ -89,7 +85,7 @@ def part_flops(config: DecoderConfig, request: ScoreRequest) -> dict[str, int]:
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Seconds of one call."""
+    """Return the seconds of one call."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start

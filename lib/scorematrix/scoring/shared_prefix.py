@@ -143,16 +143,13 @@ def padded_size(n: int) -> int:
 
 def split_items(request: ScoreRequest, tokens_a_step: int) -> list[range]:
     """Runs of items, in order, of at most so many tokens each; an item longer than that is a run of its own."""
-    lengths = list(map(len, request.items_ids))
-    if sum(lengths) <= tokens_a_step:
-        return [range(len(lengths))]
     runs, start, held = [], 0, 0
-    for index, length in enumerate(lengths):
-        if index > start and held + length > tokens_a_step:
+    for index, ids in enumerate(request.items_ids):
+        if index > start and held + len(ids) > tokens_a_step:
             runs.append(range(start, index))
             start, held = index, 0
-        held += length
-    return [*runs, range(start, len(lengths))]
+        held += len(ids)
+    return [*runs, range(start, len(request.items_ids))]
 
 
 def keyed_steps(

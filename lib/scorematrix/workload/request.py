@@ -54,7 +54,7 @@ class ScoreRequest:
             ValueError: naming the first field and id that lie outside.
         """
         if max(map(max, (self.query_ids, self.label_ids, *self.items_ids))) < vocab_size:
-            return
+            return  # the usual case, without a name for each item
         for name, ids in self._named_ids():
             if max(ids) >= vocab_size:
                 worst = next(i for i in ids if i >= vocab_size)

@@ -157,7 +157,7 @@ def compile_program(
     """Trace and compile ahead of time for one padded shape; `weights` may be shapes only.
 
     Args:
-        traced: for a profiler.
+        traced: for a profiler, which sees no kernel inside a CUDA graph.
     """
 
     def program(
@@ -166,7 +166,7 @@ def compile_program(
         query_q, n_query, blocks, label_c = unpacked(key, inputs)
         return score_step(config, key, form, weights, query_q, n_query, blocks, given, label_c)
 
-    if traced:  # under a name of its own: a program from the cache on disk may have the scopes of older code
+    if traced:  # another name, so that the persistent cache cannot return a program compiled before the scopes existed
         program.__name__ = "profiled"
     shapes = program_shapes(config, key, weights.layers.k_ldkh.dtype, device)
     return devices.compile_ahead(

@@ -113,7 +113,7 @@ def compile_ahead(
     Args:
         device: that it is compiled for, or one of them.
         tuned: with what the best-native views tell XLA beyond its defaults.
-        traced: for a profiler, which sees nothing of what runs as a CUDA graph.
+        traced: without CUDA graphs, so that a profiler sees every kernel.
     """
     hits = persistent_cache_hits()
     start = time.perf_counter()

@@ -1,7 +1,7 @@
-"""An item's attention over itself on a GPU, joined with that over the query: one Pallas kernel, compiled by Triton.
+"""Item self-attention on a GPU, merged with the attention over the query: one Pallas kernel, for bfloat16.
 
-A row's softmax goes on from where cuDNN's ended, with its values as the running ones and its log-sum-exp as the running
-maximum, so there is nothing to merge. Laid out like scoring/pytorch/own_items_kernel.py.
+The online softmax starts from cuDNN's result: its output is the running value, its log-sum-exp the running maximum. No
+separate merge is needed. Laid out like scoring/pytorch/own_items_kernel.py. Triton compiles it.
 
 Letters beside the folder's: r row of a tile, u key of a block.
 """
@@ -76,8 +76,7 @@ def _kernel(
     start = pl.program_id(0) * ROWS
     row_r, item_r = start + jnp.arange(ROWS), item_ref[pl.ds(start, ROWS)]
     q_rh = q_ref[...]
-    exact = jax.lax.Precision.HIGHEST if q_rh.dtype == jnp.float32 else None
-    product = functools.partial(jnp.dot, precision=exact, preferred_element_type=jnp.float32)
+    product = functools.partial(jnp.dot, preferred_element_type=jnp.float32)
 
     def take_in(block: Array, running: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         values_rh, top_r, sum_r = running

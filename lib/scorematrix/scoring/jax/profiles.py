@@ -1,4 +1,4 @@
-"""JAX's part of `scoring.profiles`: XLA's own trace, its instructions told apart by the scopes they were written in."""
+"""JAX's part of `scoring.profiles`: run XLA's profiler and group its instructions by named scope."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%([\w.-]+) = .*?metadata=\{[^}]*?op_nam
 
 
 def profiled_parts(backend: BestNativeBackend, request: ScoreRequest) -> tuple[float, list[tuple[str, float]]]:
-    """Seconds of the call, and part and seconds of every instruction of it."""
+    """Profile one call: its seconds, and (part, seconds) of each instruction."""
     kept, before = backend._programs, (backend._config, backend._weights)
     try:
         backend._programs = {
@@ -42,14 +42,14 @@ def profiled_parts(backend: BestNativeBackend, request: ScoreRequest) -> tuple[f
 
 
 def scopes_of(text: str) -> Iterator[tuple[str, str]]:
-    """Every instruction of a program's text, and the path of scopes that it comes from; loops are left out."""
+    """Yield (instruction, scope path) for a program's HLO text. Loops are skipped: their bodies are listed too."""
     for name, scope in INSTRUCTION.findall(text):
         if scope.rsplit("/", 1)[-1] not in ("while", "closed_call", "cond"):
             yield name, scope
 
 
 def read_events(events: list[dict[str, Any]], scopes: dict[str, str]) -> Iterator[tuple[str, float]]:
-    """Part and seconds of every event that is an instruction's, or a device's own."""
+    """Yield (part, seconds) for each trace event of an instruction or of a device stream."""
     processes = {e["pid"]: e["args"]["name"] for e in events if e.get("name") == "process_name"}
     threads = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e.get("name") == "thread_name"}
     for event in events:
@@ -57,7 +57,7 @@ def read_events(events: list[dict[str, Any]], scopes: dict[str, str]) -> Iterato
             continue
         process, thread = processes.get(event["pid"], ""), threads.get((event["pid"], event["tid"]), "")
         if process.startswith("/device:"):
-            # A device's other lines sum its own up once more.
+            # The device's other lines repeat the same time as totals.
             if "Stream" in thread or thread == "XLA Ops":
                 name = event.get("args", {}).get("hlo_op") or event["name"]
                 yield part_of(scopes.get(name, "")), event["dur"] / 1e6
@@ -66,5 +66,5 @@ def read_events(events: list[dict[str, Any]], scopes: dict[str, str]) -> Iterato
 
 
 def part_of(scope: str) -> str:
-    """The innermost part of a path of scopes."""
+    """Return the innermost scope that names a part."""
     return next((name for name in reversed(scope.split("/")) if name in PARTS), "other")

@@ -1,15 +1,14 @@
-"""An item's attention over itself on a GPU, joined with that over the query: one Triton kernel.
+"""Item self-attention on a GPU, merged with the attention over the query: one Triton kernel, for bfloat16.
 
-A row's softmax goes on from where cuDNN's ended, with its values as the running ones and its log-sum-exp as the running
-maximum, so there is nothing to merge. Laid out like scoring/jax/own_items_kernel.py. Triton comes with PyTorch for
-CUDA; nothing else imports this file.
+The online softmax starts from cuDNN's result: its output is the running value, its log-sum-exp the running maximum. No
+separate merge is needed. Laid out like scoring/jax/own_items_kernel.py. Triton ships with PyTorch for CUDA, so only the
+CUDA path imports this file.
 
 Letters beside the folder's: r row of a tile, u key of a block.
 """
 
 from __future__ import annotations
 
-import torch
 import triton  # pyright: ignore[reportMissingImports]  # it comes with PyTorch for CUDA
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 from torch import Tensor
@@ -35,7 +34,7 @@ def launch(
     _kernel[(triton.cdiv(t, ROWS), n)](  # pyright: ignore[reportIndexIssue]  # triton.jit makes it so
         q_tnh, k_tkh, v_tkh, item_t, values_tnh, lse_nt, out_tnh,
         t, n // k_tkh.shape[1], *strides, *lse_nt.stride(),
-        WINDOW=window, H=h, ROWS=ROWS, KEYS=min(window, ROWS), EXACT=k_tkh.dtype == torch.float32,
+        WINDOW=window, H=h, ROWS=ROWS, KEYS=min(window, ROWS),
         num_warps=4, num_stages=2,
     )  # fmt: skip
 
@@ -45,10 +44,9 @@ def _kernel(
     q_ptr, keys_ptr, values_ptr, item_ptr, query_values_ptr, query_lse_ptr, out_ptr,
     t, group,
     q_t, q_n, keys_t, keys_k, values_t, values_k, query_values_t, query_values_n, out_t, out_n, lse_n, lse_t,
-    WINDOW: tl.constexpr, H: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, EXACT: tl.constexpr,
+    WINDOW: tl.constexpr, H: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
     """One tile of rows of one head over the keys that their own items can reach."""
-    precision: tl.constexpr = "ieee" if EXACT else "tf32"  # which bfloat16 does not ask for
     start, head = tl.program_id(0) * ROWS, tl.program_id(1)
     key_head = head // group
     row_r, column_h = start + tl.arange(0, ROWS), tl.arange(0, H)
@@ -70,12 +68,12 @@ def _kernel(
             values_ptr + key_u[:, None] * values_t + key_head * values_k + column_h, mask=real_u[:, None], other=0.0
         )
         item_u = tl.load(item_ptr + key_u, mask=real_u, other=-2)
-        scores_ru = tl.dot(q_rh, tl.trans(keys_uh), input_precision=precision)
+        scores_ru = tl.dot(q_rh, tl.trans(keys_uh))
         seen_ru = (item_r[:, None] == item_u[None, :]) & (key_u[None, :] <= row_r[:, None])
         scores_ru = tl.where(seen_ru, scores_ru, float("-inf"))
         higher_r = tl.maximum(top_r, tl.max(scores_ru, 1))  # of a row's keys in the query at least: never -inf
         weights_ru, kept_r = tl.exp(scores_ru - higher_r[:, None]), tl.exp(top_r - higher_r)
-        joined_rh = tl.dot(weights_ru.to(block_values_uh.dtype), block_values_uh, input_precision=precision)
+        joined_rh = tl.dot(weights_ru.to(block_values_uh.dtype), block_values_uh)
         values_rh = kept_r[:, None] * values_rh + joined_rh
         sum_r = kept_r * sum_r + tl.sum(weights_ru, 1)
         top_r = higher_r

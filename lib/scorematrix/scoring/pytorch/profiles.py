@@ -1,4 +1,4 @@
-"""PyTorch's part of `scoring.profiles`: its own profiler, operations told apart by the parts they are launched in."""
+"""PyTorch's part of `scoring.profiles`: run torch.profiler and group operations by their `record_function`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ PRODUCTS = re.compile(r"aten::(add)?mm$|gemm|nvjet|cutlass|xmma", re.IGNORECASE)
 
 
 def part(name: str) -> AbstractContextManager[Any]:
-    """What is launched within belongs to a part of the engine; costs nothing while no profiler looks on."""
+    """Label the operations launched in this context with a part. Without an active profiler it does nothing."""
     return record_function(name) if torch.autograd.profiler._is_profiler_enabled else nullcontext()
 
 
 def profiled_parts(backend: BestNativeBackend, request: ScoreRequest) -> tuple[float, list[tuple[str, float]]]:
-    """Seconds of the call, and part and seconds of every operation (CPU) or kernel (GPU) of it."""
-    graphs, backend._graphs = backend._graphs, None  # inside a CUDA graph no kernel says what launched it
+    """Profile one call: its seconds, and (part, seconds) of each operation (CPU) or kernel (GPU)."""
+    graphs, backend._graphs = backend._graphs, None  # a kernel replayed from a CUDA graph has no launching operation
     on_gpu = backend._device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     try:
@@ -41,7 +41,7 @@ def profiled_parts(backend: BestNativeBackend, request: ScoreRequest) -> tuple[f
 
 
 def read_events(events: Any, on_gpu: bool) -> Iterator[tuple[str, float]]:
-    """Part and seconds of every operation's own time on the CPU, or of every kernel that one launched."""
+    """Yield (part, seconds): each operation's self time on a CPU, each launched kernel on a GPU."""
     for event in events:
         named = _named(event)
         if on_gpu:
@@ -52,7 +52,7 @@ def read_events(events: Any, on_gpu: bool) -> Iterator[tuple[str, float]]:
 
 
 def _named(event: Any) -> str | None:
-    """The innermost part that an event lies in."""
+    """Return the innermost part around an event."""
     while event is not None:
         if event.name in PARTS:
             return event.name
@@ -61,5 +61,5 @@ def _named(event: Any) -> str | None:
 
 
 def _part(named: str | None, operation: str) -> str:
-    """A product outside the named parts is one with weights."""
+    """Return an operation's part. A matrix product outside the named parts multiplies by weights."""
     return named or ("linear" if PRODUCTS.search(operation) else "other")
