@@ -102,7 +102,7 @@ def growth_gate(side: SideEvidence, manifest: Manifest) -> Gate | None:
     share = manifest.call_flops[large] / seconds / ceiling
     least = 1 / (1 - GROWTH_SHARE * min(share, 1) * (1 - 1 / work))
     detail = (
-        f"a {large}-item call does {work:.2f}x the work of a {small}-item call and takes {grown.center:.2f}x as long "
+        f"a call of {large} items does {work:.2f}x the work of a call of {small} and takes {grown.center:.2f}x as long "
         f"({grown.low:.2f}x to {grown.high:.2f}x); at {share:.0%} of peak it must take at least {least:.2f}x"
     )
     if share < OVERHEAD_SHARE:
