@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from scorematrix.results.schema import SCHEMA_VERSION, Part
+from scorematrix.results.cells import Part
+from scorematrix.results.schema import SCHEMA_VERSION
 from scorematrix.sealed import SealedDocument
 
 SkipReason = Literal[
