@@ -12,6 +12,7 @@ import numpy as np
 
 from scorematrix.matrix.cells import Meter, error_text
 from scorematrix.matrix.live import end_live, load_live
+from scorematrix.matrix.memory import refused_chunks
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.plan import chunk_order
 from scorematrix.measure import Watchdog, describe_environment, set_up_process
@@ -143,6 +144,9 @@ class _Draft:
 
     def load(self) -> tuple[Backend, Meter]:
         planned, params = self.planned, self.params
+        self.unprepared = refused_chunks(params, planned, self.workload)
+        if all(size in self.unprepared for size in self.todo):
+            raise ValueError(self.unprepared[min(self.todo)])
         start = time.perf_counter()
         model = load_model(params.model, seed=params.model_seed)
         self.weights_sha256, self.config = model.weights.sha256, model.config
@@ -163,6 +167,8 @@ class _Draft:
         placed = time.perf_counter()
         memory = HostMemory()
         for size in self.todo:
+            if size in self.unprepared:
+                continue
             try:
                 backend.prepare([call for calls in self.workload.calls(size) for call in calls])
             except Exception as error:  # this size does not compile; the others may
