@@ -11,9 +11,11 @@ from scorematrix.matrix.memory import largest_call, mesh_on, step_tokens_on
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.workloads import build_workload
 from scorematrix.models import read_description
+from scorematrix.models.flops import scoring_flops
 from scorematrix.privacy import redacted
 from scorematrix.readiness.targets import Target, target
 from scorematrix.results import CompiledCell, CompiledRecord
+from scorematrix.scoring.mesh import Mesh
 from scorematrix.scoring.packing import packed_shape
 from scorematrix.scoring.shared_prefix import lay_out_replica_steps
 from scorematrix.workload import ScoreRequest
@@ -55,7 +57,8 @@ def compile_cells(params: Params, target_name: str, on_cell: Callable[[CompiledC
         for view, chunk_size, call in wanted:
             answer = answers[_program(params, where, view, call)].result()
             mesh = params.mesh_of("jax", view, where.name)
-            cells.append(_cell(where, view, chunk_size, dtype, answer | {"mesh": mesh}))
+            floor = _floor(params, where, call, mesh)
+            cells.append(_cell(where, view, chunk_size, dtype, {**answer, **floor, "mesh": mesh}))
             on_cell(cells[-1])
     return CompiledRecord(
         target=where.name,
@@ -95,6 +98,15 @@ def _question(params: Params, where: Target, view: str, dtype: str, call: ScoreR
         "step_tokens": _step_tokens(params, where, view),
         "mesh": params.mesh_of("jax", view, where.name),
     }
+
+
+def _floor(params: Params, where: Target, call: ScoreRequest, mesh: str | None) -> dict[str, Any]:
+    """The call's fewest operations, and the time that the datasheet's peak of the devices used would take for them."""
+    assert where.chip is not None  # `compile_cells` refuses such targets
+    flops = scoring_flops(read_description(params.model).config, len(call.query_ids), list(map(len, call.items_ids)))
+    n_devices = Mesh.parse(mesh).size if mesh else 1
+    peak = where.chip.bfloat16_flops_per_second / where.devices_a_chip * n_devices
+    return {"floor_flops": flops, "floor_seconds": flops / peak}
 
 
 def _cell(where: Target, view: str, chunk_size: int, dtype: str, answer: dict[str, Any]) -> CompiledCell:
