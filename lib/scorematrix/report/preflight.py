@@ -51,8 +51,8 @@ def estimates_section(records: Sequence[CompiledRecord]) -> Fragment:
         return Fragment("")
     note = (
         "Floor: the fewest operations that score the call exactly, and their time at the datasheet's dense bfloat16 "
-        "peak. XLA counts the body of a loop once, here one layer; cycles count every run. Kernels of ours have no "
-        "estimated cycles."
+        "peak. What XLA counts, its optimum too, has the body of a loop once, here one layer; cycles count every run. "
+        "Kernels of ours have no estimated cycles."
     )
     return _estimates(cells) + paragraph(note, "note") + _costliest(cells) + _kernels(cells)
 

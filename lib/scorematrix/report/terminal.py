@@ -89,10 +89,9 @@ def estimate_lines(cell: CompiledCell) -> list[str]:
         return []
     known = [f"floor {giga(cell.floor_flops)} GFLOP, {milliseconds(cell.floor_seconds)} ms at the datasheet's peak"]
     if found.flops is not None:
-        loop = f", a loop's body once of {found.loop_trips}" if found.loop_trips else ""
-        known.append(f"XLA {giga(found.flops)} GFLOP and {giga(found.bytes_accessed)} GB{loop}")
-    if found.optimal_seconds is not None:
-        known.append(f"XLA's optimum {milliseconds(found.optimal_seconds)} ms")
+        loop = f", the body of a loop once of {found.loop_trips} times," if found.loop_trips else ""
+        optimum = f", at best {milliseconds(found.optimal_seconds)} ms" if found.optimal_seconds is not None else ""
+        known.append(f"XLA counts{loop} {giga(found.flops)} GFLOP and {giga(found.bytes_accessed)} GB{optimum}")
     if found.cycles is not None:
         beside = f" without {', '.join(found.without_cycles)}" if found.without_cycles else ""
         known.append(f"{found.cycles:,} cycles{beside}")

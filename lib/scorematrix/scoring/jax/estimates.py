@@ -80,16 +80,17 @@ def estimate(programs: Sequence[tuple[Any, int]]) -> dict[str, Any]:
         optimal.append(runs * analysis.get("optimal_seconds", 0.0))
         operations += [op._replace(runs=runs * op.runs) for op in read_operations(text)]
         trips += loop_trips(text)
+    without_cycles = sorted({op.name.rpartition(".")[0] or op.name for op in operations if op.cycles is None})
     costed = sorted((op for op in operations if op.cycles), key=lambda op: op.runs * (op.cycles or 0), reverse=True)
     return {
         "flops": counts["flops"] or None,
         "bytes_accessed": counts["bytes accessed"] or None,
-        # A program that calls a kernel of ours comes out below 0: XLA does not know how long that takes.
         "loop_trips": max(trips, default=None),
-        "optimal_seconds": sum(optimal) if all(seconds > 0 for seconds in optimal) else None,
+        # XLA takes seconds off for each kernel of ours, whose time it does not know: the rest tells nothing.
+        "optimal_seconds": sum(optimal) if not without_cycles and all(seconds > 0 for seconds in optimal) else None,
         "cycles": sum(op.runs * (op.cycles or 0) for op in costed) or None,
         "costliest": [op._asdict() for op in costed[:COSTLIEST]],
-        "without_cycles": sorted({op.name.rpartition(".")[0] or op.name for op in operations if op.cycles is None}),
+        "without_cycles": without_cycles,
     }
 
 
