@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -12,15 +11,10 @@ import pytest
 
 from scorematrix.compare import compare_run
 from scorematrix.matrix import compile_cells, compilers, load_params
-from scorematrix.matrix.workloads import build_workload
-from scorematrix.models import read_description
-from scorematrix.models.flops import scoring_flops
 from scorematrix.readiness import TARGETS
 from scorematrix.report import ReportPage
-from scorematrix.report.preflight import estimates_section
-from scorematrix.report.terminal import compiled_line, estimate_lines
-from scorematrix.results import CompiledRecord, Readiness, RecordStore, read_document
-from scorematrix.sealed import content_sha256
+from scorematrix.report.terminal import compiled_line
+from scorematrix.results import Readiness, RecordStore
 from tests.conftest import ROOT, run_cli
 from tests.factory import make_params, make_run
 
@@ -101,51 +95,6 @@ def test_every_cell_has_a_line_and_a_dead_compiler_is_started_again(fake_compile
     assert [c.status for c in seen] == ["failed", "compiled", "failed", "too_large"]
     assert "ended with code 7" in seen[0].error and seen[3].over_bytes == 3 * 10**9
     assert seen[1].chip_bytes == 32 << 30 and seen[1].dtype == "float32"
-
-
-OPERATION = {"name": "fusion.1", "operation": "td,df->tf/dot_general", "part": "linear", "runs": 27, "cycles": 100}
-KERNEL = {"kernel": "join_own_items", "part": "own_items", "registers": 168, "shared_bytes": 16384, "spill_bytes": 8}
-ESTIMATE = {
-    "flops": 4e9, "bytes_accessed": 2e9, "loop_trips": 27, "optimal_seconds": None, "cycles": 4000,
-    "costliest": [OPERATION], "without_cycles": ["joint_attention"], "kernels": [KERNEL],
-}  # fmt: skip
-
-
-@pytest.fixture
-def estimated(fake_compiler, monkeypatch: pytest.MonkeyPatch) -> CompiledRecord:
-    said = {"status": "compiled", "seconds": 1, "estimate": ESTIMATE}
-    echo = f"import json, sys\nfor line in sys.stdin:\n    print(json.dumps({said!r}), flush=True)"
-    monkeypatch.setattr(compilers, "CHILD", [sys.executable, "-c", echo])
-    return compile_cells(make_params(chunk_sizes=[8]), "tpu-v6e-1", lambda cell: None)
-
-
-def test_an_estimate_stands_beside_the_floor_and_never_as_a_measurement(estimated: CompiledRecord) -> None:
-    (cell,) = estimated.cells
-    config = read_description("random:tiny-llama").config
-    call = max(build_workload(make_params()).requests, key=lambda r: sum(map(len, r.items_ids)))
-    assert cell.floor_flops == scoring_flops(config, len(call.query_ids), [len(ids) for ids in call.items_ids])
-    assert cell.floor_seconds == cell.floor_flops / 918e12
-    first, costliest, kernel = estimate_lines(cell)
-    assert "ESTIMATE, not measured" in first and "once of 27 times, 4.00 GFLOP and 2.00 GB;" in first
-    assert "4,000 cycles without joint_attention" in first and "at best" not in first
-    assert "67.5 % of the cycles: fusion.1" in costliest and "168 registers, 16,384 bytes shared, 8 spilled" in kernel
-    page = estimates_section([estimated]).html
-    captions = re.findall("<caption>(.*?)</caption>", page)
-    assert len(captions) == 3 and all("not measured" in caption for caption in captions)
-    assert "67.5 %" in page and "join_own_items" in page and " ms" not in page
-    assert estimates_section([]).html == ""
-
-
-def test_a_record_from_before_estimates_is_read(estimated: CompiledRecord, tmp_path: Path) -> None:
-    content = estimated.model_dump(mode="json", exclude={"sha256"}) | {"schema_version": 2}
-    for cell in content["cells"]:
-        for later in ("estimate", "floor_flops", "floor_seconds"):
-            del cell[later]
-    path = tmp_path / "record.json"
-    path.write_text(json.dumps(content | {"sha256": content_sha256(content)}))
-    (cell,) = read_document(path, CompiledRecord).cells
-    assert cell.status == "compiled" and cell.estimate is None and estimate_lines(cell) == []
-    assert estimates_section([read_document(path, CompiledRecord)]).html == ""
 
 
 @pytest.mark.parametrize(
