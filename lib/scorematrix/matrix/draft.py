@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from scorematrix.matrix.cells import Meter, error_text
 from scorematrix.matrix.live import end_live, load_live
+from scorematrix.matrix.memory import refused_chunks
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.plan import chunk_order
 from scorematrix.measure import Watchdog, describe_environment
@@ -82,6 +83,9 @@ class Draft:
     def load(self) -> Backend:
         """The model and the backend, with nothing compiled yet."""
         planned, params = self.planned, self.params
+        self.unprepared = refused_chunks(params, planned, self.workload)
+        if all(size in self.unprepared for size in self.todo):
+            raise ValueError(self.unprepared[min(self.todo)])
         start = time.perf_counter()
         model = load_model(params.model, seed=params.model_seed)
         self.weights_sha256, self.config = model.weights.sha256, model.config
@@ -107,7 +111,7 @@ class Draft:
         self.chunk_sizes = [*chunk_sizes, *{c.chunk_size for c in self.cells}]
         start = time.perf_counter()
         memory = HostMemory()
-        for size in chunk_sizes:
+        for size in [size for size in chunk_sizes if size not in self.unprepared]:
             try:
                 backend.prepare([call for calls in self.workload.calls(size) for call in calls])
             except Exception as error:
