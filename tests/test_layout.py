@@ -34,6 +34,7 @@ ALLOWED = {
     "matrix": {
         "audit",
         "handwritten",
+        "kernels",
         "load",
         "measure",
         "models",

@@ -209,7 +209,7 @@ def test_skip_notices_of_both_runs_stand_in_every_text() -> None:
 REFUSED = {
     "other plan": (dict(rounds=6), {}, r"params_sha256.*OLD.*params.rounds=5.*6"),
     "other weights": ({}, {"weights_sha256": "x" * 64}, "weights_sha256.*OLD.*wwwwww.*NEW.*xxx"),
-    "other protocol": ({}, {"protocol": "2"}, r"protocol.*OLD \(old\).* 1.*NEW \(new\).* 2"),
+    "other protocol": ({}, {"protocol": "0"}, r"protocol.*OLD \(old\).* 2.*NEW \(new\).* 0"),
 }  # fmt: skip
 
 

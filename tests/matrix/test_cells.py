@@ -6,9 +6,10 @@ import statistics
 import time
 
 import numpy as np
+import psutil
 import pytest
 
-from scorematrix.matrix.cells import MOST_PROBE_PASSES, Meter, _too_few
+from scorematrix.matrix.cells import MOST_PROBE_PASSES, CellInTurns, Meter, _too_few
 from scorematrix.measure import Watchdog
 from scorematrix.measure.memory import HostMemory
 from scorematrix.scoring import BackendInfo
@@ -51,10 +52,46 @@ class Hurrying:
         return np.full((len(request.items_ids), len(request.label_ids)), 0.5, np.float32)
 
 
-@pytest.mark.parametrize(("slow", "n_warmup"), [(2, 3), (0, 1)])
+@pytest.mark.parametrize(("slow", "n_warmup"), [(2, 3), (0, 2)])
 def test_windows_are_long_enough_even_after_a_slow_warmup(slow: int, n_warmup: int) -> None:
-    meter = Meter(make_workload(), 1, 2, Watchdog(60, lambda: None), HostMemory(), lambda: 0)
-    cell = meter.cell(Hurrying([0.004] * slow), chunk_size=8)
+    meter = make_meter()
+    cell = CellInTurns(meter, Hurrying([0.004] * slow), chunk_size=8)
+    cell.warm_up()
+    for lap, request in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        cell.turn(lap, request)
+    found = cell.cell([{"place": place} for place in range(4)])
     meter.watchdog.close()
-    assert cell.status == "ok" and len(cell.call_ns) == 2 and len(cell.warmup_ns) == n_warmup
-    assert statistics.median(ns * cell.repeats for p in cell.call_ns for q in p for ns in q) > 1_000_000
+    assert found.status == "ok" and len(found.call_ns) == 2 and len(found.warmup_ns) == n_warmup
+    assert statistics.median(ns * found.repeats for p in found.call_ns for q in p for ns in q) > 1_000_000
+
+
+def test_a_turn_that_is_made_again_takes_the_place_of_the_first() -> None:
+    meter = make_meter()
+    cell = CellInTurns(meter, Hurrying([0.03] * 99), chunk_size=8)
+    cell.warm_up()
+    for lap, request in ((3, 0), (3, 1), (5, 0), (5, 1), (3, 1)):
+        cell.turn(lap, request)
+    found = cell.cell([{"place": place} for place in (2, 4, 6, 8, 9)])
+    meter.watchdog.close()
+    again = found.turns[1]
+    assert [(t.pass_index, t.request, t.lap, t.place) for t in found.turns] == [
+        (0, 0, 3, 2), (0, 1, 3, 4), (1, 0, 5, 6), (1, 1, 5, 8), (0, 1, 3, 9)
+    ]  # fmt: skip
+    assert [t.replaced_ns is not None for t in found.turns] == [False, True, False, False, False]
+    assert again.replaced_ns != found.call_ns[0][1] and len(found.call_ns) == 2
+
+
+def test_a_call_that_raises_makes_a_failed_cell() -> None:
+    class Failing(Hurrying):
+        def score(self, request: ScoreRequest) -> np.ndarray:
+            raise RuntimeError("boom")
+
+    meter = make_meter()
+    cell = CellInTurns(meter, Failing([]), chunk_size=8)
+    cell.warm_up()
+    meter.watchdog.close()
+    assert (cell.cell([]).status, "boom" in cell.cell([]).error) == ("failed", True)
+
+
+def make_meter() -> Meter:
+    return Meter(make_workload(), 1, Watchdog(60, lambda: None), HostMemory(), lambda: 0, [psutil.Process()])

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from scorematrix.matrix import chunk_order, load_params, needed_targets, plan_rounds
-from scorematrix.matrix.run import lost_round
+from scorematrix.matrix.group import lost_round
 from tests.factory import make_params, write_run
 
 QUICK = Path(__file__).parents[2] / "params" / "quick.yaml"

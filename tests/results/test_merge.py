@@ -104,7 +104,7 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
     for store, words in [
         (other_params, r"params_sha256.*tpu.*gpu.*params.margin=0.03.*0.05"),
         (other_weights, "weights_sha256.*wwwwwwwwwwww.*xxxxxxxxxxxx"),
-        (other_protocol, "protocol.* 1.* 0"),
+        (other_protocol, "protocol.* 2.* 0"),
         (twice, "jax.portable.tpu-v6e-1.r00.*sha256="),
     ]:
         with pytest.raises(ValueError, match=words):

@@ -83,11 +83,12 @@ def test_round_of_another_run_is_refused(store: RunStore) -> None:
 
 def test_every_schema_version_keeps_loading() -> None:
     """One round file per version that was ever written."""
-    for version in (1, 2, 3):
+    for version in (1, 2, 3, 4):
         round_ = read_document(FIXTURES / f"round_v{version}.json", Round)
         assert (round_.schema_version, round_.backend) == (version, "jax")
     assert read_document(FIXTURES / "round_v2.json", Round).probes is not None
     assert read_document(FIXTURES / "round_v3.json", Round).profile is not None
+    assert read_document(FIXTURES / "round_v4.json", Round).cells[0].turns
     assert read_document(FIXTURES / "workload_v1.json", Workload).n_items == 16
 
 
@@ -101,7 +102,7 @@ def test_a_run_of_version_1_is_still_judged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "newest"), [("run.json", 2), ("readiness.json", 2), ("rounds/jax.best_native.cpu.r01.json", 3)]
+    ("name", "newest"), [("run.json", 2), ("readiness.json", 2), ("rounds/jax.best_native.cpu.r01.json", 4)]
 )
 def test_a_newer_file_is_refused_with_a_sentence(tmp_path: Path, name: str, newest: int) -> None:
     shutil.copytree(FIXTURES / "run_v1", tmp_path / "run")

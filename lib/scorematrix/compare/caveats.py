@@ -65,7 +65,17 @@ def _machine(rounds: Sequence[Round]) -> list[str]:
     shared = [r.name for r in rounds if r.noise and any(gpu.other_processes for gpu in r.noise.gpus)]
     if shared:
         found.append(f"other processes held the GPU in {len(shared)} rounds: {_some(shared)}")
+    spun = [r for r in rounds if r.waiting == "spinning" and r.role == "confirm" and _taken(r) >= TAKEN]
+    if spun and all(_taken(r) < TAKEN for r in rounds if r.role == "tuning"):
+        found.append(
+            f"threads spin while they wait, as tuning chose on a quiet machine, and other processes were busy in "
+            f"{len(spun)} of the rounds that followed: such threads may be slowed down severalfold"
+        )
     return found
+
+
+def _taken(round_: Round) -> float:
+    return (round_.noise.others_share if round_.noise else None) or 0.0
 
 
 def _lost(rounds: Sequence[Round]) -> list[str]:

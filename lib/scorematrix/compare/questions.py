@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from scorematrix.compare.controls import ControlEvidence, control_gates, judge_control
+from scorematrix.compare.effect import InTurns
 from scorematrix.compare.evidence import SideEvidence, paired_ratios
 from scorematrix.compare.family import correct_family
 from scorematrix.compare.gates import run_gates
@@ -144,6 +145,7 @@ def answer(question: Question, count: int, looks: Looks, margin: float) -> Contr
         reason=verdict.reason,
         next_step=verdict.next_step,
         effect=Effect.of(interval),
+        in_turns=_in_turns(first, second, indices, looks.confidence),
         more_rounds=verdict.more_rounds,
         wants_rounds=verdict.wants_rounds,
         margin=widened,
@@ -202,6 +204,13 @@ def time_ratio(
     pairs = pair_ratios(over.confirm, over_chunk, under.confirm, under_chunk)
     values = [pair.ratio for index, pair in pairs.items() if indices is None or index in indices]
     return geometric_interval(values, confidence) if values else None
+
+
+def _in_turns(first: SideEvidence, second: SideEvidence, indices: range, confidence: float) -> InTurns | None:
+    if first.best_chunk is None or second.best_chunk is None:
+        return None
+    pairs = pair_ratios(first.confirm, first.best_chunk, second.confirm, second.best_chunk)
+    return InTurns.of([pair for index, pair in pairs.items() if index in indices], confidence)
 
 
 def _missing(question: Question, indices: range) -> int:

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from scorematrix.compare.effect import Effect, InTurns
 from scorematrix.compare.profile import CallProfile
-from scorematrix.compare.statistics import Interval
 from scorematrix.results.audits import Gate
 from scorematrix.results.cells import CellStatus, Part
 from scorematrix.results.schema import Waiting
@@ -30,35 +30,6 @@ class Notice(Part):
     next_step: str
     text: str
     attempts: list[Attempt] = Field(default=[])
-
-
-class Effect(Part):
-    """A ratio of times with its 95 % interval by paired t over rounds; in a contrast, the first side over the other."""
-
-    ratio: float
-    low: float
-    high: float
-    n_rounds: int
-    sd_log: float
-
-    @classmethod
-    def of(cls, interval: Interval | None) -> Effect | None:
-        """An interval as an effect; None below two rounds, where there is no interval yet."""
-        if interval is None or interval.n < 2:
-            return None
-        return cls(
-            ratio=interval.center, low=interval.low, high=interval.high, n_rounds=interval.n, sd_log=interval.sd_log
-        )
-
-    @property
-    def interval(self) -> Interval:
-        """The interval that it was made of."""
-        return Interval(self.ratio, self.low, self.high, self.n_rounds, self.sd_log)
-
-    @property
-    def inverse(self) -> Effect:
-        """The same with numerator and denominator exchanged: a speed instead of a time."""
-        return self.model_copy(update={"ratio": 1 / self.ratio, "low": 1 / self.high, "high": 1 / self.low})
 
 
 class PercentileValue(Part):
@@ -216,6 +187,7 @@ class Contrast(Part):
     reason: str
     next_step: str | None
     effect: Effect | None
+    in_turns: InTurns | None = Field(None, description="None: no pair of its rounds was measured in turns")
     more_rounds: int | None = None
     wants_rounds: bool = Field(False, description="whether rounds beyond the planned count could change the verdict")
     margin: float = Field(0.03, description="as a fraction; the params', or more where the controls scatter")
@@ -275,7 +247,7 @@ class WorkloadSummary(Part):
 class Comparison(Part):
     """A run, judged. `partial` is true while any notice stands or any planned round is missing."""
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     run_id: str
     created_utc: str
     compared_utc: str

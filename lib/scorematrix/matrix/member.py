@@ -22,19 +22,26 @@ def serve_turns(path: str, name: str, answer: Answer, leave: Callable[[], None])
     Args:
         leave: ends this process, once an answer has said that it leaves.
     """
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(path)
-        with connection.makefile("rw", encoding="utf-8") as lines:
-            _say(lines, {"name": name, "pid": os.getpid()})
-            for line in lines:
-                order = json.loads(line)
-                words = answer(order)
-                _say(lines, words)
-                if words.get("leaves"):
-                    break
-                if order["do"] == "end":
-                    return
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(path)
+    lines = connection.makefile("rw", encoding="utf-8")
+    words: dict[str, Any] = {"name": name, "pid": os.getpid()}
+    while (order := _said(lines, words)) is not None:
+        words = answer(order)
+        if order["do"] == "end":
+            _said(lines, words | {"end": True})
+            return
     leave()
+
+
+def _said(lines: Any, words: dict[str, Any]) -> dict[str, Any] | None:
+    """Say something and wait for the next order; None: there is none to come, or nobody to give it."""
+    try:
+        _say(lines, words)
+        line = "" if words.get("leaves") or "end" in words else lines.readline()
+    except OSError:
+        return None
+    return json.loads(line) if line else None
 
 
 def _say(lines: Any, words: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from scorematrix.matrix.choices import (
     TextWorkload,
 )
 from scorematrix.readiness.targets import target
-from scorematrix.results.schema import SIDES, stands_for
+from scorematrix.results.schema import SIDES, Waiting, stands_for
 from scorematrix.scoring.place import ServerPlace
 from scorematrix.scoring.registry import REFERENCE, backend_entry
 from scorematrix.sealed import content_sha256
@@ -71,6 +71,9 @@ class Params(Section):
     )
     load: LoadChoice | None = Field(None, description="measure live servers under load too; left out, do not")
     threads: Literal["auto"] | Positive = "auto"
+    waiting: Literal["tuned"] | Waiting = Field(
+        "tuned", description="how OpenMP threads wait on a CPU: as tuning rounds choose, or as named here"
+    )
     prices: dict[TargetName, Price] = Field({}, description="what a target costs, by its name")
     call_timeout_seconds: Seconds = 120.0
     round_timeout_seconds: Seconds = 3600.0

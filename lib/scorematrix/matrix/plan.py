@@ -46,7 +46,7 @@ def plan_groups(params: Params) -> list[list[PlannedRound]]:
                 [
                     (index, own_role, backend, own_view, target, waiting)
                     for own_role, backend, own_view in (together[i] for i in rng.permutation(len(together)))
-                    for waiting in _ways_of_waiting(own_role, backend, target)
+                    for waiting in _ways_of_waiting(params, own_role, backend, target)
                 ]
             )
     position = itertools.count()
@@ -67,10 +67,13 @@ def plan_groups(params: Params) -> list[list[PlannedRound]]:
     ]
 
 
-def _ways_of_waiting(role: Role, backend: str, where: str) -> tuple[Waiting | None, ...]:
-    """What tuning tries; rounds after it get what it chose."""
-    is_tried = role == "tuning" and backend_entry(backend).has_openmp and known_target(where).kind == "cpu"
-    return ("spinning", "passive") if is_tried else (None,)
+def _ways_of_waiting(params: Params, role: Role, backend: str, where: str) -> tuple[Waiting | None, ...]:
+    """What tuning tries; rounds after it get what it chose. None: that, or there is nothing to choose."""
+    if not backend_entry(backend).has_openmp or known_target(where).kind != "cpu":
+        return (None,)
+    if params.waiting != "tuned":
+        return (params.waiting,)
+    return ("spinning", "passive") if role == "tuning" else (None,)
 
 
 def needed_targets(params: Params) -> list[tuple[str, str, list[str]]]:

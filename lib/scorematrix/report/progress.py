@@ -68,7 +68,9 @@ def status_rows(status: RunStatus) -> list[tuple[str, str]]:
     if status.current is not None:
         p = status.current
         now = f"{p.role} {p.backend} {p.view} on {p.target}, round {p.index}: "
-        if status.measuring is not None:
+        if len(status.together) > 1:
+            now = f"{p.role} {p.view} on {p.target}, round {p.index}: {', '.join(sorted(status.together))} in turns"
+        elif status.measuring is not None:
             now += f"chunk {status.measuring}, {status.cells_done} of {status.cells} cells done"
         else:
             now += "starting, loading, compiling"

@@ -37,8 +37,30 @@ def evidence(comparison: Comparison, contrast: Contrast) -> Fragment:
     return (
         paragraph(f"{verdict_word(contrast)}: {contrast.reason}.")
         + links(ways)
+        + _turns(contrast)
         + table("Gates", ["gate", "status", "found"], rows, (0, 1, 2))
     )
+
+
+def _turns(contrast: Contrast) -> Fragment:
+    """How the pairs were measured, and whether machine or process is what scatters."""
+    found = contrast.in_turns
+    if found is None:
+        return paragraph("Its rounds were measured one after the other, not in turns: intervals are wider for it.")
+    left_out = "left out" if found.only_clean else "counted: too few were clean"
+    every = found.with_disturbed
+    machine, process = (NONE if log is None else percent(log) for log in (found.machine_log, found.process_log))
+    rows = [
+        ["pairs of neighbouring turns", f"{found.n_turns:,} in {found.n_pairs} pairs of rounds"],
+        ["disturbed by other processes", f"{found.n_disturbed:,}, {left_out}" if found.n_disturbed else "none"],
+        ["ratio with all turns", f"{significant(every.ratio)} ({span(every.low, every.high)})" if every else NONE],
+        ["scatter of neighbouring turns (machine)", machine],
+        [
+            "scatter between pairs beyond that (process)",
+            NONE if found.process_log is None else percent(found.process_log),
+        ],
+    ]
+    return table("Measured in turns", ["what", "found"], rows, (0, 1))
 
 
 def controls(comparison: Comparison) -> Fragment:
@@ -53,8 +75,8 @@ def controls(comparison: Comparison) -> Fragment:
     if not rows:
         return head + paragraph("Controls: NOT AVAILABLE, this run has no control rounds.")
     note = (
-        "Fresh processes, run among those that they repeat. Against itself no difference may show; the slowdown must "
-        "be found, else no tie is declared. Where a backend scatters against itself, the margin is twice that scatter."
+        "Fresh processes, in turns with those that they repeat. Against itself no difference may show; the slowdown "
+        "must be found, else no tie is declared. Where a backend scatters against itself, the margin is twice that scatter."
     )
     columns = ["backend", "target", "against", "found", "ratio", "interval", "margin"]
     return head + table("A backend's time over its own", columns, rows, (0, 1, 2, 3)) + paragraph(note, "note")
@@ -86,12 +108,13 @@ def effort(comparison: Comparison) -> Fragment:
             s.target,
             str(s.tuning_configurations) if s.tuning_configurations else NONE,
             significant(s.tuning_seconds / 60) if s.tuning_configurations else NONE,
+            s.waiting or "nothing to choose",
             ", ".join(f"{n} {name}" for name, n in s.steadiness.items()) or "not tested",
         ]
         for s in comparison.sides
     ]
-    columns = ["side", "target", "configurations tried", "minutes", "rounds by steadiness"]
-    return table("Tuning effort and steadiness", columns, rows, words=(0, 1, 4))
+    columns = ["side", "target", "configurations tried", "minutes", "threads wait", "rounds by steadiness"]
+    return table("Tuning effort and steadiness", columns, rows, words=(0, 1, 4, 5))
 
 
 def _summary(contrast: Contrast) -> str:

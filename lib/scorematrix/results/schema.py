@@ -247,13 +247,13 @@ class Round(SealedDocument):
 def round_name(of: Round | PlannedRound) -> str:
     """`<backend>.<view>.<target>.r<index>`, with its role before the index where it measures no side.
 
-    A tuning round whose threads wait passively has that there: it has a twin whose threads spin.
+    A tuning round whose threads spin has that there: it has a twin whose threads wait passively.
 
     The colon of `module:attribute` becomes a hyphen: not every file system takes one in a name.
     """
     form = of.role if of.role in ("control", "reference") else ""
-    if of.role == "tuning" and of.waiting == "passive":
-        form = "passive"
+    if of.role == "tuning" and of.waiting == "spinning":
+        form = "spinning"
     return f"{of.backend.replace(':', '-')}.{of.view}.{of.target}.{form}{'.' if form else ''}r{of.index:02d}"
 
 

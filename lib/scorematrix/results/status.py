@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -51,6 +52,7 @@ class RunStatus:
         total: rounds that this machine can measure; 0 while it has not been looked at.
         current: the round that is next or now; None when none is left.
         measuring: its chunk size that is measured now; None while it loads and compiles, or has not begun.
+        together: backends whose rounds are measured in turns with it, its own included; none where it is alone.
         seconds_left: of rounds whose kind has been measured before; None while no such kind is left.
         unknown_rounds: rounds left that nothing is known of: none of their kind has been measured.
         may_end_early: whether the run may be settled before its last round.
@@ -66,6 +68,7 @@ class RunStatus:
     unknown_rounds: int
     may_end_early: bool
     last: LastFigure | None
+    together: tuple[str, ...] = ()
 
     def side_by_side(self, n: int) -> RunStatus:
         """The same where so many rounds are measured at a time, each on a machine of its own."""
@@ -90,6 +93,7 @@ def run_status(
     left = [p for p in todo if p.name not in recorded]
     current = left[0] if left else None
     draft = drafts.get(current.name) if current else None
+    partners = [d for d in drafts.values() if draft and draft.group and d.group == draft.group]
     pending = [cell.chunk_size for cell in draft.cells if cell.status == "not_run"] if draft else []
     known = seconds_by_kind(rounds)
     told = [known[_kind(p)] for p in left if _kind(p) in known]
@@ -104,6 +108,7 @@ def run_status(
         seconds_left=max(sum(told) - gone, 0.0) if told else None,
         unknown_rounds=len(left) - len(told),
         may_end_early=manifest.params.get("max_rounds") is not None,
+        together=tuple(d.backend for d in partners),
         last=_last_figure(sorted(rounds, key=lambda r: (r.finished_utc, r.position))),
     )
 
@@ -113,10 +118,11 @@ def seconds_by_kind(rounds: Collection[Round]) -> dict[Kind, float]:
     in_order = sorted((r for r in rounds if r.error is None), key=lambda r: r.started_utc)
     gaps = [(_time(b.started_utc) - _time(a.finished_utc)).total_seconds() for a, b in itertools.pairwise(in_order)]
     start = median([gap for gap in gaps if 0 <= gap <= LONGEST_START_SECONDS] or [0.0])
+    together = Counter(r.group for r in in_order if r.group)
     found: dict[Kind, list[float]] = {}
-    for r in in_order:
-        found.setdefault(_kind(r), []).append(r.taken_seconds)
-    return {kind: median(seconds) + start for kind, seconds in found.items()}
+    for r in in_order:  # rounds that are measured in turns take their time together
+        found.setdefault(_kind(r), []).append((r.taken_seconds + start) / (together[r.group] if r.group else 1))
+    return {kind: median(seconds) for kind, seconds in found.items()}
 
 
 class RunFollower:

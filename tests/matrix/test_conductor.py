@@ -1,0 +1,202 @@
+"""The conductor: one at a time, every turn on record, disturbed ones again, a lost process costs its own round only."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scorematrix.matrix.conductor import Conductor, MemberLost
+from scorematrix.matrix.member import Remote
+from scorematrix.matrix.turns import Block, Score
+from scorematrix.results import PlannedRound
+from tests.conftest import real_time
+
+
+class Player:
+    """A member that notes its orders in a list that all share; it may fail, or be lost, at one of them."""
+
+    def __init__(self, name: str, log: list, *, lost_at: str = "", error_at: str = "", role: str = "confirm") -> None:
+        self.planned = PlannedRound(index=1, role=role, backend=name, view="v", target="cpu", position=0)
+        self.name, self._log, self._lost_at, self._error_at = name, log, lost_at, error_at
+        self.facts: list[dict[str, Any]] = []
+
+    def ask(self, **order: Any) -> dict[str, Any]:
+        self._log.append((self.name, order))
+        if order["do"] == self._lost_at:
+            raise MemberLost("gone")
+        if order["do"] == self._error_at:
+            return {"error": "boom"}
+        if order["do"] == "settle":
+            self.facts = order["facts"]
+        return {"pids": [os.getpid()], "seconds": 0.01}
+
+
+def conduct(players: list[Player], blocks: list[Block], **score: Any) -> Conductor:
+    options = {"n_requests": 2, "fewest_laps": 3} | score
+    conductor = Conductor({p.name: p for p in players}, Score(blocks, **options), {}, np.random.default_rng(1))
+    conductor.conduct()
+    return conductor
+
+
+def block(*names: str, goes_on: bool = True) -> Block:
+    return Block(tuple((name, 8, 1.0) for name in names), goes_on)
+
+
+def turns(log: list) -> list[tuple[str, int, int]]:
+    return [(name, order["lap"], order["request"]) for name, order in log if order["do"] == "turn"]
+
+
+def test_all_prepare_and_warm_up_before_anyone_measures_and_all_are_told_to_end() -> None:
+    log: list = []
+    conduct([Player("a", log), Player("b", log)], [block("a", "b")])
+    phases = [order["do"] for _, order in log]
+    order = ["prepare", "warm_up", "turn", "settle", "after", "end"]
+    assert list(dict.fromkeys(phases)) == order and phases == sorted(phases, key=order.index)
+
+
+def test_turns_of_a_lap_and_request_stand_beside_each_other_and_places_count_them() -> None:
+    log: list = []
+    a, b = Player("a", log), Player("b", log)
+    conduct([a, b], [block("a", "b")])
+    found = turns(log)
+    assert len(found) == 3 * 2 * 2
+    for first, second in zip(found[::2], found[1::2], strict=True):
+        assert first[1:] == second[1:] and {first[0], second[0]} == {"a", "b"}
+    assert sorted(fact["place"] for p in (a, b) for fact in p.facts) == list(range(12))
+    assert all(fact["conductor_ns"] >= 0 and fact["start_ns"] >= 0 for fact in a.facts)
+
+
+def test_blocks_have_laps_of_their_own() -> None:
+    log: list = []
+    conduct([Player("a", log), Player("b", log)], [block("a", goes_on=False), block("a", "b")], n_requests=1)
+    laps = {name: {lap for own, lap, _ in turns(log) if own == name} for name in "ab"}
+    assert len(laps["b"]) == 3 and len(laps["a"]) == 6 and laps["b"] < laps["a"]
+
+
+def test_laps_go_on_until_the_ratios_are_precise() -> None:
+    """The members' times have no scatter: the fewest laps are enough, however much time there is."""
+    log: list = []
+    conduct([Player("a", log), Player("b", log)], [block("a", "b")], seconds=60.0, precise=0.01, n_requests=1)
+    assert len(turns(log)) == 2 * 3
+
+
+def test_laps_go_on_while_they_are_not_until_time_is_up() -> None:
+    rng = np.random.default_rng(5)
+
+    class Scattering(Player):
+        def ask(self, **order: Any) -> dict[str, Any]:
+            time.sleep(0.002 if order["do"] == "turn" else 0)
+            return super().ask(**order) | {"seconds": float(rng.lognormal(0, 1))}
+
+    log: list = []
+    began = time.monotonic()
+    conduct([Scattering("a", log), Scattering("b", log)], [block("a", "b")], seconds=0.5, precise=1e-6, n_requests=1)
+    assert len(turns(log)) > 2 * 3 * 2 and time.monotonic() - began < 5
+
+
+def test_a_process_that_is_lost_in_its_turn_leaves_the_others_playing() -> None:
+    log: list = []
+    a, b = Player("a", log, lost_at="turn"), Player("b", log)
+    conductor = conduct([a, b], [block("a", "b")], n_requests=1)
+    assert conductor.lost == {"a": 8} and len(b.facts) == 3 and list(conductor.members) == ["b"]
+
+
+def test_a_cell_that_fails_takes_no_more_turns_and_its_process_ends_in_order() -> None:
+    log: list = []
+    a, b = Player("a", log, error_at="turn"), Player("b", log)
+    conductor = conduct([a, b], [block("a", "b")], n_requests=1)
+    assert len([t for t in turns(log) if t[0] == "a"]) == 1 and len(b.facts) == 3
+    assert conductor.lost == {} and ("a", "end") in [(name, order["do"]) for name, order in log]
+
+
+def test_a_process_that_is_lost_before_the_first_turn_is_started_again_and_joins_in() -> None:
+    log: list = []
+    a, b = Player("a", log, lost_at="warm_up"), Player("b", log)
+    again = Player("a", log)
+    asked: list[tuple[str, int]] = []
+
+    def restart(name: str, chunk: int) -> Player:
+        asked.append((name, chunk))
+        return again
+
+    both = Block((("a", 8, 1.0), ("a", 4, 1.0), ("b", 4, 1.0)), True)
+    score = Score([both], n_requests=1, fewest_laps=3)
+    conductor = Conductor({"a": a, "b": b}, score, {}, np.random.default_rng(1), restart=restart)
+    conductor.conduct()
+    assert asked == [("a", 8)] and {fact["chunk"] for fact in again.facts} == {4} and len(b.facts) == 3
+    assert conductor.lost == {}
+
+
+def test_disturbed_turns_are_made_again_with_their_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others take half a second of a core during the second lap; it is played once more when all laps are done."""
+    log: list = []
+
+    class Neighbour:
+        def __init__(self, pids: list[int]) -> None:
+            pass
+
+        def seconds(self) -> tuple[float, float]:
+            played = turns(log)
+            busy = bool(played) and played[-1][1] == 1 and len(played) < 2 * 3 + 1
+            return (0.5 if busy else 0.0), 0.0
+
+    monkeypatch.setattr("scorematrix.matrix.conductor.Bystanders", Neighbour)
+    a, b = Player("a", log), Player("b", log)
+    conduct([a, b], [block("a", "b")], n_requests=1, seconds=60.0, precise=1.0)
+    assert [lap for _, lap, _ in turns(log)] == [0, 0, 1, 1, 2, 2, 1, 1]
+    assert [fact["disturbed"] for fact in a.facts] == [False, True, False, False]
+
+
+@real_time
+def test_a_process_that_waits_uses_no_core_and_one_that_dies_is_lost(tmp_path: Path) -> None:
+    """A real member at the other end of a real socket."""
+    code = (
+        "import sys, time\n"
+        "from scorematrix.matrix.member import serve_turns\n"
+        "def answer(order):\n"
+        "    if order['do'] == 'turn': sys.exit(3)\n"
+        "    return {'cpu': time.process_time()}\n"
+        "serve_turns(sys.argv[1], 'a', answer, lambda: None)\n"
+    )
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        process = subprocess.Popen([sys.executable, "-c", code, path])
+        connection, _ = listener.accept()
+        lines = connection.makefile("rw", encoding="utf-8")
+        assert json.loads(lines.readline()) == {"name": "a", "pid": process.pid}
+        member = Remote(Player("a", []).planned, connection, lines)
+        before = member.ask(do="prepare")["cpu"]
+        time.sleep(1.0)
+        assert member.ask(do="prepare")["cpu"] - before < 0.01
+        with pytest.raises(MemberLost):
+            member.ask(do="turn")
+        assert process.wait(10) == 3
+        member.close()
+
+
+@real_time
+def test_a_process_whose_conductor_is_gone_leaves(tmp_path: Path) -> None:
+    from scorematrix.matrix.member import serve_turns
+
+    path, left = str(tmp_path / "s"), threading.Event()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        thread = threading.Thread(target=serve_turns, args=(path, "a", lambda _: {}, left.set))
+        thread.start()
+        connection, _ = listener.accept()
+        connection.close()
+        thread.join(10)
+    assert left.is_set()
