@@ -17,7 +17,7 @@ from scorematrix.matrix.cells import MOST_PROBE_PASSES
 from scorematrix.models import Model
 from scorematrix.notebooks import NotebookFailed, check_parameters, execute_notebook, find_notebook
 from scorematrix.results import RunStore, read_document
-from tests.conftest import FIXTURES, report_of, run_cli
+from tests.conftest import FIXTURES, QUICK_COMPILES, call_cli, report_of, run_cli
 from tests.factory import write_run
 
 pytestmark = pytest.mark.slow
@@ -53,8 +53,8 @@ def test_rounds_are_recorded_as_planned(real_run: Path) -> None:
         assert round_.profile.error is None and all(part.seconds > 0 for part in round_.profile.parts)
     compiled = [r for r in rounds if r.view == "best_native"]
     assert all(r.setup.compiles for r in compiled)
-    last = [r for r in compiled if r.index == 2 and r.role == "confirm"]
-    assert len(last) == 2 and all(c.from_cache for r in last for c in r.setup.compiles)
+    (last,) = (r for r in compiled if r.index == 2 and r.role == "confirm" and r.backend == "jax")
+    assert all(c.from_cache for c in last.setup.compiles)  # PyTorch's: test_servers, where it compiles
 
 
 def test_real_scores_pass_every_gate(real_run: Path) -> None:
@@ -77,7 +77,7 @@ def test_portable_views_and_controls_of_the_real_model_pass_every_gate(tmp_path:
         "{backend: transformers, views: [expanded_cache]}]"
     )
     done = run_cli("run", str(FIXTURES / "real.yaml"), "--run-id", "r", "--set", f"backends={views}",
-                   "--set", "controls=true", "--report", cwd=tmp_path)  # fmt: skip
+                   "--set", "controls=true", "--report", cwd=tmp_path, **QUICK_COMPILES)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     run = tmp_path / "outputs" / "runs" / "r"
     comparison = read_document(run / "comparison.json", Comparison)
@@ -115,7 +115,7 @@ def test_round_notebook_shows_its_figures(real_run: Path) -> None:
 def test_same_command_again_measures_nothing(real_run: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (real_run / "rounds").iterdir()}
     params = Path(__file__).parents[1] / "fixtures" / "real.yaml"
-    done = run_cli("run", str(params), "--run-id", "real", cwd=real_run.parents[2])
+    done = call_cli("run", str(params), "--run-id", "real", cwd=real_run.parents[2])
     assert done.returncode == 0, done.stderr
     assert {path: path.stat().st_mtime_ns for path in (real_run / "rounds").iterdir()} == before
 
