@@ -38,7 +38,8 @@ def failed(report: AuditReport) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_fault_is_caught_and_named(name: str, model: Model, sound: Sound) -> None:
+def test_fault_is_caught_and_named(name: str, model: Model, sound: Sound, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scorematrix.audit.wire.GRACE_SECONDS", 0.5)  # a fake that dies is gone at once
     fault = FAULTS[name]
     with fake_server(sound, fault.answer) as url:
         report = audit_server(url, model, device="cpu", risky=True, timeout_seconds=HASTY.get(name, 20.0))

@@ -39,12 +39,12 @@ CASES: dict[str, tuple[str, str, list[int], dict[str, int]]] = {
     "4 shards, kv repeated": ("qwen3 8q 2kv", "model=4", RAGGED, {}),
     "4 shards, one kv head": ("qwen3 8q 1kv", "model=4", RAGGED, {}),
     "4 replicas, one item": ("qwen2 4q 2kv", "data=4", [7], {}),
-    "2 by 2, in steps": ("llama 12q 3kv", "data=2,model=2", RAGGED, {"step_tokens": 30}),
+    "2 by 2, in steps": ("llama 12q 3kv", "data=2,model=2", RAGGED, {"step_tokens": 60}),
     "8 replicas": ("llama 12q 3kv", "data=8", RAGGED, {}),
     "8 shards": ("llama 8q 8kv", "model=8", RAGGED, {}),
     "8 shards, kv repeated": ("qwen3 8q 2kv", "model=8", RAGGED, {}),
     "2 by 4": ("qwen3 8q 2kv", "data=2,model=4", RAGGED, {}),
-    "4 by 2, query kept": ("qwen3 8q 2kv", "data=4,model=2", RAGGED, {"step_tokens": 20, "reuse_prefix": 1}),
+    "4 by 2, query kept": ("qwen3 8q 2kv", "data=4,model=2", RAGGED, {"step_tokens": 40, "reuse_prefix": 1}),
 }
 
 
