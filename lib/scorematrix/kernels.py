@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import tempfile
+import weakref
+from contextlib import suppress
 from pathlib import Path
 
 from jupyter_client.manager import AsyncKernelManager
 
 LONGEST_FOLDER = 80
 """A socket's path may have about 100 characters on any system."""
+
+
+_managers: weakref.WeakSet[PrivateKernelManager] = weakref.WeakSet()
+
+
+def end_kernels() -> None:
+    """Kill the kernels that this process has started and that still live: whoever waits for them goes on."""
+    for manager in list(_managers):
+        pid = getattr(manager.provisioner, "pid", None)
+        if pid and manager.has_kernel:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
 
 
 class PrivateKernelManager(AsyncKernelManager):
@@ -24,6 +40,7 @@ class PrivateKernelManager(AsyncKernelManager):
             Path(folder).rmdir()
             folder = tempfile.mkdtemp(prefix="kernel-", dir="/tmp")
         self._folder = folder
+        _managers.add(self)
         super().__init__(**({"transport": "ipc", "ip": f"{folder}/socket"} | options))
 
     def cleanup_ipc_files(self) -> None:

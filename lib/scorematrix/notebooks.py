@@ -50,7 +50,7 @@ def execute_notebook(name: str, output: Path, parameters: dict[str, Any], timeou
     output.parent.mkdir(parents=True, exist_ok=True)
     draft = output.with_name(f".{output.stem}.{os.getpid()}.ipynb")
     try:
-        with _quiet():
+        with quietly():
             papermill.execute_notebook(
                 str(source),
                 str(draft),
@@ -63,7 +63,8 @@ def execute_notebook(name: str, output: Path, parameters: dict[str, Any], timeou
                 # What a notebook makes is on disk when its last cell ends; a framework's orderly exit takes seconds.
                 shutdown_kernel="immediate",
                 execution_timeout=timeout_seconds,
-                cwd=str(FOLDER),
+                # Not papermill's cwd, which would change the folder of this whole process.
+                resources={"metadata": {"path": str(FOLDER)}},
             )
     except papermill.PapermillExecutionError as error:
         raised = (error.ename, error.evalue)
@@ -136,7 +137,7 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
     """
     import papermill
 
-    with _quiet():
+    with quietly():
         known = papermill.inspect_notebook(str(notebook))
     if not known:
         raise ValueError(f"{notebook.name} has no cell tagged `parameters`; papermill's values would be overwritten")
@@ -145,8 +146,11 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Papermill logs every step and warns of its own dependencies; errors still come as exceptions."""
+def quietly() -> Iterator[None]:
+    """Papermill logs every step and warns of its own dependencies; errors still come as exceptions.
+
+    For the whole process: whoever executes notebooks in threads holds it around all of them.
+    """
     logger = logging.getLogger("papermill")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -127,19 +127,37 @@ def test_nothing_is_compiled_again_within_a_bucket(framework: str) -> None:
 
 
 PLAIN = {"jax": "large_tiles", "pytorch": "flash"}
+CANDIDATES = {
+    "gpu": [("jax", "cudnn"), ("pytorch", "cudnn"), ("pytorch", "efficient")],
+    "tpu": [("jax", "pallas")],
+    "cpu": [("jax", "tiles"), ("jax", "pallas_interpreted")],
+}.get(str(DEVICE), [])
+"""Forms of attention that the device has beside the plain one."""
+
+
+def engine_of_form(framework: str, form: str, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    monkeypatch.setattr(f"scorematrix.scoring.{framework}.best_native.attention_form", lambda *_: form)
+    model = model_of(MODELS["three heads a key head"])
+    backend = load_backend(framework, view="best_native", model=model, device=DEVICE, dtype="bfloat16")
+    assert backend.info.settings["attention"] == form
+    return backend
+
+
+@pytest.mark.parametrize(("framework", "form"), [one for one in CANDIDATES if one[0] in FRAMEWORKS])
+def test_every_form_of_attention_agrees_with_the_plain_one(
+    framework: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not farther from it than bfloat16's noise."""
+    request = request_of(MODELS["three heads a key head"], 300, (20, 3, 90, 200, 31, 33))
+    plain = engine_of_form(framework, PLAIN[framework], monkeypatch).score(request)
+    assert np.abs(engine_of_form(framework, form, monkeypatch).score(request) - plain).max() <= 0.02
 
 
 @pytest.mark.skipif(KERNELS is None, reason="a CPU has plain operations only")
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_kernels_agree_with_plain_operations(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside them, and not farther from the exact scores than they are by more than bfloat16's noise."""
-    name = MODELS["three heads a key head"]
-    request = request_of(name, 300, (20, 3, 90, 200, 31, 33))
-    ours = engine(framework, "best_native", name, "bfloat16")
-    monkeypatch.setattr(f"scorematrix.scoring.{framework}.best_native.attention_form", lambda *_: PLAIN[framework])
-    plain = load_backend(framework, view="best_native", model=model_of(name), device=DEVICE, dtype="bfloat16")
-    assert (plain.info.settings["attention"], ours.info.settings["attention"]) == (PLAIN[framework], KERNELS)
-    assert np.abs(plain.score(request) - ours.score(request)).max() <= 0.02
+def test_an_engine_takes_the_kernels_of_its_device(framework: str) -> None:
+    ours = engine(framework, "best_native", MODELS["three heads a key head"], "bfloat16")
+    assert ours.info.settings["attention"] == KERNELS
 
 
 @on_cuda

@@ -68,6 +68,9 @@ def run(
                 records=RecordStore(outputs),
                 written=written,
                 settled=lambda: _compared(store).settled,
+                chosen=lambda: {
+                    (s.backend, s.view, s.target): (s.best_chunk, s.waiting) for s in _compared(store).sides
+                },
                 on_progress=on_progress,
             )
     comparison = _compared(store)

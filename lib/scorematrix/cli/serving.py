@@ -32,11 +32,13 @@ def serve(
     reuse_prefix: Annotated[int, typer.Option(help="Queries kept between requests; best_native.", min=0)] = 0,
 ) -> None:
     """Any backend behind /v1/score, with /health and /metrics, until it is told to stop."""
+    from scorematrix.measure.process import wait_passively
     from scorematrix.models import load_model
     from scorematrix.scoring import backend_entry, load_backend
     from scorematrix.serving import Limits, NoopBackend, ScoringApp
     from scorematrix.serving import serve as serve_app
 
+    wait_passively()  # a machine that serves has other work too: spinning threads would slow down for all of it
     limits = Limits(max_body_mib * 2**20, max_items, max_waiting, max_batch_items)
     if backend != "noop":
         view = view or backend_entry(backend).default_view

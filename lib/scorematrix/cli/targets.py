@@ -23,10 +23,14 @@ def preflight(
     outputs: Outputs = Path("outputs"),
 ) -> None:
     """Devices, packages, model: what is ready, what will be skipped and why; with --compile, what fits a target."""
-    from scorematrix.matrix import compile_cells, load_params, preflight_readiness, read_assignments
+    from scorematrix.matrix import compile_cells, load_params, preflight_readiness, read_assignments, unfit_cells
     from scorematrix.readiness import load_written
-    from scorematrix.report.terminal import compiled_line, readiness_table
-    from scorematrix.results import RecordStore
+    from scorematrix.report.terminal import compiled_line, estimate_lines, readiness_table
+    from scorematrix.results import CompiledCell, RecordStore
+
+    def on_cell(cell: CompiledCell) -> None:
+        for line in (compiled_line(cell), *estimate_lines(cell)):
+            out.print(escape(line))
 
     checked, store = load_params(params, read_assignments(set_ or [])) if params else None, RecordStore(outputs)
     if compile_ and (checked is None or target is None):
@@ -35,8 +39,10 @@ def preflight(
     out.print(readiness_table(found))
     for state in found.skipped:
         out.print(f"{state.target}, {state.backend}: {escape(state.evidence)}. Next: {escape(state.next_step or '')}")
+    for line in unfit_cells(checked) if checked is not None else []:
+        out.print(f"DOES NOT FIT (estimate): {escape(line)}")
     if compile_ and checked is not None and target is not None:
-        record = compile_cells(checked, target, lambda cell: out.print(escape(compiled_line(cell))))
+        record = compile_cells(checked, target, on_cell)
         out.print(f"wrote {store.keep_compiled(record)}")
         if all(cell.status == "not_compiled" for cell in record.cells):
             raise typer.Exit(NOTHING_RAN)

@@ -1,9 +1,7 @@
-"""The pairs of a run on their way: Ray places them, and where a node is lost the whole pair is tried elsewhere.
+"""The groups of a run on their way: Ray places them, and where a node is lost the whole group is tried elsewhere.
 
-A pair is one actor that holds its node from the first round to the last. Rounds that were placed one by one would let
-another pair's round in between, and could lie on two nodes; a ratio is taken within a pair, so both halves must come
-from one machine, back to back (rules 1 and 15). For the same reason a loss costs the pair: its first half, measured on
-a machine that is gone, has no partner any more.
+A group is one actor: its rounds are measured in turns, so they and their conductor are on one node (rules 1 and 15).
+For the same reason a loss costs the group: what was measured on a machine that is gone has no partner any more.
 """
 
 from __future__ import annotations
@@ -23,9 +21,10 @@ from scorematrix.cluster.calls import LOOK_SECONDS, answer, end, placed, reason_
 from scorematrix.cluster.connect import living_nodes
 from scorematrix.cluster.nodes import Node, demand, nodes_for
 from scorematrix.cluster.survey import Pool
-from scorematrix.cluster.worker import Needed, NodeReport, PairRunner, look_at_node
+from scorematrix.cluster.worker import GroupRunner, Needed, NodeReport, look_at_node
 from scorematrix.matrix import Params
-from scorematrix.matrix.run import Progress, lost_round
+from scorematrix.matrix.group import lost_round
+from scorematrix.matrix.run import Chosen, Progress, as_tuned
 from scorematrix.readiness import target
 from scorematrix.results import LostTry, PlannedRound, Round, RunStore, TargetRecord
 from scorematrix.results.parcel import Parcel, pack_plan, unpack_round
@@ -33,24 +32,24 @@ from scorematrix.results.times import utc_now
 
 MOST_TRIES = 3
 MOST_PLACEMENTS = 30
-"""How often Ray may fail to place a pair: on a node that is gone, until the cluster has noticed."""
+"""How often Ray may fail to place a group: on a node that is gone, until the cluster has noticed."""
 PATIENCE_SECONDS = 600.0
 """How long a node that does not answer is waited for, or one in the place of the last of a target."""
-Pair = list[PlannedRound]
+Group = list[PlannedRound]
 
 
 @dataclass
 class Flight:
-    """A pair that is measured, or about to be.
+    """A group that is measured, or about to be.
 
     Attributes:
         ids: the nodes that it may be placed on.
         node: where it is; None while Ray has not placed it.
-        left: its rounds that are still to be measured, the one in flight first.
+        left: its rounds that are still to be measured.
     """
 
-    pair: Pair
-    left: deque[PlannedRound] = field(default_factory=deque)
+    group: Group
+    left: Group = field(default_factory=list)
     tries: list[LostTry] = field(default_factory=list)
     avoid: str | None = None
     placements: int = 0
@@ -60,7 +59,7 @@ class Flight:
 
     @property
     def target(self) -> str:
-        return self.pair[0].target
+        return self.group[0].target
 
     @property
     def node_name(self) -> str:
@@ -80,11 +79,13 @@ class Fleet:
         only: Collection[str] | None,
         tried: Mapping[str, TargetRecord],
         patience_seconds: float,
+        chosen: Chosen,
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._params, self._store, self._tell = params, store, on_progress
         self._needed, self._only, self._tried = needed, sorted(only) if only is not None else None, dict(tried)
-        self._patience = patience_seconds
+        self._patience, self._chosen = patience_seconds, chosen
+        self._share: float | None = None
         self._plan: Any = None
         self._pools: dict[str, Pool] = {}
         self._recorded: dict[str, Round] = {}
@@ -118,8 +119,13 @@ class Fleet:
         late = f"it did not answer within {self._patience:.0f} s, another job may hold it"
         return {node: reports.get(node, late) for node in nodes}
 
-    def take(self, pools: Mapping[str, Pool], kept: Mapping[str, Round], total: int) -> None:
-        """What was found: where to measure what, and what is measured already."""
+    def take(self, pools: Mapping[str, Pool], kept: Mapping[str, Round], total: int, share: float | None) -> None:
+        """What was found: where to measure what, and what is measured already.
+
+        Args:
+            share: seconds for the turns of a group; None: no time budget.
+        """
+        self._share = share
         self._pools, self._recorded, self._total = dict(pools), dict(kept), total
         self._plan = ray.put(dict(pack_plan(self._store)))
 
@@ -136,9 +142,9 @@ class Fleet:
 
     # Measuring.
 
-    def fill(self, pairs: Sequence[Pair]) -> None:
-        """Measure what of these pairs is not recorded yet, as many at a time as there are nodes for them."""
-        waiting = deque(flight for pair in pairs if (flight := self._opened(pair)) is not None)
+    def fill(self, groups: Sequence[Group]) -> None:
+        """Measure what of these groups is not recorded yet, as many at a time as there are nodes for them."""
+        waiting = deque(flight for group in groups if (flight := self._opened(group)) is not None)
         while waiting or self._flights:
             living = living_nodes()
             self._ask(living)
@@ -150,16 +156,16 @@ class Fleet:
                 elif (again := self._advance(self._flights.pop(ref), ref)) is not None:
                     waiting.appendleft(again)
 
-    def _opened(self, pair: Pair) -> Flight | None:
-        """A pair as the run folder has it; None where nothing of it is left to do."""
-        for planned in pair:
+    def _opened(self, group: Group) -> Flight | None:
+        """A group as the run folder has it; None where nothing of it is left to do."""
+        for planned in group:
             if planned.name in self._recorded:
                 self._done += 1
                 self._tell(Progress("kept", planned, self._done, self._total, self._recorded[planned.name]))
-        return None if all(planned.name in self._recorded for planned in pair) else Flight(pair)
+        return None if all(planned.name in self._recorded for planned in group) else Flight(group)
 
     def _start(self, waiting: deque[Flight], living: frozenset[str]) -> None:
-        """Hand pairs to Ray, in the plan's order, as long as a target has more living nodes than pairs."""
+        """Hand groups to Ray, in the plan's order, as long as a target has more living nodes than groups."""
         for ref, flight in list(self._flights.items()):
             if flight.node is None and not flight.ids & living:  # no node is left of those that it may be placed on
                 end(self._flights.pop(ref).actor)
@@ -177,21 +183,21 @@ class Fleet:
                 self._launch(flight, pool, nodes)
 
     def _launch(self, flight: Flight, pool: Pool, nodes: frozenset[str]) -> None:
-        recorded = [self._recorded[p.name] for p in flight.pair if p.name in self._recorded]
+        recorded = [self._recorded[p.name] for p in flight.group if p.name in self._recorded]
         machines = {round_.environment.machine_sha256 for round_ in recorded if round_.environment}
         same = frozenset(id_ for id_ in nodes if {pool.machines[id_]} == machines)
         if machines and not same:  # the half that is there has no partner to come
-            self._drop(flight.pair)
+            self._drop(flight.group)
         flight.ids = same or (nodes - {flight.avoid}) or nodes
-        flight.left = deque(p for p in flight.pair if p.name not in self._recorded)
+        flight.left = [p for p in flight.group if p.name not in self._recorded]
         flight.node = None
         flight.placements += 1
-        runner = placed(PairRunner, pool.demand, flight.ids, max_restarts=0, max_task_retries=0)
+        runner = placed(GroupRunner, pool.demand, flight.ids, max_restarts=0, max_task_retries=0)
         flight.actor = runner.remote(self._plan)
         self._flights[flight.actor.node_id.remote()] = flight
 
     def _advance(self, flight: Flight, ref: Any) -> Flight | None:
-        """Take in what came back and go on with the pair; a flight comes out where it has to be tried anew."""
+        """Take in what came back; a flight comes out where it has to be tried anew."""
         try:
             came = received(ref)
             if flight.node is None:
@@ -206,19 +212,20 @@ class Fleet:
         if not flight.left:
             end(flight.actor)
             return None
-        planned = flight.left[0]
-        self._tell(Progress("begin", planned, self._done, self._total, note=f"node {flight.node_name}"))
-        self._flights[flight.actor.measure.remote(planned)] = flight
+        for planned in flight.left:
+            self._tell(Progress("begin", planned, self._done, self._total, note=f"node {flight.node_name}"))
+        measured = flight.actor.measure.remote(*as_tuned(flight.left, self._chosen), self._share)
+        self._flights[measured] = flight
         return None
 
-    def _keep(self, flight: Flight, parcel: Parcel) -> None:
-        planned = flight.left[0]
-        round_ = unpack_round(self._store, planned.name, parcel)
-        if flight.tries:
-            round_ = _after(flight.tries, round_)
-            self._store.write_round(round_)
-        flight.left.popleft()
-        self._record(planned, round_, f"node {flight.node_name}")
+    def _keep(self, flight: Flight, parcels: Sequence[Parcel]) -> None:
+        for planned, parcel in zip(flight.left, parcels, strict=True):
+            round_ = unpack_round(self._store, planned.name, parcel)
+            if flight.tries:
+                round_ = _after(flight.tries, round_)
+                self._store.write_round(round_)
+            self._record(planned, round_, f"node {flight.node_name}")
+        flight.left = []
 
     def _record(self, planned: PlannedRound, round_: Round, note: str) -> None:
         self._recorded[planned.name] = round_
@@ -235,25 +242,24 @@ class Fleet:
         return None
 
     def _lost(self, flight: Flight, reason: str) -> Flight | None:
-        """The whole pair again, elsewhere; a round that was lost too often is a result, and the others go on."""
-        planned = flight.left[0]
-        where = flight.node_name
+        """The whole group again, elsewhere; one that was lost too often is a result: each of its rounds says so."""
+        planned, where = flight.left[0], flight.node_name
         now = utc_now()
         tries = [*flight.tries, LostTry(at_utc=now, node=where, reason=reason)]
         note = f"lost with node {where}, try {len(tries)} of {MOST_TRIES}: {reason}"
-        self._drop(flight.pair)
+        self._drop(flight.group)
         self._tell(Progress("lost", planned, self._done, self._total, note=note))
         if len(tries) < MOST_TRIES:
-            return Flight(flight.pair, tries=tries, avoid=flight.node)
+            return Flight(flight.group, tries=tries, avoid=flight.node)
         why = f"lost {MOST_TRIES} times, on nodes {', '.join(one.node for one in tries)}; the last time: {reason}"
-        failed = _after(tries, lost_round(self._params, self._store, planned, why, 0.0))
-        self._store.write_round(failed)
-        self._record(planned, failed, note)
-        others = [p for p in flight.pair if p.name != planned.name]
-        return Flight(others) if others else None
+        for planned in flight.left:
+            failed = _after(tries, lost_round(self._params, self._store, planned, why, 0.0))
+            self._store.write_round(failed)
+            self._record(planned, failed, note)
+        return None
 
-    def _drop(self, pair: Pair) -> None:
-        for planned in pair:
+    def _drop(self, group: Group) -> None:
+        for planned in group:
             if self._recorded.pop(planned.name, None) is not None:
                 self._done -= 1
                 self._store.drop_round(planned.name)

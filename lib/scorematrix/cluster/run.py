@@ -10,7 +10,8 @@ from scorematrix.cluster.connect import living_nodes
 from scorematrix.cluster.fleet import PATIENCE_SECONDS, Fleet
 from scorematrix.cluster.survey import survey_cluster
 from scorematrix.matrix import Params, needed_targets, prepare_run
-from scorematrix.matrix.run import Progress, known_records, open_plan
+from scorematrix.matrix.budget import Budget
+from scorematrix.matrix.run import Chosen, Progress, groups_of, known_records, open_plan
 from scorematrix.results import PlannedRound, RecordStore, RunStore, TargetRecord
 
 
@@ -27,6 +28,7 @@ def fill_on_cluster(
     records: RecordStore | None = None,
     written: Mapping[str, TargetRecord] | None = None,
     settled: Callable[[], bool] = lambda: False,
+    chosen: Chosen = dict,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> None:
     """`matrix.fill_run` on the nodes of the cluster that is connected: same plan, same files, same events.
@@ -40,12 +42,13 @@ def fill_on_cluster(
     with store.lock():
         tried, compiled = known_records(params, store, records, written)
         needed = needed_targets(params)
-        with Fleet(params, store, needed, only, tried, PATIENCE_SECONDS, on_progress) as fleet:
+        with Fleet(params, store, needed, only, tried, PATIENCE_SECONDS, chosen, on_progress) as fleet:
             nodes = living_nodes()
             readiness, pools = survey_cluster(needed, nodes, fleet.ask(nodes), only, tried, compiled)
             todo, kept = open_plan(params, store, readiness, retry_failed)
-            fleet.take(pools, kept, len(todo))
-            for index, stage in stages(params, todo):
+            groups = groups_of(params, todo)
+            fleet.take(pools, kept, len(todo), Budget(params, groups).share())
+            for index, stage in stages(params, groups):
                 if index >= params.tuning_rounds + params.rounds and settled():
                     break
                 fleet.fill(stage)
@@ -53,12 +56,8 @@ def fill_on_cluster(
         raise NodesLost(errno.EHOSTUNREACH, "; ".join(fleet.given_up))
 
 
-def stages(params: Params, todo: list[PlannedRound]) -> list[tuple[int, list[list[PlannedRound]]]]:
-    """The pairs of rounds in order, cut where a run may be settled: before each index beyond `rounds`.
-
-    A pair is what shares a target, a view and an index: its rounds run back to back on one node (rule 15).
-    """
+def stages(params: Params, groups: list[list[PlannedRound]]) -> list[tuple[int, list[list[PlannedRound]]]]:
+    """The groups of rounds in order, cut where a run may be settled: before each index beyond `rounds`."""
     first_look = params.tuning_rounds + params.rounds
-    pairs = [list(pair) for _, pair in groupby(todo, key=lambda p: (p.index, p.target, p.view))]
-    cut = groupby(pairs, key=lambda pair: max(pair[0].index, first_look - 1))
+    cut = groupby(groups, key=lambda group: max(group[0].index, first_look - 1))
     return [(index, list(stage)) for index, stage in cut]

@@ -1,4 +1,4 @@
-"""What runs on a node of the cluster: looking at it, and measuring the rounds of a pair in kernels of their own."""
+"""What runs on a node of the cluster: looking at it, and measuring the rounds of a group in kernels of their own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import scorematrix
 from scorematrix.matrix import Params
-from scorematrix.matrix.run import NOTEBOOK, execute_round
+from scorematrix.matrix.group import NOTEBOOK, measure_group
 from scorematrix.measure.environment import cpu_name, describe_environment
 from scorematrix.readiness import check_readiness, probe_machine
 from scorematrix.results import PlannedRound, RunStore, TargetRecord, TargetState
@@ -49,10 +49,10 @@ def look_at_node(
     return NodeReport(scorematrix.__version__, make, describe_environment().machine_sha256, readiness.states)
 
 
-class PairRunner:
-    """Holds a node while the rounds of one pair are measured there, each in a fresh kernel.
+class GroupRunner:
+    """Holds a node while the rounds of one group are measured there.
 
-    An actor and not a task a pair: each round comes back when it is done, while the node stays taken until the last.
+    An actor and not a task: it says where it is before it begins.
     """
 
     def __init__(self, plan: Parcel) -> None:
@@ -64,10 +64,15 @@ class PairRunner:
 
         return ray.get_runtime_context().get_node_id()
 
-    def measure(self, planned: PlannedRound) -> Parcel:
-        """One round, by the same papermill execution as in a local run, in a run folder that lives as long as it."""
+    def measure(self, group: Sequence[PlannedRound], chosen: Mapping[str, int], seconds: float | None) -> list[Parcel]:
+        """The rounds, as in a local run, in a run folder that lives as long as they; conducted on this node.
+
+        Args:
+            chosen: chunk sizes by round name, see `matrix.turns.plan_blocks`.
+            seconds: for their turns.
+        """
         with tempfile.TemporaryDirectory(prefix="scorematrix-") as folder:
             store = RunStore(Path(folder) / "run")
             unpack(store, self._plan)
-            execute_round(Params.model_validate(store.manifest().params), store, planned)
-            return pack_round(store, planned.name, f"{NOTEBOOK}.{planned.name}")
+            measure_group(Params.model_validate(store.manifest().params), store, group, chosen, seconds)
+            return [pack_round(store, planned.name, f"{NOTEBOOK}.{planned.name}") for planned in group]

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from scorematrix.compare.controls import ControlEvidence
-from scorematrix.compare.evidence import SideEvidence, slowdown_of
+from scorematrix.compare.evidence import SideEvidence
+from scorematrix.compare.rounds import slowdown_of
 from scorematrix.results.manifest import Manifest
 from scorematrix.results.schema import SERVER_VIEW, Round
 

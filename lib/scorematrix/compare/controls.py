@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from scorematrix.compare.evidence import paired_ratios, round_seconds
+from scorematrix.compare.pairs import pair_ratios
 from scorematrix.compare.schema import Control, Effect, Gate
 from scorematrix.compare.statistics import MIN_ROUNDS, Interval, geometric_interval
 from scorematrix.results.audits import GateStatus
+from scorematrix.results.cells import Cell
 from scorematrix.results.manifest import Manifest
-from scorematrix.results.schema import Cell, Round
+from scorematrix.results.schema import Round
 
 ItselfVerdict = Literal["tie", "difference", "undecided", "not_run"]
 SlowedVerdict = Literal["found", "missed", "undecided", "not_run"]
@@ -41,7 +42,8 @@ class ControlEvidence:
         if self.slowed_cell is None:
             return {}
         chunk = self.slowed_cell.chunk_size
-        return paired_ratios(round_seconds(self.rounds, chunk, slowdown), round_seconds(self.twins, chunk))
+        pairs = pair_ratios(self.rounds, chunk, self.twins, chunk, slowdown)
+        return {index: pair.ratio for index, pair in pairs.items()}
 
 
 def gather_controls(manifest: Manifest, rounds: Sequence[Round]) -> list[ControlEvidence]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
@@ -10,9 +10,11 @@ from statistics import median
 import numpy as np
 
 from scorematrix.compare.numerics import Caps, Distance, Ranking, RequestArrays, caps_for, distance, ranking
+from scorematrix.compare.rounds import round_seconds
 from scorematrix.compare.statistics import geometric_interval, percentile
+from scorematrix.results.cells import Cell
 from scorematrix.results.figures import pass_seconds, request_seconds
-from scorematrix.results.schema import Cell, Round
+from scorematrix.results.schema import Round, Waiting
 
 MEASURED = ("tuning", "confirm")
 SHORTEST_WINDOW_NS = 1_000_000
@@ -118,23 +120,38 @@ class SideEvidence:
         return found
 
     @cached_property
-    def best_chunk(self) -> int | None:
-        """The fastest eligible chunk size of the tuning rounds, the smaller of equals; None without one.
+    def _tuned(self) -> tuple[int, Waiting | None] | None:
+        """The fastest eligible chunk size and way of waiting of the tuning rounds, the smaller of equals.
 
         Chosen on tuning rounds and estimated on others: choosing and estimating on the same flatters (rule 25).
         """
-        seconds: dict[int, float] = {}
-        p95: dict[int, float] = {}
+        seconds: dict[tuple[int, Waiting | None], float] = {}
+        ways: dict[Waiting | None, None] = {r.waiting: None for r in self.tuning}
+        p95: dict[tuple[int, Waiting | None], float] = {}
         for chunk_size in self.chunk_sizes:
-            cells = [cell for r in self.tuning if (cell := r.cell(chunk_size)) is not None]
-            if not cells or self.faults(chunk_size):
+            if self.faults(chunk_size):
                 continue
-            seconds[chunk_size] = geometric_interval([median(pass_seconds(c.call_ns)) for c in cells]).center
-            tail = percentile([s for c in cells for s in request_seconds(c.call_ns)], 95, len(cells))
-            if tail.value is not None:
-                p95[chunk_size] = tail.value
+            for waiting in ways:
+                cells = [cell for r in self.tuning if r.waiting == waiting and (cell := r.cell(chunk_size)) is not None]
+                if not cells:
+                    continue
+                taken = [median(pass_seconds(c.call_ns)) for c in cells]
+                seconds[chunk_size, waiting] = geometric_interval(taken).center
+                tail = percentile([s for c in cells for s in request_seconds(c.call_ns)], 95, len(cells))
+                if tail.value is not None:
+                    p95[chunk_size, waiting] = tail.value
         eligible = [c for c in seconds if c not in p95 or p95[c] <= GUARDRAIL_P95 * min(p95.values())]
-        return min(eligible, key=lambda c: (seconds[c], c), default=None)
+        return min(eligible, key=lambda c: (seconds[c], c[0]), default=None)
+
+    @property
+    def best_chunk(self) -> int | None:
+        """The chunk size that tuning chose; None without an eligible one."""
+        return self._tuned[0] if self._tuned else None
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """How its threads wait, as tuning chose; None where it has no pool that could."""
+        return self._tuned[1] if self._tuned else None
 
     @cached_property
     def _seconds(self) -> dict[int, dict[int, float]]:
@@ -182,33 +199,13 @@ class SideEvidence:
 
     @property
     def tuning_configurations(self) -> int:
-        """Chunk sizes tried in tuning rounds, those that failed among them."""
-        return sum(len(r.cells) for r in self.tuning)
+        """Chunk sizes tried in tuning rounds, those that failed among them; each in one or two ways of waiting."""
+        return len({(r.index, cell.chunk_size) for r in self.tuning for cell in r.cells})
 
     @property
     def tuning_seconds(self) -> float:
         """How long the tuning rounds took."""
         return sum(r.taken_seconds for r in self.tuning)
-
-
-def round_seconds(rounds: Iterable[Round], chunk_size: int, slowdown: float = 1.0) -> dict[int, float]:
-    """Median seconds of a pass, by index of the round; void rounds and those without a sound cell are absent."""
-    found = {}
-    for round_ in rounds:
-        cell = round_.cell(chunk_size, slowdown)
-        if cell is not None and cell.status == "ok" and not cell.compiles_in_window and not slowdown_of(round_):
-            found[round_.index] = median(pass_seconds(cell.call_ns))
-    return found
-
-
-def slowdown_of(round_: Round) -> str | None:
-    """For what the hardware cut its clock while a round measured: such a round is void (rule 19). None: it did not."""
-    if round_.noise is None:
-        return None
-    reasons = [reason for gpu in round_.noise.gpus for reason in gpu.slowdowns]
-    if round_.noise.throttle_events:
-        reasons.append(f"a core was slowed for heat {round_.noise.throttle_events} times")
-    return ", ".join(reasons) or None
 
 
 def paired_ratios(over: Mapping[int, float], under: Mapping[int, float]) -> dict[int, float]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from scorematrix.results.schema import Part, Profile
+from scorematrix.results.cells import Part
+from scorematrix.results.schema import Profile
 
 
 class PartShare(Part):

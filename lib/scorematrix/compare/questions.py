@@ -11,6 +11,7 @@ from scorematrix.compare.evidence import SideEvidence, paired_ratios
 from scorematrix.compare.family import correct_family
 from scorematrix.compare.gates import run_gates
 from scorematrix.compare.looks import Looks
+from scorematrix.compare.pairs import pair_ratios
 from scorematrix.compare.schema import FRAMEWORK_NAMES, Contrast, Effect, Gate, Matched, Opponent
 from scorematrix.compare.statistics import CONFIDENCE, Interval, geometric_interval
 from scorematrix.compare.timing import timing_gates
@@ -198,8 +199,8 @@ def time_ratio(
     """
     if over_chunk is None or under_chunk is None:
         return None
-    ratios = paired_ratios(over.seconds_by_round(over_chunk), under.seconds_by_round(under_chunk))
-    values = [ratio for index, ratio in ratios.items() if indices is None or index in indices]
+    pairs = pair_ratios(over.confirm, over_chunk, under.confirm, under_chunk)
+    values = [pair.ratio for index, pair in pairs.items() if indices is None or index in indices]
     return geometric_interval(values, confidence) if values else None
 
 

@@ -9,7 +9,8 @@ from pydantic import Field
 from scorematrix.compare.profile import CallProfile
 from scorematrix.compare.statistics import Interval
 from scorematrix.results.audits import Gate
-from scorematrix.results.schema import CellStatus, Part
+from scorematrix.results.cells import CellStatus, Part
+from scorematrix.results.schema import Waiting
 from scorematrix.results.targets import Attempt, CompiledRecord, Datasheet, SkipReason
 
 VerdictState = Literal["first", "second", "tie", "not_enough_evidence", "deferred", "invalid"]
@@ -139,6 +140,7 @@ class Side(Part):
     n_rounds: int = 0
     n_rounds_planned: int = 0
     best_chunk: int | None = None
+    waiting: Waiting | None = Field(default=None, description="of its threads, as tuning chose; None: no such pool")
     chunks: list[ChunkResult] = Field(default=[])
     matmul_flops_per_second: float | None = Field(None, description="the side's own ceiling, median of its rounds")
     copy_bytes_per_second: float | None = None

@@ -15,9 +15,10 @@ from scorematrix.compare.profile import call_profile
 from scorematrix.compare.schema import ChunkResult, PercentileValue, Side, Start
 from scorematrix.compare.statistics import PERCENTILE_SAMPLES, geometric_interval, percentile
 from scorematrix.compare.steady import steadiness
+from scorematrix.results.cells import Cell, CellStatus
 from scorematrix.results.figures import request_seconds
 from scorematrix.results.manifest import Manifest
-from scorematrix.results.schema import Cell, CellStatus, Setup
+from scorematrix.results.schema import Setup
 from scorematrix.results.targets import Readiness, TargetState
 from scorematrix.workload.workload import Workload
 
@@ -68,6 +69,7 @@ def summarise_side(
         n_rounds=len(side.rounds),
         n_rounds_planned=len(own),
         best_chunk=side.best_chunk,
+        waiting=side.waiting,
         chunks=[_chunk(side, chunk, workload, manifest, floor) for chunk in side.chunk_sizes],
         matmul_flops_per_second=ceiling,
         copy_bytes_per_second=_median(r.ceilings.copy_bytes_per_second for r in side.rounds if r.ceilings),

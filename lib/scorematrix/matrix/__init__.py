@@ -3,7 +3,7 @@
 from scorematrix.matrix.compiled import compile_cells
 from scorematrix.matrix.params import Params, load_params, read_assignments
 from scorematrix.matrix.plan import chunk_order, needed_targets, plan_rounds
-from scorematrix.matrix.preflight import preflight_readiness, validate_path
+from scorematrix.matrix.preflight import preflight_readiness, unfit_cells, validate_path
 from scorematrix.matrix.round import run_round
 from scorematrix.matrix.run import fill_run, prepare_run, run_folder
 
@@ -20,5 +20,6 @@ __all__ = [
     "read_assignments",
     "run_folder",
     "run_round",
+    "unfit_cells",
     "validate_path",
 ]

@@ -1,27 +1,30 @@
-"""What a round measures with a loaded backend: its cells, the probes of a tuning round, the control's two cells."""
+"""What a round measures with a loaded backend: its cells, and the probes and the profile of a tuning round."""
 
 from __future__ import annotations
 
 import dataclasses
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import psutil
 
-from scorematrix.measure import Watchdog, time_pass
-from scorematrix.measure.clock import PassSample
+from scorematrix.measure import PassSample, RequestSample, Watchdog, time_pass, time_request
 from scorematrix.measure.memory import HostMemory
+from scorematrix.measure.noise import process_seconds
 from scorematrix.measure.slowed import Slowed
 from scorematrix.models.config import DecoderConfig
 from scorematrix.privacy import redacted
 from scorematrix.results import Cell, Probes, Profile, ProfilePart
-from scorematrix.results.schema import PassSamples
+from scorematrix.results.cells import PassSamples, Turn
 from scorematrix.scoring import Backend
 from scorematrix.scoring.profiles import profile_call
 from scorematrix.workload import ScoreRequest, Workload
 
-SLOWDOWN = 1.05
-"""The control's known slowdown (rule 21)."""
+MOST_WARMUP_PASSES = 8
+SHORT_NS = 20_000_000
+"""Calls below it are warmed up once more than the params say: their first pass tells little of those that follow."""
 PROBE_PASSES, MOST_PROBE_PASSES = 2, 8
 SUSPECT_SHARE = 1.05
 """New queries that take so many times as long as repeated ones are asked again, before a gate calls it a cache."""
@@ -31,54 +34,119 @@ LONG_ENOUGH_NS = 2_000_000
 Calls = Sequence[Sequence[ScoreRequest]]
 
 
+class CellInTurns:
+    """A cell in the making: warmed up, then one request a turn, in the order that a conductor gives."""
+
+    def __init__(self, meter: Meter, backend: Backend, chunk_size: int, slowdown: float = 1.0) -> None:
+        self.chunk_size, self.slowdown = chunk_size, slowdown
+        self.error: str | None = None
+        self._meter = meter
+        self._backend = Slowed(backend, slowdown) if slowdown > 1 else backend
+        self._calls = meter.workload.calls(chunk_size)
+        self._warmup: list[PassSample] = []
+        self._repeats, self._compiles, self._peak_bytes = 1, 0, None
+        self._turns: list[tuple[dict[str, int], RequestSample]] = []
+
+    def warm_up(self) -> None:
+        """Untimed passes, and how often a call is made in one window; a call that raises makes a failed cell."""
+        meter = self._meter
+        meter.memory.reset()
+        try:
+            while len(self._warmup) < meter.n_warmup or (meter.n_warmup and self._is_hurrying()):
+                self._repeats = _repeats(self._warmup)
+                self._warmup.append(time_pass(self._backend, self._calls, meter.watchdog, self._repeats))
+            self._repeats = _repeats(self._warmup)
+        except Exception as error:
+            self.error = error_text(error)
+        self._peak_bytes = meter.memory.peak_bytes()
+
+    def turn(self, lap: int, request: int) -> None:
+        """Score one request; a call that raises makes a failed cell."""
+        meter = self._meter
+        before, reported = meter.compiles(), len(self._backend.compile_events)
+        own = process_seconds(meter.processes)
+        try:
+            sample = time_request(self._backend, self._calls[request], meter.watchdog, self._repeats)
+        except Exception as error:
+            self.error = error_text(error)
+            return
+        process_ns = int((process_seconds(meter.processes) - own) * 1e9)
+        self._compiles += max(meter.compiles() - before, len(self._backend.compile_events) - reported)
+        kept = dict(lap=lap, request=request, raw_ns=sample.raw_ns, process_ns=process_ns)
+        self._turns.append((kept, sample))
+
+    @property
+    def last_seconds(self) -> float:
+        """Of the last turn's calls; 0 before the first."""
+        return sum(self._turns[-1][1].call_ns) / 1e9 if self._turns else 0.0
+
+    def cell(self, facts: Sequence[Mapping[str, Any]]) -> Cell:
+        """What was measured.
+
+        Args:
+            facts: of each turn, in order, what the conductor knows of it.
+        """
+        if self.error is not None:
+            return Cell(chunk_size=self.chunk_size, slowdown=self.slowdown, status="failed", error=self.error)
+        passes = {lap: i for i, lap in enumerate(dict.fromkeys(kept["lap"] for kept, _ in self._turns))}
+        last = {(kept["lap"], kept["request"]): i for i, (kept, _) in enumerate(self._turns)}
+        turns = [
+            Turn(
+                pass_index=passes[kept["lap"]],
+                replaced_ns=None if last[kept["lap"], kept["request"]] == i else sample.call_ns,
+                **kept,
+                **fact,
+            )
+            for i, ((kept, sample), fact) in enumerate(zip(self._turns, facts, strict=True))
+        ]
+        requests = range(len(self._calls))
+        kept_ns = [[self._turns[last[lap, request]][1].call_ns for request in requests] for lap in passes]
+        final = [self._turns[last[max(passes), request]][1].scores for request in requests]
+        apart = [np.abs(sample.scores - final[kept["request"]]).max() for kept, sample in self._turns]
+        return Cell(
+            chunk_size=self.chunk_size,
+            slowdown=self.slowdown,
+            status="ok",
+            warmup_ns=[sample.call_ns for sample in self._warmup],
+            call_ns=kept_ns,
+            turns=turns,
+            repeats=self._repeats,
+            compiles_in_window=self._compiles,
+            scores=[scores.astype(float).tolist() for scores in final],
+            pass_deviation=float(np.max(apart)),  # NaN where any score is
+            peak_host_bytes=self._peak_bytes,
+            computed_tokens=_computed_tokens(self._backend, self._calls),
+        )
+
+    def _is_hurrying(self) -> bool:
+        """Whether short calls may still become faster: a window of them would be too short to time."""
+        quickest = min(ns for one in self._warmup[-1].call_ns for ns in one)
+        once_more = len(self._warmup) == self._meter.n_warmup and quickest < SHORT_NS
+        return once_more or (len(self._warmup) < MOST_WARMUP_PASSES and _repeats(self._warmup) > 2 * self._repeats)
+
+
+def _repeats(warmup: Sequence[PassSample]) -> int:
+    """How often to make a call in one window, so that a window is long enough to time."""
+    calls = [ns for sample in warmup[-1:] for one in sample.call_ns for ns in one]
+    shortest = min(calls, default=LONG_ENOUGH_NS)
+    return 1 if shortest >= LONG_ENOUGH_NS else -(-LONG_ENOUGH_NS // max(shortest, 1))
+
+
 @dataclasses.dataclass(frozen=True)
 class Meter:
     """How cells are measured in this process.
 
     Attributes:
         compiles: tells how many programs the framework has made so far, whoever asked for them.
+        processes: this one and its workers.
     """
 
     workload: Workload
     n_warmup: int
-    n_passes: int
     watchdog: Watchdog
     memory: HostMemory
     compiles: Callable[[], int]
-
-    def cell(self, backend: Backend, chunk_size: int, slowdown: float = 1.0) -> Cell:
-        """One chunk size: warm-up, then timed passes. A call that raises makes a failed cell."""
-        calls = self.workload.calls(chunk_size)
-        self.memory.reset()
-        try:
-            warmup = [time_pass(backend, calls, self.watchdog) for _ in range(self.n_warmup)]
-            repeats = _repeats(warmup)
-            before, reported = self.compiles(), len(backend.compile_events)
-            passes = [time_pass(backend, calls, self.watchdog, repeats) for _ in range(self.n_passes)]
-            if (due := _repeats(passes)) > 2 * repeats:  # the warm-up was slower than what followed: it went on
-                warmup, repeats = [*warmup, *passes], due
-                passes = [time_pass(backend, calls, self.watchdog, repeats) for _ in range(self.n_passes)]
-            compiles = max(self.compiles() - before, len(backend.compile_events) - reported)
-        except Exception as error:
-            return Cell(chunk_size=chunk_size, slowdown=slowdown, status="failed", error=error_text(error))
-        return Cell(
-            chunk_size=chunk_size,
-            slowdown=slowdown,
-            status="ok",
-            warmup_ns=[sample.call_ns for sample in warmup],
-            call_ns=[sample.call_ns for sample in passes],
-            repeats=repeats,
-            compiles_in_window=compiles,
-            scores=[scores.astype(float).tolist() for scores in passes[-1].scores],
-            pass_deviation=_deviation(passes),
-            peak_host_bytes=self.memory.peak_bytes(),
-            computed_tokens=_computed_tokens(backend, calls),
-        )
-
-    def control(self, backend: Backend, chunk_size: int, slowed_first: bool) -> list[Cell]:
-        """The backend as it is, and slowed by a known share, in an order that the caller has drawn."""
-        cells = [(backend, 1.0), (Slowed(backend, SLOWDOWN), SLOWDOWN)]
-        return [self.cell(b, chunk_size, slowdown) for b, slowdown in (cells[::-1] if slowed_first else cells)]
+    processes: Sequence[psutil.Process]
 
     def probes(self, backend: Backend, chunk_size: int, seed: int, *, caching: bool) -> Probes:
         """The workload's items among other neighbours, and new queries in turn with the workload's own.
@@ -133,13 +201,6 @@ def _too_few(fresh: PassSamples, repeat: PassSamples) -> bool:
     return len(fresh) < MOST_PROBE_PASSES and quickest > SUSPECT_SHARE * slowest
 
 
-def _repeats(warmup: Sequence[PassSample]) -> int:
-    """How often to make a call in one window, so that a window is long enough to time."""
-    calls = [ns for sample in warmup[-1:] for one in sample.call_ns for ns in one]
-    shortest = min(calls, default=LONG_ENOUGH_NS)
-    return 1 if shortest >= LONG_ENOUGH_NS else -(-LONG_ENOUGH_NS // max(shortest, 1))
-
-
 def with_other_queries(calls: Calls, rng: np.random.Generator) -> list[list[ScoreRequest]]:
     """The same calls with each request's query in another order: new to any cache, of the same tokens and length."""
     found = []
@@ -160,12 +221,6 @@ def with_other_neighbours(call: ScoreRequest) -> ScoreRequest:
 def error_text(error: Exception) -> str:
     """An exception in words that may be kept."""
     return redacted("".join(traceback.format_exception_only(error)).strip()[:4000])
-
-
-def _deviation(passes: list[PassSample]) -> float:
-    """Largest absolute difference of any pass from the last; NaN where any score is NaN."""
-    last = passes[-1].scores
-    return float(np.max([np.abs(a - b).max() for sample in passes for a, b in zip(sample.scores, last, strict=True)]))
 
 
 def _computed_tokens(backend: Backend, calls: Calls) -> int | None:

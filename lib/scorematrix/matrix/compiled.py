@@ -7,16 +7,17 @@ from concurrent.futures import Future
 from typing import Any
 
 from scorematrix.matrix.compilers import CompilerProcesses, find_compiler
+from scorematrix.matrix.memory import largest_call, mesh_on, step_tokens_on
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.workloads import build_workload
 from scorematrix.models import read_description
+from scorematrix.models.flops import scoring_flops
 from scorematrix.privacy import redacted
 from scorematrix.readiness.targets import Target, target
 from scorematrix.results import CompiledCell, CompiledRecord
 from scorematrix.scoring.mesh import Mesh
 from scorematrix.scoring.packing import packed_shape
-from scorematrix.scoring.sharding import device_share
-from scorematrix.scoring.shared_prefix import lay_out_replica_steps, tokens_a_step
+from scorematrix.scoring.shared_prefix import lay_out_replica_steps
 from scorematrix.workload import ScoreRequest
 
 
@@ -33,7 +34,7 @@ def compile_cells(params: Params, target_name: str, on_cell: Callable[[CompiledC
         ValueError: for a target without a compiler, a TPU compiler that is not here, or a plan without jax.
     """
     where = target(target_name)
-    if where.topology is None or where.chip is None:
+    if where.topology is None or where.device_bytes is None:
         raise ValueError(
             f"target={target_name!r} cannot be compiled for without its device; TPU and GPU targets can: tpu-v6e-1, "
             "gpu-h100"
@@ -45,10 +46,7 @@ def compile_cells(params: Params, target_name: str, on_cell: Callable[[CompiledC
     workload = build_workload(params)
     dtype = "bfloat16" if params.dtype == "auto" else params.dtype
     wanted = [
-        # No other call of this size needs more memory.
-        (view, size, max((c for calls in workload.calls(size) for c in calls), key=lambda c: c.n_tokens))
-        for view in views
-        for size in params.chunk_sizes_of("jax", view)
+        (view, size, largest_call(workload, size)) for view in views for size in params.chunk_sizes_of("jax", view)
     ]
     cells: list[CompiledCell] = []
     answers: dict[Hashable, Future[dict[str, Any]]] = {}
@@ -59,7 +57,8 @@ def compile_cells(params: Params, target_name: str, on_cell: Callable[[CompiledC
         for view, chunk_size, call in wanted:
             answer = answers[_program(params, where, view, call)].result()
             mesh = params.mesh_of("jax", view, where.name)
-            cells.append(_cell(where, view, chunk_size, dtype, answer | {"mesh": mesh}))
+            floor = _floor(params, where, call, mesh)
+            cells.append(_cell(where, view, chunk_size, dtype, {**answer, **floor, "mesh": mesh}))
             on_cell(cells[-1])
     return CompiledRecord(
         target=where.name,
@@ -75,24 +74,13 @@ def _program(params: Params, where: Target, view: str, call: ScoreRequest) -> Ha
     """What a call's programs depend on, beside what all cells of a plan have in common."""
     if view == "portable":
         return view, packed_shape(call)
-    n_replicas = _mesh(params, where, view).data
+    n_replicas = mesh_on(where, params, "jax", view).data
     laid_out = lay_out_replica_steps(call, _step_tokens(params, where, view), n_replicas, query_known=False)
     return view, tuple(steps[0].shape for steps in laid_out)
 
 
-def _mesh(params: Params, where: Target, view: str) -> Mesh:
-    return Mesh.parse(params.mesh_of("jax", view, where.name) or Mesh())
-
-
-def _chip_bytes(where: Target) -> int:
-    assert where.chip is not None  # `compile_cells` refuses such targets
-    return where.chip.memory_bytes
-
-
 def _step_tokens(params: Params, where: Target, view: str) -> int:
-    """As `step_budget_bytes` has it on an accelerator: a tenth of its memory."""
-    share = device_share(read_description(params.model).config, _mesh(params, where, view))
-    return tokens_a_step(share, _chip_bytes(where) // 10)
+    return step_tokens_on(where, read_description(params.model).config, mesh_on(where, params, "jax", view))
 
 
 def _question(params: Params, where: Target, view: str, dtype: str, call: ScoreRequest) -> dict[str, Any]:
@@ -102,7 +90,7 @@ def _question(params: Params, where: Target, view: str, dtype: str, call: ScoreR
         "dtype": dtype,
         "platform": where.kind,
         "topology": where.topology,
-        "memory_bytes": _chip_bytes(where),
+        "memory_bytes": where.device_bytes,
         "query_tokens": len(call.query_ids),
         "item_tokens": [len(ids) for ids in call.items_ids],
         "n_labels": len(call.label_ids),
@@ -112,7 +100,17 @@ def _question(params: Params, where: Target, view: str, dtype: str, call: ScoreR
     }
 
 
+def _floor(params: Params, where: Target, call: ScoreRequest, mesh: str | None) -> dict[str, Any]:
+    """The call's fewest operations, and the time that the datasheet's peak of the devices used would take for them."""
+    assert where.chip is not None  # `compile_cells` refuses such targets
+    flops = scoring_flops(read_description(params.model).config, len(call.query_ids), list(map(len, call.items_ids)))
+    n_devices = Mesh.parse(mesh).size if mesh else 1
+    peak = where.chip.bfloat16_flops_per_second / where.devices_a_chip * n_devices
+    return {"floor_flops": flops, "floor_seconds": flops / peak}
+
+
 def _cell(where: Target, view: str, chunk_size: int, dtype: str, answer: dict[str, Any]) -> CompiledCell:
+    assert where.device_bytes is not None  # `compile_cells` refuses such targets
     told: dict[str, Any] = answer | {"error": redacted(answer["error"]) if answer.get("error") else None}
     return CompiledCell(
         **told,
@@ -120,5 +118,5 @@ def _cell(where: Target, view: str, chunk_size: int, dtype: str, answer: dict[st
         view=view,
         chunk_size=chunk_size,
         dtype=dtype,
-        chip_bytes=_chip_bytes(where),
+        chip_bytes=where.device_bytes,
     )

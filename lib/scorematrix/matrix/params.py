@@ -50,7 +50,20 @@ class Params(Section):
     )
     controls: bool = Field(True, description="measure a backend against itself, and against itself slowed by 5 %")
     warmup_passes: Positive = 1
-    passes: Positive = 2
+    passes: Annotated[Positive, Field(description="laps of every cell, at least")] = 2
+    time_budget_seconds: Seconds | None = Field(
+        None,
+        description="for all rounds; laps go on until ratios are precise or it is used up. Left out: `passes` laps",
+    )
+    precise_to: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="standard error of a pair's ratio at which its laps end; by default a quarter of the margin"
+    )
+    disturbed_share: Annotated[float, Field(gt=0)] = Field(
+        0.05, description="of a core: turns during which other processes take more are made again"
+    )
+    again_share: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.25, description="of a group's share of the time budget, for turns that are made again"
+    )
     seed: int
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.03
     reference: str = Field(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from scorematrix.matrix.choices import BackendChoice, ComparisonChoice
 from scorematrix.matrix.params import Params
-from scorematrix.results.schema import PlannedRound, Role, stands_for
+from scorematrix.readiness.targets import target as known_target
+from scorematrix.results.schema import PlannedRound, Role, Waiting, stands_for
 from scorematrix.scoring.registry import REFERENCE, backend_entry
 
 CONTROL_VIEW = "best_native"
@@ -16,14 +19,21 @@ REFERENCE_CHUNK = 8
 
 
 def plan_rounds(params: Params) -> list[PlannedRound]:
-    """All rounds of a run, in order of execution: the reference, then tuning, then confirmation with its controls.
+    """All rounds of a run, in order of execution; see `plan_groups`."""
+    return [planned for group in plan_groups(params) for planned in group]
 
-    Backends that share a target and a view run back to back; who goes first is drawn for each such pair from
-    the params' seed, because all of one before all of the other turns drift into a winner (rule 15). A control round
-    runs among those of the backend that it repeats.
+
+def plan_groups(params: Params) -> list[list[PlannedRound]]:
+    """The rounds that belong together, in order of execution: the reference, then tuning, then confirmation.
+
+    Backends that share a target and a view, and the control of one of them, are a group: they measure in turns where
+    they can, else back to back in an order that is drawn from the params' seed, because all of one before all of the
+    other turns drift into a winner (rule 15).
     """
     rng = np.random.Generator(np.random.PCG64(params.seed))
-    entries: list[tuple[int, Role, str, str, str]] = [(0, "reference", *_reference(params))]
+    groups: list[list[tuple[int, Role, str, str, str, Waiting | None]]] = [
+        [(0, "reference", *_reference(params), None)]
+    ]
     pairs = _pairs(params)
     controls = _controls(params, pairs) if params.controls else {}
     for index in range(params.tuning_rounds + params.most_rounds):
@@ -32,12 +42,35 @@ def plan_rounds(params: Params) -> list[PlannedRound]:
             together: list[tuple[Role, str, str]] = [(role, *one) for one in measured]
             if role == "confirm" and (target, view) in controls:
                 together.append(("control", controls[target, view], view))
-            for i in rng.permutation(len(together)):
-                entries.append((index, *together[i], target))
+            groups.append(
+                [
+                    (index, own_role, backend, own_view, target, waiting)
+                    for own_role, backend, own_view in (together[i] for i in rng.permutation(len(together)))
+                    for waiting in _ways_of_waiting(own_role, backend, target)
+                ]
+            )
+    position = itertools.count()
     return [
-        PlannedRound(index=index, role=role, backend=backend, view=view, target=target, position=position)
-        for position, (index, role, backend, view, target) in enumerate(entries)
+        [
+            PlannedRound(
+                index=index,
+                role=role,
+                backend=backend,
+                view=view,
+                target=target,
+                position=next(position),
+                waiting=waiting,
+            )
+            for index, role, backend, view, target, waiting in group
+        ]
+        for group in groups
     ]
+
+
+def _ways_of_waiting(role: Role, backend: str, where: str) -> tuple[Waiting | None, ...]:
+    """What tuning tries; rounds after it get what it chose."""
+    is_tried = role == "tuning" and backend_entry(backend).has_openmp and known_target(where).kind == "cpu"
+    return ("spinning", "passive") if is_tried else (None,)
 
 
 def needed_targets(params: Params) -> list[tuple[str, str, list[str]]]:
@@ -97,12 +130,22 @@ def _target(params: Params, comparison: ComparisonChoice, backend: str) -> str |
 
 
 def _beside(params: Params, comparison: ComparisonChoice, choice: BackendChoice, view: str) -> str:
-    """The view among whose rounds a backend's are measured: its own, or that of the side it is compared with."""
-    if backend_entry(choice.backend).address is None:
+    """The view among whose rounds a backend's are measured: its own, or that of the side it is compared with.
+
+    A baseline is measured among the rounds of the sides' best view.
+    """
+    named = [side for side, _ in comparison.sides]
+    own = next((i for i, side in enumerate(named) if stands_for(side, choice.backend)), None)
+    views = [[v for b in params.backends for v in b.views if stands_for(side, b.backend)] for side in named]
+    if own is None:
+        both = [v for each in views for v in each]
+        return view if not both or view in both else CONTROL_VIEW if CONTROL_VIEW in both else both[-1]
+    others = views[1 - own]
+    if view in others or not others:
         return view
-    others = [side for side, _ in comparison.sides if not stands_for(side, choice.backend)]
-    views = [v for b in params.backends for v in b.views if len(others) == 1 and stands_for(others[0], b.backend)]
-    return views[-1] if views else view
+    is_server = backend_entry(choice.backend).address is not None
+    # Two scorers whose views have names of their own are measured among the first one's rounds.
+    return others[-1] if is_server or (own == 1 and not set(views[0]) & set(views[1])) else view
 
 
 def _controls(params: Params, pairs: list[tuple[str, str, list[tuple[str, str]]]]) -> dict[tuple[str, str], str]:

@@ -6,8 +6,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from scorematrix.matrix.memory import refused_cells
 from scorematrix.matrix.params import Params, load_params
 from scorematrix.matrix.plan import needed_targets
+from scorematrix.matrix.workloads import build_workload
 from scorematrix.measure.environment import cpu_name
 from scorematrix.models import locate
 from scorematrix.readiness import TARGETS, check_readiness, frameworks_in, probe_machine, target
@@ -46,6 +48,15 @@ def preflight_readiness(
     places = params.places if params else None
     machine = probe_machine(frameworks_in(needed))
     return check_readiness(needed, machine, cpu_name(), records=records, servers=places)
+
+
+def unfit_cells(params: Params) -> list[str]:
+    """The cells of a plan that cannot fit the memory of their accelerator, in a line each.
+
+    A hub model is not fetched for this: its rounds check it when they start.
+    """
+    is_here = not locate(params.model).startswith("Hugging Face hub")
+    return refused_cells(params, build_workload(params)) if is_here else []
 
 
 def validate_path(path: Path) -> str:

@@ -1,81 +1,55 @@
-"""One round, as the notebook's process lives it: load, prepare, then measure every chunk size."""
+"""One round, as the notebook's process lives it: load, then prepare, warm up and measure as a conductor says."""
 
 from __future__ import annotations
 
-import gc
-import os
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from scorematrix.matrix.cells import Meter, error_text
-from scorematrix.matrix.live import end_live, load_live
+from scorematrix.matrix.cells import CellInTurns, Meter, error_text
+from scorematrix.matrix.conductor import Conductor
+from scorematrix.matrix.draft import OUT_OF_MEMORY, Draft
+from scorematrix.matrix.member import Local, serve_turns
 from scorematrix.matrix.params import Params
-from scorematrix.matrix.plan import chunk_order
-from scorematrix.measure import Watchdog, describe_environment, set_up_process
-from scorematrix.measure.memory import HostMemory
+from scorematrix.matrix.turns import score_of
+from scorematrix.measure import set_up_process
 from scorematrix.measure.noise import NoiseWatch
 from scorematrix.models.cache import cache_folder
-from scorematrix.models.catalogue import load_model
-from scorematrix.models.config import DecoderConfig
-from scorematrix.privacy import redacted
-from scorematrix.readiness.holders import with_holder
 from scorematrix.readiness.targets import target
-from scorematrix.results import (
-    SIDES,
-    BackendRecord,
-    Ceilings,
-    Cell,
-    Compile,
-    Noise,
-    PlannedRound,
-    Probes,
-    Profile,
-    Round,
-    RunStore,
-    Setup,
-    StorageFailed,
-)
-from scorematrix.results.times import utc_now
-from scorematrix.scoring import Backend, backend_entry, load_backend, missing_packages
+from scorematrix.results import SIDES, Ceilings, Cell, PlannedRound, Round, RunStore, StorageFailed
+from scorematrix.scoring import Backend, backend_entry, missing_packages
 from scorematrix.scoring.ceilings import PROBED, measure_ceilings
-from scorematrix.scoring.compiles import compile_counter
 from scorematrix.scoring.mesh import Mesh
-from scorematrix.workload import Workload
-
-if TYPE_CHECKING:
-    from scorematrix.scoring.server import LiveBackend
-
-EXIT_CODE = 75
-OUT_OF_MEMORY = ("out of memory", "resource_exhausted", "outofmemory", "memoryerror", "bad_alloc", "allocate memory")
-"""Words of an error after which a process may hold memory that nobody can free."""
 
 
-def run_round(run: str | Path, planned: PlannedRound) -> Round:
+def run_round(run: str | Path, planned: PlannedRound, conductor: str = "") -> Round:
     """Measure a round in this process and write it to its run folder.
 
     A cell that fails is recorded with its error and the next one goes on. One that leaves the process unfit, because
     memory ran out or a call outlasted `call_timeout_seconds` and cannot be interrupted, ends the process: what is
-    measured stays in a draft, and whoever executes rounds goes on with it in a fresh one.
+    known stays in a draft, and whoever executes rounds goes on with it in a fresh one.
+
+    Args:
+        conductor: socket of whoever hands out turns to all rounds of a group; empty: this round is measured alone.
     """
     store = RunStore(run)
     manifest, workload = store.manifest(), store.workload()
     params = Params.model_validate(manifest.params)
     kind = target(planned.target).kind
-    set_up_process(kind, params.threads, cache_folder() / "compiled")
-    draft = _Draft(store, planned, params, workload)
+    set_up_process(kind, params.threads, cache_folder() / "compiled", planned.waiting or "passive")
+    draft = Draft(store, planned, params, workload)
     try:
-        backend, meter = draft.load()
-        draft.save()
-        noise = NoiseWatch(gpu=kind == "gpu")
-        for chunk_size in draft.todo:
-            draft.current = chunk_size
-            draft.add(_measure(draft, backend, meter))
-        draft.noise = noise.read()
-        if planned.role == "tuning":
-            _after_tuning(draft, backend, meter, kind)
+        taker = _TurnTaker(draft, draft.load(), kind)
+        if conductor:
+            serve_turns(conductor, planned.name, taker.answer, draft.leave)
+        else:
+            Conductor(
+                {planned.name: Local(planned, taker.answer)},
+                score_of(params, workload, [planned], {planned.name: draft.todo}),
+                {"alone_because": "its notebook was executed on its own"},
+                np.random.default_rng([params.seed, planned.index]),
+            ).conduct()
     except StorageFailed:  # not a result: whoever executes rounds stops
         raise
     except Exception as error:  # the round as a whole: the model does not load, say
@@ -85,17 +59,77 @@ def run_round(run: str | Path, planned: PlannedRound) -> Round:
     return draft.write()
 
 
-def _measure(draft: _Draft, backend: Backend, meter: Meter) -> list[Cell]:
-    """The cells of the draft's current chunk size."""
-    if (error := draft.unprepared.get(draft.current)) is not None:
-        return [Cell(chunk_size=draft.current, status="failed", error=error)]
-    if draft.planned.role == "control":
-        slowed_first = bool(np.random.default_rng([draft.params.seed, draft.planned.index]).integers(2))
-        return meter.control(backend, draft.current, slowed_first)
-    return [meter.cell(backend, draft.current)]
+class _TurnTaker:
+    """Carries out a conductor's orders with a loaded backend."""
+
+    def __init__(self, draft: Draft, backend: Backend, device_kind: str) -> None:
+        self._draft, self._backend, self._kind = draft, backend, device_kind
+        self._cells: dict[tuple[int, float], CellInTurns] = {}
+        self._order: list[CellInTurns] = []
+
+    def answer(self, order: dict[str, Any]) -> dict[str, Any]:
+        """One order: prepare, warm_up, turn, settle, after, end."""
+        asked = {key: value for key, value in order.items() if key != "do"}
+        return getattr(self, f"_{order['do']}")(**asked)
+
+    def _prepare(self, cells: list, group: str | None = None, alone_because: str | None = None, n: int = 1) -> dict:
+        draft = self._draft
+        draft.group, draft.alone_because = group, alone_because
+        self._meter = draft.prepare(self._backend, list(dict.fromkeys(chunk for chunk, _ in cells)))
+        self._cells = {(c, s): CellInTurns(self._meter, self._backend, c, s) for c, s in cells}
+        self._noise = NoiseWatch(gpu=self._kind == "gpu", partners=n - 1)
+        draft.save()
+        return {"pids": [process.pid for process in self._meter.processes]}
+
+    def _warm_up(self, chunk: int, slowdown: float) -> dict:
+        cell, draft = self._cells[chunk, slowdown], self._draft
+        draft.current = chunk
+        if (error := draft.unprepared.get(chunk)) is not None:
+            cell.error = error
+            return {"error": error}
+        cell.warm_up()
+        return self._said(cell)
+
+    def _turn(self, chunk: int, slowdown: float, lap: int, request: int) -> dict:
+        cell = self._cells[chunk, slowdown]
+        self._draft.current = chunk
+        self._order.append(cell)
+        cell.turn(lap, request)
+        return self._said(cell) | {"seconds": cell.last_seconds}
+
+    def _said(self, cell: CellInTurns) -> dict:
+        """The cell's error; where memory ran out this process is unfit, unless nothing is left to measure."""
+        if cell.error is None:
+            return {}
+        failed = Cell(chunk_size=cell.chunk_size, slowdown=cell.slowdown, status="failed", error=cell.error)
+        if len(self._cells) > 1 and any(words in cell.error.lower() for words in OUT_OF_MEMORY):
+            self._draft.take([failed])
+            self._draft.save()
+            return {"error": cell.error, "leaves": True}
+        return {"error": cell.error}
+
+    def _settle(self, facts: list[dict[str, Any]]) -> dict:
+        """Take in what the conductor knows of each turn, in their order."""
+        sound = [cell for cell in self._order if cell.error is None]
+        told: dict[int, list[dict[str, Any]]] = {id(cell): [] for cell in self._cells.values()}
+        for fact in facts:
+            cell = self._cells[fact.pop("chunk"), fact.pop("slowdown")]
+            told[id(cell)].append(fact)
+        cells = [cell.cell(told[id(cell)]) for cell in self._cells.values()]
+        self._draft.take(cells)
+        self._draft.noise = self._noise.read([turn for cell in cells for turn in cell.turns]) if sound else None
+        return {}
+
+    def _after(self) -> dict:
+        if self._draft.planned.role == "tuning":
+            _after_tuning(self._draft, self._backend, self._meter, self._kind)
+        return {}
+
+    def _end(self) -> dict:
+        return {}
 
 
-def _after_tuning(draft: _Draft, backend: Backend, meter: Meter, device_kind: str) -> None:
+def _after_tuning(draft: Draft, backend: Backend, meter: Meter, device_kind: str) -> None:
     """What is asked once a side, not in every round: is it honest with its time and its items, and the ceilings."""
     entry = backend_entry(draft.planned.backend)
     if sound := [cell.chunk_size for cell in draft.cells if cell.status == "ok"]:
@@ -109,175 +143,6 @@ def _after_tuning(draft: _Draft, backend: Backend, meter: Meter, device_kind: st
         draft.ceilings = _measure_ceilings(backend, device_kind)
     if sound and draft.config is not None:
         draft.profile = meter.profile(backend, draft.config, max(sound))  # last: nothing is timed after a profiler ran
-
-
-class _Draft:
-    """A round in the making: whatever happens, what is known so far can be written as a whole file."""
-
-    def __init__(self, store: RunStore, planned: PlannedRound, params: Params, workload: Workload) -> None:
-        self.store, self.planned, self.params, self.workload = store, planned, params, workload
-        self.is_reference = planned.role == "reference"
-        self.chunk_sizes = chunk_order(params, planned)
-        earlier = store.draft(planned.name)
-        self.n_processes = earlier.n_processes + 1 if earlier else 1
-        self.cells = [cell for cell in earlier.cells if cell.status != "not_run"] if earlier else []
-        self.todo = self._pending()
-        self.current = self.todo[0]
-        self.unprepared: dict[int, str] = {}
-        self.error: str | None = None
-        self.live: LiveBackend | None = None
-        self.events = earlier.events if earlier else []
-        self.setup: Setup | None = None
-        self.record: BackendRecord | None = None
-        self.ceilings: Ceilings | None = None
-        self.probes: Probes | None = None
-        self.profile: Profile | None = None
-        self.noise: Noise | None = None
-        self.weights_sha256: str | None = None
-        self.config: DecoderConfig | None = None
-        self.started_utc = earlier.started_utc if earlier else utc_now()
-        self.seconds_before = earlier.seconds or 0.0 if earlier else 0.0
-        self.began = time.monotonic()
-        self.environment = describe_environment()
-        self.watchdog = Watchdog(params.call_timeout_seconds, self._timed_out)
-
-    def load(self) -> tuple[Backend, Meter]:
-        planned, params = self.planned, self.params
-        start = time.perf_counter()
-        model = load_model(params.model, seed=params.model_seed)
-        self.weights_sha256, self.config = model.weights.sha256, model.config
-        loaded = time.perf_counter()
-        dtype = "float32" if self.is_reference else params.dtype
-        if backend_entry(planned.backend).is_live:
-            backend = self.live = load_live(params, planned, model, self.store)
-        else:
-            backend = load_backend(
-                planned.backend,
-                view=planned.view,
-                model=model,
-                device=target(planned.target).kind,
-                dtype=dtype,
-                reuse_prefix=params.reuse_prefix if planned.view == "best_native" else 0,
-                mesh=params.mesh_of(planned.backend, planned.view, planned.target),
-            )
-        placed = time.perf_counter()
-        memory = HostMemory()
-        for size in self.todo:
-            try:
-                backend.prepare([call for calls in self.workload.calls(size) for call in calls])
-            except Exception as error:  # this size does not compile; the others may
-                self.unprepared[size] = error_text(error)
-        info = backend.info  # with what preparing could not do
-        self.record = BackendRecord(
-            framework=info.framework,
-            device=info.device,
-            dtype=info.dtype,
-            precision=info.precision,
-            settings=info.settings,
-            fallbacks=[redacted(words) for words in info.fallbacks],
-        )
-        self.setup = Setup(
-            load_model_seconds=loaded - start,
-            load_backend_seconds=placed - loaded,
-            prepare_seconds=time.perf_counter() - placed,
-            compiles=[Compile(**vars(event)) for event in backend.compile_events],
-        )
-        gc.collect()
-        gc.freeze()  # what is loaded stays: the collections between passes need not look through all of it again
-        n_warmup, n_passes = (0, 1) if self.is_reference else (params.warmup_passes, params.passes)
-        is_here = not backend_entry(planned.backend).is_live  # a server's compiles are not seen from here
-        compiles = compile_counter(info.framework) if is_here else lambda: 0
-        return backend, Meter(self.workload, n_warmup, n_passes, self.watchdog, memory, compiles)
-
-    def add(self, cells: list[Cell]) -> None:
-        """Take in what was measured; where memory ran out, this process measures nothing more."""
-        self.cells += [c.model_copy(update={"error": self.explained(c.error)}) if c.error else c for c in cells]
-        if not self._pending():
-            return
-        self.save()
-        errors = [cell.error.lower() for cell in cells if cell.error and self.current not in self.unprepared]
-        if any(words in error for error in errors for words in OUT_OF_MEMORY):
-            self.leave()
-
-    def study(self) -> None:
-        """Audit the round's live server and put it under load, as the params ask for it, in the first tuning round."""
-        from scorematrix.matrix.study import study_server
-
-        assert self.live is not None
-        if self.planned.index == 0 and (found := study_server(self.live, self.params, self.planned, self.workload)):
-            self.store.write_study(found)
-
-    def end_live(self) -> None:
-        """Stop the round's live server, where it has one; what happened to it stays."""
-        if self.live is not None:
-            end_live(self.live, self.store, self.planned)
-            self.events, self.live = self._all_events(), None
-
-    def leave(self) -> None:
-        """End this process, which is unfit to measure; the next one is not to find its server still dying."""
-        try:
-            self.end_live()
-        finally:
-            os._exit(EXIT_CODE)
-
-    def explained(self, error: str) -> str:
-        """The error, and before it which process has the device where another one does."""
-        return redacted(with_holder(error, target(self.planned.target).kind))
-
-    def save(self) -> None:
-        """Keep what is measured so far, in case this process does not live to the end."""
-        self.store.write_draft(self._round())
-
-    def write(self) -> Round:
-        self.watchdog.close()
-        round_ = self._round()
-        self.store.write_round(round_)
-        return round_
-
-    def _pending(self) -> list[int]:
-        measured = {cell.chunk_size for cell in self.cells}
-        return [size for size in self.chunk_sizes if size not in measured]
-
-    def _round(self) -> Round:
-        why = self.error or f"the round ended at chunk size {self.current}"
-        pending = [Cell(chunk_size=size, status="not_run", error=why) for size in self._pending()]
-        return Round(
-            run_id=self.store.manifest().run_id,
-            **self.planned.model_dump(),
-            started_utc=self.started_utc,
-            finished_utc=utc_now(),
-            seconds=self.seconds_before + time.monotonic() - self.began,
-            params_sha256=self.params.sha256,
-            workload_sha256=self.workload.sha256,
-            weights_sha256=self.weights_sha256,
-            record=self.record,
-            setup=self.setup,
-            environment=self.environment,
-            ceilings=self.ceilings,
-            probes=self.probes,
-            profile=self.profile,
-            noise=self.noise,
-            n_processes=self.n_processes,
-            cells=[*self.cells, *pending],
-            error=self.error,
-            events=self._all_events(),
-        )
-
-    def _all_events(self) -> list[str]:
-        """What happened to live servers in this process and those before it."""
-        return [*self.events, *(redacted(event) for event in (self.live.events if self.live else []))]
-
-    def _timed_out(self) -> None:
-        limit = self.params.call_timeout_seconds
-        error = f"a call of {self.current} items took longer than call_timeout_seconds={limit:g}"
-        self.cells.append(Cell(chunk_size=self.current, status="timeout", error=error))
-        try:
-            if self._pending():
-                self.save()
-            else:
-                self.store.write_round(self._round())
-        finally:  # a full disk included: the call would go on without end
-            self.leave()
 
 
 def _measure_ceilings(backend: Backend, device_kind: str) -> Ceilings:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import scorematrix
+from scorematrix.matrix.budget import Budget
+from scorematrix.matrix.group import measure_group
 from scorematrix.matrix.params import Params
-from scorematrix.matrix.plan import chunk_order, needed_targets, plan_rounds
+from scorematrix.matrix.plan import needed_targets, plan_groups, plan_rounds
 from scorematrix.matrix.workloads import build_workload, call_flops, call_tokens, floor_flops
 from scorematrix.measure.environment import cpu_name
 from scorematrix.models import locate
-from scorematrix.notebooks import NotebookFailed, execute_notebook
-from scorematrix.privacy import redacted
 from scorematrix.readiness import check_readiness, frameworks_in, probe_machine
 from scorematrix.results import (
-    Cell,
     CompiledRecord,
     Manifest,
     PlannedRound,
@@ -27,13 +25,14 @@ from scorematrix.results import (
     RecordStore,
     Round,
     RunStore,
-    StorageFailed,
     TargetRecord,
+    Waiting,
     keep_reached,
 )
 from scorematrix.results.times import utc_now
 
-NOTEBOOK = "02_score_matrix"
+Chosen = Callable[[], Mapping[tuple[str, str, str], tuple[int | None, Waiting | None]]]
+"""Chunk size and way of waiting by backend, view and target."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +108,7 @@ def fill_run(
     records: RecordStore | None = None,
     written: Mapping[str, TargetRecord] | None = None,
     settled: Callable[[], bool] = lambda: False,
+    chosen: Chosen = dict,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> None:
     """Run every planned round that is ready here and not yet recorded.
@@ -118,6 +118,7 @@ def fill_run(
     Args:
         records: what was tried for targets that this machine may lack, and what their compilers proved.
         written: the same, by target, written by hand; it stands before what is recorded.
+        chosen: what tuning rounds speak for, asked before each group.
         settled: asked before each index beyond `rounds`; where it holds, the rounds that are left are not needed.
 
     Raises:
@@ -131,18 +132,59 @@ def fill_run(
         machine = probe_machine(frameworks_in(needed))
         readiness = check_readiness(needed, machine, cpu_name(), only, tried, compiled, params.places)
         todo, kept = open_plan(params, store, readiness, retry_failed)
-        asked_at = params.tuning_rounds + params.rounds
-        for done, planned in enumerate(todo):
-            if planned.index >= asked_at:
+        groups, done, asked_at = groups_of(params, todo), 0, params.tuning_rounds + params.rounds
+        budget = Budget(params, groups)
+        for group in groups:
+            if group[0].index >= asked_at:
                 if settled():
                     break
-                asked_at = planned.index + 1
-            if planned.name in kept:
-                on_progress(Progress("kept", planned, done + 1, len(todo), kept[planned.name]))
-                continue
-            on_progress(Progress("begin", planned, done, len(todo)))
-            result = execute_round(params, store, planned)
-            on_progress(Progress("end", planned, done + 1, len(todo), result))
+                asked_at = group[0].index + 1
+            left = [planned for planned in group if planned.name not in kept]
+            for planned in group:
+                if planned not in left:
+                    done += 1
+                    on_progress(Progress("kept", planned, done, len(todo), kept[planned.name]))
+            for planned in left:
+                on_progress(Progress("begin", planned, done, len(todo)))
+            began = time.monotonic()
+            rounds = _measured(params, store, left, group, chosen, budget)
+            budget.took(group, rounds, time.monotonic() - began)
+            for planned, result in zip(left, rounds, strict=True):
+                done += 1
+                on_progress(Progress("end", planned, done, len(todo), result))
+
+
+def _measured(
+    params: Params,
+    store: RunStore,
+    left: Sequence[PlannedRound],
+    group: Sequence[PlannedRound],
+    chosen: Chosen,
+    budget: Budget,
+) -> list[Round]:
+    if not left:
+        return []
+    because = "others of its group were measured before" if len(left) < len(group) else None
+    tuned, sizes = as_tuned(left, chosen)
+    return measure_group(params, store, tuned, sizes, budget.share(), because)
+
+
+def as_tuned(group: Sequence[PlannedRound], chosen: Chosen) -> tuple[list[PlannedRound], dict[str, int]]:
+    """These rounds with the way of waiting that tuning chose, and the chosen chunk sizes by their names."""
+    known, tuned, sizes = chosen(), [], {}
+    for planned in group:
+        size, waiting = known.get((planned.backend, planned.view, planned.target), (None, None))
+        tuned.append(planned if planned.waiting or not waiting else planned.model_copy(update={"waiting": waiting}))
+        if size is not None:
+            sizes[planned.name] = size
+    return tuned, sizes
+
+
+def groups_of(params: Params, todo: Sequence[PlannedRound]) -> list[list[PlannedRound]]:
+    """The plan's groups, of what can run here."""
+    ready = {planned.name for planned in todo}
+    found = [[planned for planned in group if planned.name in ready] for group in plan_groups(params)]
+    return [group for group in found if group]
 
 
 def known_records(
@@ -163,57 +205,6 @@ def open_plan(
     return todo, {name: round_ for name, round_ in recorded.items() if not (retry_failed and _failed(round_))}
 
 
-def execute_round(params: Params, store: RunStore, planned: PlannedRound) -> Round:
-    """One fresh kernel for one round, and another for what is left where a cell ends it. A record is always made."""
-    store.drop_round(planned.name)
-    began = time.monotonic()
-    error = "the notebook ended without a record"
-    pending = len(chunk_order(params, planned))
-    for _ in range(pending + 1):
-        try:
-            execute_notebook(
-                NOTEBOOK,
-                store.notebook_path(f"{NOTEBOOK}.{planned.name}"),
-                {"run_dir": str(store.folder.resolve()), **planned.model_dump()},
-                timeout_seconds=params.round_timeout_seconds,
-            )
-        except NotebookFailed as failure:
-            if (
-                failure.raised and failure.raised[0] == StorageFailed.__name__
-            ):  # the next rounds would end like this one
-                reason, _, path = failure.raised[1].partition(": ")
-                raise StorageFailed(errno.EIO, reason, path) from None
-            error = redacted(str(failure))
-        if store.round_path(planned.name).is_file():
-            return store.round(planned.name)
-        draft = store.draft(planned.name)
-        if draft is None:  # it ended before any cell began: another process would too
-            break
-        draft, pending = _after_death(draft, pending, error, time.monotonic() - began)
-        if not pending:
-            store.write_round(draft)
-            return draft
-        store.write_draft(draft)
-    lost = lost_round(params, store, planned, error, time.monotonic() - began)
-    store.write_round(lost)
-    return lost
-
-
-def _after_death(draft: Round, pending: int, error: str, seconds: float) -> tuple[Round, int]:
-    """The draft of a process that ended, and how many cells are left; one that made no headway died of its cell.
-
-    Args:
-        seconds: since the round began: what a process spent after its last word is the round's time too.
-    """
-    cells = list(draft.cells)
-    left = [i for i, cell in enumerate(cells) if cell.status == "not_run"]
-    if len(left) == pending:
-        i = left.pop(0)
-        cells[i] = Cell(chunk_size=cells[i].chunk_size, status="failed", error=error)
-    known = draft.model_dump(exclude={"sha256", "cells", "seconds", "finished_utc"})
-    return Round(**known, cells=cells, seconds=seconds, finished_utc=utc_now()), len(left)
-
-
 def is_ready(readiness: Readiness, planned: PlannedRound) -> bool:
     """Whether this machine can run the round now."""
     state = readiness.state(planned.target, planned.backend)
@@ -222,23 +213,6 @@ def is_ready(readiness: Readiness, planned: PlannedRound) -> bool:
 
 def _failed(round_: Round) -> bool:
     return any(cell.status != "ok" for cell in round_.cells)
-
-
-def lost_round(params: Params, store: RunStore, planned: PlannedRound, error: str, seconds: float) -> Round:
-    """The record of a round that left none itself: every cell failed, with the reason."""
-    manifest = store.manifest()
-    now = utc_now()
-    return Round(
-        run_id=manifest.run_id,
-        **planned.model_dump(),
-        started_utc=now,
-        finished_utc=now,
-        seconds=seconds,
-        params_sha256=manifest.params_sha256,
-        workload_sha256=manifest.workload_sha256,
-        cells=[Cell(chunk_size=size, status="failed", error=error) for size in chunk_order(params, planned)],
-        error=error,
-    )
 
 
 def run_folder(outputs: Path | str, run_id: str) -> Path:

@@ -13,6 +13,23 @@ from scorematrix.measure.watchdog import Watchdog
 from scorematrix.scoring.contract import Backend, Scores, checked_scores
 from scorematrix.workload.request import ScoreRequest
 
+RAW_CLOCK = getattr(time, "CLOCK_MONOTONIC_RAW", time.CLOCK_MONOTONIC)
+
+
+@dataclass(frozen=True)
+class RequestSample:
+    """The calls of one request.
+
+    Attributes:
+        call_ns: of each call, by the clock that figures are taken from.
+        raw_ns: of all of them together by CLOCK_MONOTONIC_RAW, which no time service slews.
+        scores: float32 [items, labels].
+    """
+
+    call_ns: list[int]
+    raw_ns: int
+    scores: Scores
+
 
 @dataclass(frozen=True)
 class PassSample:
@@ -22,36 +39,40 @@ class PassSample:
     scores: list[Scores]
 
 
-def time_pass(
-    backend: Backend, requests: Sequence[Sequence[ScoreRequest]], watchdog: Watchdog, repeats: int = 1
-) -> PassSample:
-    """Score every call of every request, timing each call end to end.
+def time_request(
+    backend: Backend, calls: Sequence[ScoreRequest], watchdog: Watchdog, repeats: int = 1
+) -> RequestSample:
+    """Score the calls of one request, in the order that a client would send them, timing each end to end.
 
     Args:
-        requests: the calls of each request, in the order that a client would send them.
         repeats: a call is made so many times in one window, and its time is the window's share: for calls that are
             too short to time (rule 10).
 
     Raises:
         ValueError: where an answer's shape or type is not what the protocol promises.
     """
-    call_ns: list[list[int]] = []
-    scores: list[Scores] = []
+    call_ns, parts = [], []
     gc.collect()
     gc.disable()  # as timeit does: a collection is neither framework's work
     try:
-        for calls in requests:
-            times, parts = [], []
-            for call in calls:
-                with watchdog.limit():
-                    start = time.perf_counter_ns()
-                    for _ in range(repeats):
-                        part = backend.score(call)
-                    end = time.perf_counter_ns()
-                times.append((end - start) // repeats)
-                parts.append(checked_scores(part, call))  # pyright: ignore[reportPossiblyUnboundVariable]  # repeats is at least 1
-            call_ns.append(times)
-            scores.append(np.concatenate(parts))
+        raw = time.clock_gettime_ns(RAW_CLOCK)
+        for call in calls:
+            with watchdog.limit():
+                start = time.perf_counter_ns()
+                for _ in range(repeats):
+                    part = backend.score(call)
+                end = time.perf_counter_ns()
+            call_ns.append((end - start) // repeats)
+            parts.append(checked_scores(part, call))  # pyright: ignore[reportPossiblyUnboundVariable]  # repeats is at least 1
+        raw = time.clock_gettime_ns(RAW_CLOCK) - raw
     finally:
         gc.enable()
-    return PassSample(call_ns, scores)
+    return RequestSample(call_ns, raw, np.concatenate(parts))
+
+
+def time_pass(
+    backend: Backend, requests: Sequence[Sequence[ScoreRequest]], watchdog: Watchdog, repeats: int = 1
+) -> PassSample:
+    """Every request after the other, see `time_request`."""
+    samples = [time_request(backend, calls, watchdog, repeats) for calls in requests]
+    return PassSample([sample.call_ns for sample in samples], [sample.scores for sample in samples])

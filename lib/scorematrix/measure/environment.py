@@ -30,7 +30,7 @@ PACKAGES = (
     "papermill",
 )
 VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "TF32_OVERRIDE")
-PREFIXES = ("JAX_", "TORCH", "CUDA_", "OMP_", "MKL_", "XLA_")
+PREFIXES = ("JAX_", "TORCH", "CUDA_", "OMP_", "GOMP_", "KMP_", "MKL_", "XLA_")
 """Variables that may change speed or scores; their values are written without what gives somebody away."""
 
 

@@ -4,45 +4,55 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from scorematrix.measure.gpu import GpuWatch
-from scorematrix.measure.process import own_processes
-from scorematrix.results.schema import Noise
+from scorematrix.results.cells import Turn
+from scorematrix.results.schema import GpuNoise, Noise
 
 THERMAL = Path("/sys/devices/system/cpu")
 
 
 class NoiseWatch:
-    """Made before the cells of a round, asked after them."""
+    """Made before the cells of a round, asked after them.
 
-    def __init__(self, *, gpu: bool) -> None:
+    Args:
+        partners: processes that measure in turn with this one: they are no strangers on its GPU.
+    """
+
+    def __init__(self, *, gpu: bool, partners: int = 0) -> None:
         self._gpus = GpuWatch.open() if gpu else None
+        self._partners = partners
         self._mhz = _clock_mhz()
         self._throttled = throttle_events(THERMAL)
-        self._cores = sorted(os.sched_getaffinity(0))
         self._start = time.monotonic()
-        self._times, self._own = _core_times(self._cores), _own_seconds()
 
-    def read(self) -> Noise:
-        """What happened since this was made."""
-        seconds = time.monotonic() - self._start
-        own = _own_seconds() - self._own
-        passed = {name: value - self._times[name] for name, value in _core_times(self._cores).items()}
-        total = sum(passed.values())
+    def read(self, turns: Sequence[Turn]) -> Noise:
+        """What happened since this was made; what others took, in these turns."""
         mhz, throttled = _clock_mhz(), throttle_events(THERMAL)
-        busy = total - passed["idle"] - passed["stolen"]
+        total = sum(turn.conductor_ns or 0 for turn in turns) * (psutil.cpu_count() or 1)
+        others, stolen = (sum(getattr(turn, f"{who}_ns") or 0 for turn in turns) for who in ("others", "stolen"))
         return Noise(
-            seconds=seconds,
+            seconds=time.monotonic() - self._start,
             load_average=os.getloadavg()[0],
-            others_share=min(1.0, max(0.0, busy - own) / total) if total > 0 else None,
-            stolen_share=passed["stolen"] / total if total > 0 else None,
+            others_share=min(1.0, others / total) if total else None,
+            stolen_share=min(1.0, stolen / total) if total else None,
             cpu_mhz=[self._mhz, mhz] if self._mhz and mhz else [],
             throttle_events=None if throttled is None or self._throttled is None else throttled - self._throttled,
-            gpus=self._gpus.read() if self._gpus else [],
+            gpus=[self._alone(gpu) for gpu in self._gpus.read()] if self._gpus else [],
         )
+
+    def _alone(self, gpu: GpuNoise) -> GpuNoise:
+        """Without the partners; the energy of turns that were theirs cannot be told from ours."""
+        if not self._partners:
+            return gpu
+        others = gpu.other_processes
+        others = None if others is None else max(0, others - self._partners)
+        return gpu.model_copy(update={"other_processes": others, "energy_joules": None})
 
 
 def throttle_events(folder: Path) -> int | None:
@@ -66,10 +76,10 @@ def _core_times(cores: list[int]) -> dict[str, float]:
     return {"idle": idle, "stolen": stolen, "busy": busy}
 
 
-def _own_seconds() -> float:
-    """Processor seconds of this process and of the workers that it started."""
+def process_seconds(processes: Iterable[psutil.Process]) -> float:
+    """Processor seconds of these processes, those that have ended left out."""
     total = 0.0
-    for process in own_processes():
+    for process in processes:
         try:
             times = process.cpu_times()
         except psutil.Error:
@@ -84,3 +94,28 @@ def _clock_mhz() -> float | None:
     except (OSError, NotImplementedError, RuntimeError):
         return None
     return frequency.current if frequency and frequency.current else None
+
+
+class Bystanders:
+    """What everything but these processes took of the machine's cores, since it was last asked.
+
+    Args:
+        pids: of the processes that belong to the measurement, this one excepted, which always does.
+    """
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._own = [psutil.Process()]
+        for pid in pids:
+            with suppress(psutil.Error):
+                self._own.append(psutil.Process(pid))
+        self._last = self._now()
+
+    def seconds(self) -> tuple[float, float]:
+        """Processor seconds of others on all cores, and seconds that the machine below took."""
+        before, self._last = self._last, self._now()
+        busy, stolen, own = (now - then for now, then in zip(self._last, before, strict=True))
+        return max(0.0, busy - own), max(0.0, stolen)
+
+    def _now(self) -> tuple[float, float, float]:
+        times = _core_times(list(range(psutil.cpu_count() or 1)))
+        return times["busy"], times["stolen"], process_seconds(self._own)

@@ -8,6 +8,8 @@ from typing import Literal
 
 import psutil
 
+from scorematrix.results.schema import Waiting
+
 
 def own_processes() -> list[psutil.Process]:
     """This process and the workers that it started."""
@@ -15,7 +17,25 @@ def own_processes() -> list[psutil.Process]:
     return [me, *me.children(recursive=True)]
 
 
-def set_up_process(device: Literal["cpu", "gpu", "tpu"], threads: int | Literal["auto"], compile_cache: Path) -> None:
+WAITING: dict[Waiting, dict[str, str]] = {
+    "spinning": {},
+    "passive": {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"},
+}
+"""What OpenMP libraries (libgomp, libiomp) read when they are loaded."""
+
+
+def wait_passively() -> None:
+    """Have OpenMP threads sleep when they wait, unless the user's own environment says how they are to wait."""
+    if not any(name in os.environ for name in WAITING["passive"]):
+        os.environ |= WAITING["passive"]
+
+
+def set_up_process(
+    device: Literal["cpu", "gpu", "tpu"],
+    threads: int | Literal["auto"],
+    compile_cache: Path,
+    waiting: Waiting = "passive",
+) -> None:
     """Pin this process to so many cores and tell the frameworks by the variables that they read on import.
 
     Both frameworks size their thread pools by these: XLA by the affinity, PyTorch by OMP_NUM_THREADS (rule 7).
@@ -28,10 +48,14 @@ def set_up_process(device: Literal["cpu", "gpu", "tpu"], threads: int | Literal[
     if n_threads > len(cores):
         raise ValueError(f"threads={n_threads} is more than the {len(cores)} cores of this process; use auto or fewer")
     os.sched_setaffinity(0, cores[:n_threads])
+    for name in WAITING["passive"]:
+        os.environ.pop(name, None)
     os.environ |= {
+        **WAITING[waiting],
         "OMP_NUM_THREADS": str(n_threads),
         "MKL_NUM_THREADS": str(n_threads),
         "JAX_PLATFORMS": {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}[device],
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # processes of a group share a GPU's memory
         "JAX_COMPILATION_CACHE_DIR": str(compile_cache / "jax"),
         "TORCHINDUCTOR_CACHE_DIR": str(compile_cache / "inductor"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

@@ -154,9 +154,10 @@ def _state(
             f"{evidence}, but {backend} sees {lists}" + (f" ({seen.error})" if seen.error else ""),
             f"`make setup EXTRAS={extra}`, then repeat the command",
         )
-    if (n := _n_matching(where, seen)) < where.n_chips and where.kind != "cpu":
+    if (n := _n_matching(where, seen)) < where.n_devices and where.kind != "cpu":
+        what = "chips" if where.devices_a_chip == 1 else "devices"
         return pair.skipped(
-            "no_device", f"{evidence}: {n} of the {where.n_chips} chips that {where.name} has", where.get_it
+            "no_device", f"{evidence}: {n} of the {where.n_devices} {what} that {where.name} has", where.get_it
         )
     return pair.ready(evidence)
 

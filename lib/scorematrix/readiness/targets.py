@@ -23,6 +23,7 @@ class Target:
         topology: what its compiler calls it (for a GPU: its row in `scoring.jax.cuda_chips`), where it compiles without
             the device.
         n_chips: that it has; what can be spread over several devices is spread over all.
+        devices_a_chip: that a framework lists for one chip, each with an equal share of its memory.
     """
 
     name: str
@@ -34,11 +35,22 @@ class Target:
     topology: str | None = None
     chip: Datasheet | None = None
     n_chips: int = 1
+    devices_a_chip: int = 1
+
+    @property
+    def n_devices(self) -> int:
+        """Devices that a framework lists: a mesh is made of these."""
+        return self.n_chips * self.devices_a_chip
+
+    @property
+    def device_bytes(self) -> int | None:
+        """Memory of one device; None without a datasheet."""
+        return self.chip.memory_bytes // self.devices_a_chip if self.chip else None
 
     @property
     def mesh(self) -> str | None:
-        """What a view is spread over unless params say otherwise: items over all chips, each with the whole model."""
-        return f"data={self.n_chips}" if self.n_chips > 1 else None
+        """What a view is spread over unless params say otherwise: items over all devices, each with the whole model."""
+        return f"data={self.n_devices}" if self.n_devices > 1 else None
 
     @property
     def datasheet(self) -> Datasheet | None:
@@ -65,6 +77,13 @@ _V5E = Datasheet(
     memory_bytes_per_second=819e9,
     source="cloud.google.com/tpu/docs/v6e, its column v5e",
     date=READ,
+)
+_TPU7X = Datasheet(
+    memory_bytes=192 << 30,
+    bfloat16_flops_per_second=2307e12,
+    memory_bytes_per_second=7.37e12,
+    source="docs.cloud.google.com/tpu/docs/tpu7x; the bandwidth is Google's announcement by dudududukim/spectrum-eager",
+    date="2026-11-27",
 )
 _L4 = Datasheet(
     memory_bytes=24 * 10**9,
@@ -140,6 +159,17 @@ _TARGETS = (
         "`make setup EXTRAS=tpu`, run the same params there",
         topology="v5e:1x1",
         chip=_V5E,
+    ),
+    Target(
+        "tpu-7x-1",
+        "tpu",
+        "TPU7x, 1 chip",
+        ("TPU7x",),
+        "create a VM with one chip (tpu7x-standard-1t), clone the repository there, `make setup EXTRAS=tpu`, run the "
+        "same params there",
+        topology="tpu7x:1x1x1",
+        chip=_TPU7X,
+        devices_a_chip=2,
     ),
     Target(
         "gpu-g4",

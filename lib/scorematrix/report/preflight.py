@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from scorematrix.report.elements import Fragment, bullets, paragraph, table
-from scorematrix.report.ink import NONE, milliseconds, significant
+from scorematrix.report.ink import NONE, giga, milliseconds, percent, significant
 from scorematrix.results.figures import cell_figures
 from scorematrix.results.schema import PlannedRound, Round
-from scorematrix.results.targets import Readiness
+from scorematrix.results.targets import CompiledCell, CompiledRecord, Readiness
 
 
 def readiness_page(readiness: Readiness) -> Fragment:
@@ -26,7 +26,8 @@ def readiness_page(readiness: Readiness) -> Fragment:
         for s in readiness.states
     ]
     columns = ["target", "backend", "views", "state", "evidence", "next step"]
-    return table(f"Readiness of {readiness.machine}", columns, rows, words=range(6))
+    page = table(f"Readiness of {readiness.machine}", columns, rows, words=range(6))
+    return page + estimates_section(readiness.compiled)
 
 
 def plan_summary(plan: Sequence[PlannedRound], readiness: Readiness) -> Fragment:
@@ -38,6 +39,89 @@ def plan_summary(plan: Sequence[PlannedRound], readiness: Readiness) -> Fragment
         counts[planned.backend, planned.view, planned.target, planned.role, here] += 1
     rows = [[*key, str(n)] for key, n in counts.items()]
     return table("Rounds of the plan", ["backend", "view", "target", "role", "state", "rounds"], rows, words=range(5))
+
+
+def estimates_section(records: Sequence[CompiledRecord]) -> Fragment:
+    """What compilers estimate of cells that nothing here can run, beside each cell's floor; nothing without estimates.
+
+    Nothing in it is measured, and each caption says so.
+    """
+    cells = [(record.target, cell) for record in records for cell in record.cells if cell.estimate is not None]
+    if not cells:
+        return Fragment("")
+    note = (
+        "Floor: the fewest operations that score the call exactly, and their time at the datasheet's dense bfloat16 "
+        "peak. What XLA counts, its optimum too, has the body of a loop once, here one layer; cycles count every run. "
+        "Kernels of ours have no estimated cycles."
+    )
+    return _estimates(cells) + paragraph(note, "note") + _costliest(cells) + _kernels(cells)
+
+
+def _estimates(cells: Sequence[tuple[str, CompiledCell]]) -> Fragment:
+    rows = [
+        [
+            *_named(target, cell),
+            giga(cell.floor_flops),
+            significant(cell.floor_seconds),
+            giga(found.flops),
+            giga(found.bytes_accessed),
+            NONE if found.loop_trips is None else str(found.loop_trips),
+            significant(found.optimal_seconds),
+            NONE if found.cycles is None else f"{found.cycles:,}",
+            ", ".join(found.without_cycles),
+        ]
+        for target, cell in cells
+        if (found := cell.estimate) is not None
+    ]
+    columns = ["side", "target", "chunk", "floor GFLOP", "floor s", "XLA GFLOP", "XLA GB", "loop runs"]
+    columns += ["XLA optimum s", "cycles", "not in the cycles"]
+    return table("Estimated by the compiler, not measured: cost of the largest call", columns, rows, words=(0, 1, 10))
+
+
+def _costliest(cells: Sequence[tuple[str, CompiledCell]]) -> Fragment:
+    rows = [
+        [
+            *_named(target, cell),
+            each.name,
+            each.operation,
+            each.part.replace("_", " "),
+            str(each.runs),
+            f"{each.cycles:,}",
+            percent(found.share(each)),
+        ]
+        for target, cell in cells
+        if (found := cell.estimate) is not None
+        for each in found.costliest
+    ]
+    if not rows:
+        return Fragment("")
+    columns = ["side", "target", "chunk", "instruction", "from", "part", "runs", "cycles a run", "share"]
+    caption = "Estimated by the compiler, not measured: the costliest operations of each cell"
+    return table(caption, columns, rows, words=(0, 1, 3, 4, 5))
+
+
+def _kernels(cells: Sequence[tuple[str, CompiledCell]]) -> Fragment:
+    rows = [
+        [
+            *_named(target, cell),
+            kernel.kernel,
+            kernel.part.replace("_", " "),
+            str(kernel.registers),
+            f"{kernel.shared_bytes:,}",
+            f"{kernel.spill_bytes:,}",
+        ]
+        for target, cell in cells
+        if (found := cell.estimate) is not None
+        for kernel in found.kernels
+    ]
+    if not rows:
+        return Fragment("")
+    columns = ["side", "target", "chunk", "kernel", "part", "registers", "shared bytes", "spilled bytes"]
+    return table("By NVIDIA's assembler, not measured: attention kernels", columns, rows, words=(0, 1, 3, 4))
+
+
+def _named(target: str, cell: CompiledCell) -> list[str]:
+    return [f"{cell.backend} {cell.view}", target, str(cell.chunk_size)]
 
 
 def round_page(round_: Round) -> Fragment:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from scorematrix.report.drawing import canvas, legend
 from scorematrix.report.elements import Fragment, figure, table
 from scorematrix.report.ink import milliseconds
+from scorematrix.results.cells import Cell
 from scorematrix.results.figures import pass_seconds, request_seconds
-from scorematrix.results.schema import Cell, Round
+from scorematrix.results.schema import Round
 
 MOST_CALLS = 24
 MARKS = {"warm-up": ("x", "#999999"), "timed": ("o", "#0072B2")}

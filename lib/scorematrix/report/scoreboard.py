@@ -12,6 +12,7 @@ from scorematrix.compare.schema import ChunkResult, Comparison, PercentileValue,
 from scorematrix.report.drawing import canvas, rate, sound
 from scorematrix.report.elements import Fragment, figure, heading, paragraph, table
 from scorematrix.report.ink import NONE, giga, milliseconds, percent, significant, span
+from scorematrix.report.preflight import estimates_section
 from scorematrix.results.targets import CompiledCell
 
 SHADES = LinearSegmentedColormap.from_list("speed", ["#F7FBFF", "#6BAED6"])
@@ -25,6 +26,7 @@ def scoreboard(comparison: Comparison) -> Fragment:
         + scoreboard_table(comparison)
         + speedup_table(comparison)
         + compiled_table(comparison)
+        + estimates_section(comparison.compiled)
     )
 
 

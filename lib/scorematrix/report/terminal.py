@@ -83,6 +83,33 @@ def compiled_line(cell: CompiledCell) -> str:
     return f"{name}: compiled, not measured; {sizes} {chip} ({cell.seconds:.0f} s here)"
 
 
+def estimate_lines(cell: CompiledCell) -> list[str]:
+    """What the compiler estimates of a cell, beside its floor, and its costliest operations."""
+    if (found := cell.estimate) is None:
+        return []
+    known = [f"floor {giga(cell.floor_flops)} GFLOP, {milliseconds(cell.floor_seconds)} ms at the datasheet's peak"]
+    if found.flops is not None:
+        loop = f", the body of a loop once of {found.loop_trips} times," if found.loop_trips else ""
+        optimum = f", at best {milliseconds(found.optimal_seconds)} ms" if found.optimal_seconds is not None else ""
+        known.append(f"XLA counts{loop} {giga(found.flops)} GFLOP and {giga(found.bytes_accessed)} GB{optimum}")
+    if found.cycles is not None:
+        beside = f" without {', '.join(found.without_cycles)}" if found.without_cycles else ""
+        known.append(f"{found.cycles:,} cycles{beside}")
+    return [
+        f"  ESTIMATE, not measured: {'; '.join(known)}",
+        *(
+            f"    {percent(found.share(each))} of the cycles: {each.name}, {each.operation} "
+            f"({each.part.replace('_', ' ')}), {each.runs} x {each.cycles:,}"
+            for each in found.costliest[:4]
+        ),
+        *(
+            f"    kernel {kernel.kernel} ({kernel.part.replace('_', ' ')}): {kernel.registers} registers, "
+            f"{kernel.shared_bytes:,} bytes shared, {kernel.spill_bytes:,} spilled"
+            for kernel in found.kernels
+        ),
+    ]
+
+
 def audit_table(report: AuditReport) -> Table:
     """Every gate of an audit: passed, failed or not run, and what was found."""
     name = f"{report.backend}, {report.view} view, {report.dtype} on {report.device}, {report.model}"

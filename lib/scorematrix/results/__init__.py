@@ -1,5 +1,6 @@
 """The result files: their schema, the store that reads and writes them, data frames of them."""
 
+from scorematrix.results.cells import Cell
 from scorematrix.results.files import StorageFailed, read_document, write_document
 from scorematrix.results.load import (
     LOAD_SCHEMA_VERSION,
@@ -22,7 +23,6 @@ from scorematrix.results.schema import (
     SIDES,
     BackendRecord,
     Ceilings,
-    Cell,
     Compile,
     Environment,
     GpuNoise,
@@ -35,6 +35,7 @@ from scorematrix.results.schema import (
     ProfilePart,
     Round,
     Setup,
+    Waiting,
     opposed,
     round_name,
     stands_for,
@@ -45,6 +46,7 @@ from scorematrix.results.targets import (
     Attempt,
     CompiledCell,
     CompiledRecord,
+    CompilerEstimate,
     Datasheet,
     Readiness,
     SkipReason,
@@ -65,6 +67,7 @@ __all__ = [
     "Compile",
     "CompiledCell",
     "CompiledRecord",
+    "CompilerEstimate",
     "Datasheet",
     "Environment",
     "GpuNoise",
@@ -95,6 +98,7 @@ __all__ = [
     "StorageFailed",
     "TargetRecord",
     "TargetState",
+    "Waiting",
     "is_address",
     "keep_reached",
     "merge_runs",

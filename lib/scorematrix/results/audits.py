@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from scorematrix.results.schema import Part
+from scorematrix.results.cells import Part
 
 GateStatus = Literal["passed", "failed", "not_run", "undecided"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from scorematrix.results.schema import CellStatus, PassSamples, Round
+from scorematrix.results.cells import CellStatus, PassSamples
+from scorematrix.results.schema import Round
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from scorematrix.results.cells import Cell, Part, PassSamples
 from scorematrix.sealed import SealedDocument
 
 SCHEMA_VERSION = 2
 """Version of the files. A newer one is refused; an older one is brought up in `results.store`.
 2 added control rounds, probes and the record of noise."""
 
-ROUND_VERSION = 3
-"""Of round files. 3 added the profile."""
+ROUND_VERSION = 4
+"""Of round files. 3 added the profile, 4 the turns."""
 
-PROTOCOL = "1"
-"""Version of how a round measures. Rounds of different protocols are never compared."""
+PROTOCOL = "2"
+"""Version of how a round measures. Rounds of different protocols are never compared. 2: in turns."""
 
 SIDES: dict[str, Literal["jax", "pytorch"]] = {
     "jax": "jax",
@@ -51,46 +52,13 @@ def stands_for(side: str, backend: str) -> bool:
 SERVER_VIEW = "server"
 """The view of live servers: whatever they do behind their address."""
 
+Waiting = Literal["spinning", "passive"]
+"""How a pool of OpenMP threads waits. spinning: as the library does by default, for a while on its core, which is
+quickest on a quiet machine; passive: asleep, which another process's work does not slow down."""
+
 Role = Literal["tuning", "confirm", "control", "reference"]
 """tuning: chooses each side's chunk. confirm: estimates on fresh processes. control: a backend against itself, and
 against itself slowed. reference: exact scores, never timed."""
-
-CellStatus = Literal["ok", "failed", "timeout", "not_run"]
-
-PassSamples = list[list[list[Annotated[int, Field(ge=0)]]]]
-"""Nanoseconds of every call: [pass][request][call]."""
-
-RequestScores = list[list[list[float]]]
-"""Probabilities: [request][item][label]."""
-
-
-class Part(BaseModel):
-    """A piece of a document: frozen, and of known fields only."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
-
-
-class Cell(Part):
-    """One chunk size of a round. Not `ok` means no figure: the reason and the error's text stand instead."""
-
-    chunk_size: int
-    status: CellStatus
-    error: str | None = None
-    warmup_ns: PassSamples = []
-    call_ns: PassSamples = []
-    repeats: int = Field(default=1, ge=1, description="calls made in each timed window; `call_ns` is the share of one")
-    compiles_in_window: int = Field(
-        default=0, description="programs made while the clock ran; any makes the cell invalid"
-    )
-    scores: RequestScores = Field(default=[], description="what the last timed pass returned")
-    pass_deviation: float | None = Field(default=None, description="largest difference of any timed pass from `scores`")
-    peak_host_bytes: int | None = Field(default=None, description="peak of resident memory beyond the loaded model's")
-    computed_tokens: int | None = Field(
-        default=None, description="tokens a pass computes, padding included; None: not told"
-    )
-    slowdown: float = Field(
-        default=1.0, ge=1, description="control rounds: how many times its time each call was made to take"
-    )
 
 
 class Compile(Part):
@@ -108,7 +76,7 @@ class Setup(Part):
     load_model_seconds: float
     load_backend_seconds: float
     prepare_seconds: float
-    compiles: list[Compile] = []
+    compiles: list[Compile] = Field(default=[])
 
 
 class Environment(Part):
@@ -168,7 +136,7 @@ class Profile(Part):
 
     chunk_size: int
     seconds: float | None = Field(default=None, description="of the call, slowed by the profiler")
-    parts: list[ProfilePart] = []
+    parts: list[ProfilePart] = Field(default=[])
     error: str | None = None
 
 
@@ -178,8 +146,8 @@ class GpuNoise(Part):
     name: str
     driver: str
     power_limit_watts: float | None = None
-    clock_mhz: list[float] = []
-    temperature_celsius: list[float] = []
+    clock_mhz: list[float] = Field(default=[])
+    temperature_celsius: list[float] = Field(default=[])
     slowdowns: list[str] = Field(default=[], description="reasons of hardware or heat for which it cut its clock")
     other_processes: int | None = None
     energy_joules: float | None = Field(default=None, description="over the time between; see `Noise.seconds`")
@@ -196,7 +164,7 @@ class Noise(Part):
     throttle_events: int | None = Field(
         default=None, description="times that a core was slowed for heat; None: no counter"
     )
-    gpus: list[GpuNoise] = []
+    gpus: list[GpuNoise] = Field(default=[])
 
 
 class BackendRecord(Part):
@@ -206,8 +174,8 @@ class BackendRecord(Part):
     device: str
     dtype: str
     precision: str
-    settings: dict[str, str | int | float | bool] = {}
-    fallbacks: list[str] = []
+    settings: dict[str, str | int | float | bool] = Field(default={})
+    fallbacks: list[str] = Field(default=[])
 
 
 class LostTry(Part):
@@ -221,7 +189,7 @@ class LostTry(Part):
 class Round(SealedDocument):
     """One fresh process that measured one (backend, view) on one target over its chunk sizes."""
 
-    schema_version: Literal[1, 2, 3] = ROUND_VERSION
+    schema_version: Literal[1, 2, 3, 4] = ROUND_VERSION
     protocol: str = PROTOCOL
     run_id: str
     index: int
@@ -235,6 +203,9 @@ class Round(SealedDocument):
     seconds: float | None = Field(
         default=None, ge=0, description="taken, by a clock that is never set back; None: older files"
     )
+    waiting: Waiting | None = Field(default=None, description="of its threads; None: it has no such pool")
+    group: str | None = Field(default=None, description="rounds with the same one were measured together, in turns")
+    alone_because: str | None = Field(default=None, description="why a round was measured with no other in turns")
     params_sha256: str
     workload_sha256: str
     weights_sha256: str | None = None
@@ -276,10 +247,14 @@ class Round(SealedDocument):
 def round_name(of: Round | PlannedRound) -> str:
     """`<backend>.<view>.<target>.r<index>`, with its role before the index where it measures no side.
 
+    A tuning round whose threads wait passively has that there: it has a twin whose threads spin.
+
     The colon of `module:attribute` becomes a hyphen: not every file system takes one in a name.
     """
-    control = f"{of.role}." if of.role in ("control", "reference") else ""
-    return f"{of.backend.replace(':', '-')}.{of.view}.{of.target}.{control}r{of.index:02d}"
+    form = of.role if of.role in ("control", "reference") else ""
+    if of.role == "tuning" and of.waiting == "passive":
+        form = "passive"
+    return f"{of.backend.replace(':', '-')}.{of.view}.{of.target}.{form}{'.' if form else ''}r{of.index:02d}"
 
 
 class PlannedRound(Part):
@@ -291,6 +266,7 @@ class PlannedRound(Part):
     view: str
     target: str
     position: int
+    waiting: Waiting | None = None
 
     @property
     def name(self) -> str:

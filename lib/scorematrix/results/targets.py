@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from scorematrix.results.schema import SCHEMA_VERSION, Part
+from scorematrix.results.cells import Part
+from scorematrix.results.schema import SCHEMA_VERSION
 from scorematrix.sealed import SealedDocument
 
 SkipReason = Literal[
@@ -48,6 +49,52 @@ class TargetRecord(SealedDocument):
     attempts: list[Attempt]
 
 
+class CostlyOperation(Part):
+    """One instruction of a compiled program with the compiler's estimate; see `scoring.jax.estimates`."""
+
+    name: str
+    operation: str = Field(description="what it came from: the end of its path of scopes")
+    part: str = Field(description="see `scoring.profiles`")
+    runs: int = Field(description="in one call, a loop's body by the loop's trips")
+    cycles: int = Field(description="of one run")
+
+    @property
+    def all_cycles(self) -> int:
+        """Of all its runs in a call."""
+        return self.runs * self.cycles
+
+
+class KernelResources(Part):
+    """What one kernel of a GPU program takes of a multiprocessor, by NVIDIA's assembler."""
+
+    kernel: str
+    part: str = Field(description="see `scoring.profiles`")
+    registers: int = Field(description="of a thread")
+    shared_bytes: int = Field(description="fixed when it was compiled; a launch may add more")
+    spill_bytes: int = Field(description="that a thread stores in and loads from local memory for lack of registers")
+
+
+class CompilerEstimate(Part):
+    """What the compiler estimates of one call. Not a measurement."""
+
+    flops: float | None = Field(default=None, description="by XLA, which counts the body of a loop once")
+    bytes_accessed: float | None = Field(default=None, description="by XLA, which counts the body of a loop once")
+    loop_trips: int | None = Field(default=None, description="of the longest loop: the layers'")
+    optimal_seconds: float | None = Field(
+        default=None, description="by XLA, the body of a loop once; None: it has none, for a kernel of ours say"
+    )
+    cycles: int | None = Field(
+        default=None, description="of all operations that have an estimate, loops by their trips"
+    )
+    costliest: list[CostlyOperation] = Field(default=[], description="those of most cycles, the first of all first")
+    without_cycles: list[str] = Field(default=[], description="kernels of ours, which the compiler does not estimate")
+    kernels: list[KernelResources] = Field(default=[], description="of attention, for a CUDA target")
+
+    def share(self, operation: CostlyOperation) -> float | None:
+        """An operation's share of all estimated cycles."""
+        return operation.all_cycles / self.cycles if self.cycles else None
+
+
 class CompiledCell(Part):
     """A cell that was compiled for a device that was not there: it never carries a time of scoring."""
 
@@ -67,12 +114,21 @@ class CompiledCell(Part):
     over_bytes: int | None = Field(default=None, description="by how much it does not fit")
     chip_bytes: int
     seconds: float = Field(description="that compiling took, here")
+    floor_flops: int | None = Field(default=None, description="the fewest operations that score this call exactly")
+    floor_seconds: float | None = Field(
+        default=None, description="those at the datasheet's dense bfloat16 peak of the devices used"
+    )
+    estimate: CompilerEstimate | None = None
+
+
+COMPILED_VERSION = 3
+"""Of compiled records. 3 added the floor and the compiler's estimate."""
 
 
 class CompiledRecord(SealedDocument):
     """What the compiler of a target said of a plan's cells."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[2, 3] = COMPILED_VERSION
     target: str
     model: str
     params_sha256: str

@@ -31,6 +31,7 @@ class BackendEntry:
         is_live: a server, which has to be somewhere or be started: `scoring.server` asks it.
         sharded: a loader per view that can be spread over several devices.
         address: of a scorer of one's own: its `module:attribute`. None: one of ours.
+        has_openmp: on a CPU its threads are OpenMP's, whose way of waiting is to be chosen (rule 7).
     """
 
     framework: Framework
@@ -41,6 +42,7 @@ class BackendEntry:
     sharded: dict[str, str] = field(default_factory=dict)
     is_live: bool = False
     address: str | None = None
+    has_openmp: bool = False
 
     @property
     def default_view(self) -> str:
@@ -72,6 +74,7 @@ BACKENDS: dict[str, BackendEntry] = {
             "best_native": "scorematrix.scoring.pytorch.best_native:BestNativeBackend",
         },
         sharded={"best_native": "scorematrix.scoring.pytorch.sharded:ShardedBackend"},
+        has_openmp=True,
     ),
     "transformers": BackendEntry(
         framework="pytorch",
@@ -82,6 +85,7 @@ BACKENDS: dict[str, BackendEntry] = {
             "expanded_cache": "scorematrix.scoring.transformers.expanded_cache:ExpandedCacheBackend",
             "packed": "scorematrix.scoring.transformers.packed:PackedBackend",
         },
+        has_openmp=True,
     ),
     "llama-cpp": BackendEntry(
         framework="ggml",
@@ -89,6 +93,7 @@ BACKENDS: dict[str, BackendEntry] = {
         device_kinds=("cpu",),
         views={"shared_prefix": "scorematrix.scoring.peers.llama_cpp:LlamaCppBackend"},
         environment="llama-cpp",
+        has_openmp=True,
     ),
     "vllm-cpu": BackendEntry(
         framework="pytorch",
@@ -96,6 +101,7 @@ BACKENDS: dict[str, BackendEntry] = {
         device_kinds=("cpu",),
         views={"prefix_cache": "scorematrix.scoring.peers.vllm:VllmBackend"},
         environment="vllm",
+        has_openmp=True,
     ),
     "sglang": _live("pytorch"),
     "sglang-jax": _live("jax"),

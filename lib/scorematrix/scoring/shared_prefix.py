@@ -233,11 +233,15 @@ def deal_items(request: ScoreRequest, items: Sequence[int], n_replicas: int) -> 
 def tokens_a_step(config: DecoderConfig, budget_bytes: int) -> int:
     """Item tokens that a step may compute within a budget of working memory, in whole 512s.
 
-    A token's widest moment is the feed-forward part: gate and up in float32 and their product beside the residual
-    stream, queries, keys and values. At most 65,536: beyond that nothing is gained.
+    At most 65,536: beyond that nothing is gained.
     """
-    widest = 3 * config.ffn_size + 4 * config.hidden_size + 3 * (config.n_heads + config.n_kv_heads) * config.head_dim
-    return int(np.clip(budget_bytes / (4 * widest), 512, 65536)) // 512 * 512
+    return int(np.clip(budget_bytes / (4 * token_values(config)), 512, 65536)) // 512 * 512
+
+
+def token_values(config: DecoderConfig) -> int:
+    """Float32 values of one token at its widest moment, the feed-forward part: gate, up and their product, beside
+    the residual stream, queries, keys and values."""
+    return 3 * config.ffn_size + 4 * config.hidden_size + 3 * (config.n_heads + config.n_kv_heads) * config.head_dim
 
 
 def read_out(request: ScoreRequest, found: Sequence[tuple[Step, Float[np.ndarray, "s c"]]]) -> Scores:

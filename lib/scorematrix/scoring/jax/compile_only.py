@@ -6,10 +6,15 @@ Run as a process of its own, because whoever loads libtpu owns the TPU until it 
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import re
+import shutil
 import sys
 import time
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from jax.experimental import topologies
@@ -17,8 +22,10 @@ from jax.experimental import topologies
 from scorematrix.models.catalogue import read_description
 from scorematrix.models.config import DecoderConfig
 from scorematrix.scoring.jax import best_native, cuda_chips, portable, sharded
+from scorematrix.scoring.jax.assembler import ask_for_dumps, attention_kernels, find_assembler
 from scorematrix.scoring.jax.attention import attention_form
 from scorematrix.scoring.jax.device import weight_shapes
+from scorematrix.scoring.jax.estimates import estimate
 from scorematrix.scoring.mesh import Mesh
 from scorematrix.scoring.sharding import repeated_kv
 from scorematrix.scoring.shared_prefix import keyed_steps
@@ -41,7 +48,7 @@ def compile_cell(cell: dict[str, Any]) -> dict[str, Any]:
     """
     start = time.perf_counter()
     try:
-        found = _memory(cell)
+        found = _found(cell)
     except Exception as error:
         text = str(error)
         over = _exceeded(text)
@@ -53,22 +60,36 @@ def compile_cell(cell: dict[str, Any]) -> dict[str, Any]:
     return {**found, **fits, "seconds": time.perf_counter() - start}
 
 
-def _memory(cell: dict[str, Any]) -> dict[str, int]:
-    """The largest of the call's programs, by what each lays out on a chip."""
+def _found(cell: dict[str, Any]) -> dict[str, Any]:
+    """The largest of the call's programs, by what each lays out on a chip, and the compiler's estimate of all."""
     request = ScoreRequest(
         (1,) * cell["query_tokens"],
         tuple((1,) * n for n in cell["item_tokens"]),
         tuple(range(cell["n_labels"])),
         cell["apply_softmax"],
     )
-    config = read_description(cell["model"]).config
-    analyses = [program.memory_analysis() for program in _programs(cell, config, request)]
+    dumps = _dumps() if cell["platform"] == "gpu" else None
+    programs = _programs(cell, read_description(cell["model"]).config, request)
+    analyses = [program.memory_analysis() for program, _ in programs]
+    found = estimate(programs)
+    if dumps is not None:
+        text = "\n".join(program.as_text() or "" for program, _ in programs)
+        found["kernels"] = attention_kernels(dumps, text, find_assembler())
     return {
         "arguments_bytes": max(a.argument_size_in_bytes for a in analyses),
         "temporaries_bytes": max(a.temp_size_in_bytes for a in analyses),
         "outputs_bytes": max(a.output_size_in_bytes for a in analyses),
         "code_bytes": max(a.generated_code_size_in_bytes for a in analyses),
+        "estimate": found,
     }
+
+
+@functools.cache
+def _dumps() -> Path:
+    """Where XLA writes PTX in this process, which ends with it."""
+    folder = ask_for_dumps()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _chips(platform: str, topology: str) -> list[Any]:
@@ -80,7 +101,8 @@ def _chips(platform: str, topology: str) -> list[Any]:
     return topologies.get_topology_desc(platform="tpu", topology_name=topology, chips_per_host_bounds=bounds).devices
 
 
-def _programs(cell: dict[str, Any], config: DecoderConfig, request: ScoreRequest) -> list[Any]:
+def _programs(cell: dict[str, Any], config: DecoderConfig, request: ScoreRequest) -> list[tuple[Any, int]]:
+    """The programs of a call, each with how many of its steps run it."""
     chips, dtype = _chips(cell["platform"], cell["topology"]), cell["dtype"]
     form = attention_form(cell["platform"], dtype, config.head_dim)
     if (text := cell["mesh"]) is not None:
@@ -88,13 +110,13 @@ def _programs(cell: dict[str, Any], config: DecoderConfig, request: ScoreRequest
         over = sharded.mesh_of(mesh, chips[: mesh.size])
         steps = sharded.keyed_steps(request, cell["step_tokens"], mesh.data)
         weights = weight_shapes(repeated_kv(config, mesh), dtype, sharded.placement(over))
-        keys = dict.fromkeys(key for _, key in steps)
-        return [sharded.compile_program(config, weights, key, form, over)[0] for key in keys]
+        keys = Counter(key for _, key in steps)
+        return [(sharded.compile_program(config, weights, key, form, over)[0], n) for key, n in keys.items()]
     weights = weight_shapes(config, dtype, chips[0])
     if cell["view"] == "portable":
-        return [portable.compile_program(config, weights, portable.program_key(request), chips[0])[0]]
-    keys = dict.fromkeys(key for _, key in keyed_steps(request, cell["step_tokens"]))
-    return [best_native.compile_program(config, weights, key, form, chips[0])[0] for key in keys]
+        return [(portable.compile_program(config, weights, portable.program_key(request), chips[0])[0], 1)]
+    keys = Counter(key for _, key in keyed_steps(request, cell["step_tokens"]))
+    return [(best_native.compile_program(config, weights, key, form, chips[0])[0], n) for key, n in keys.items()]
 
 
 def _exceeded(text: str) -> int | None:

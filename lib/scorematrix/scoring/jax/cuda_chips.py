@@ -1,8 +1,8 @@
 """NVIDIA GPUs as XLA's CUDA compiler has to be told of them where there is none: what a driver would say.
 
 Sizes by compute capability are those of the CUDA C++ Programming Guide (its table of technical specifications), the
-others those of each chip. With JAX 0.10 and its CUDA 12 plugin each but the A100 was compiled for on a machine without
-one. A compiler that wants more says so in the cell's error.
+others those of each chip. With JAX 0.10 and its CUDA 12 plugin each was compiled for on a machine without one. A
+compiler that wants more says so in the cell's error.
 """
 
 from __future__ import annotations

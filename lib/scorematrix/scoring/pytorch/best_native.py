@@ -30,7 +30,7 @@ from scorematrix.scoring.pytorch.attention import (
     joint_attention,
     scored_attention,
 )
-from scorematrix.scoring.pytorch.compiled import any_length, compile_counts, compiled
+from scorematrix.scoring.pytorch.compiled import any_length, compile_counts, compiled, load_compiler
 from scorematrix.scoring.pytorch.graphs import MOST_GRAPHS, StepGraphs
 from scorematrix.scoring.pytorch.model import (
     feed_forward,
@@ -92,6 +92,7 @@ class BestNativeBackend:
         if self._device.type == "cuda":
             cuda_settings = {"cuda_graphs": self._most_graphs}
             self._graphs = StepGraphs(self._most_graphs) if self._most_graphs else None
+        load_compiler()
         self.info = devices.describe(
             model,
             "best_native",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
 from typing import NamedTuple, ParamSpec, TypeVar
 
@@ -40,6 +41,11 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
         return make()(*args, **kwargs)
 
     return call
+
+
+def load_compiler() -> None:
+    """Import PyTorch's compiler, seconds of work that belong to loading: what prepares is then measured alone."""
+    importlib.import_module("torch._inductor.compile_fx")
 
 
 def any_length(x_t: Tensor) -> Tensor:

@@ -1,0 +1,114 @@
+"""The ratio of two rounds that were measured together: from turns that stood beside each other, where there are any."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from scorematrix.compare.rounds import is_sound
+from scorematrix.results.cells import Cell
+from scorematrix.results.figures import pass_seconds
+from scorematrix.results.schema import Round
+
+FEWEST_CLEAN = 3
+"""Of a request's pairs of turns so many, and half of them, are undisturbed: else all count."""
+
+Logs = Mapping[int, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class PairRatio:
+    """Of the seconds of two cells in one pair of rounds.
+
+    Attributes:
+        ratio: the first's over the second's.
+        ratio_all: the same with disturbed turns; equal to `ratio` where none was, or where too many were.
+        n_turns: pairs of turns that stood beside each other; 0: the rounds were measured one after the other.
+        n_disturbed: of these, how many had other processes beside them.
+        only_clean: whether `ratio` leaves these out.
+        scatter_log: standard deviation of the logarithms of turns that stood beside each other.
+        error_log: standard error of the ratio's logarithm by that scatter.
+    """
+
+    ratio: float
+    ratio_all: float
+    n_turns: int = 0
+    n_disturbed: int = 0
+    only_clean: bool = False
+    scatter_log: float = math.nan
+    error_log: float = math.nan
+
+
+def pair_ratios(
+    over: Iterable[Round], over_chunk: int, under: Iterable[Round], under_chunk: int, slowdown: float = 1.0
+) -> dict[int, PairRatio]:
+    """By round index, of every index that both have a sound cell of.
+
+    Args:
+        slowdown: of the first's cells.
+    """
+    others = {r.index: r for r in under}
+    found = {}
+    for first in over:
+        second = others.get(first.index)
+        if second is None:
+            continue
+        a, b = first.cell(over_chunk, slowdown), second.cell(under_chunk)
+        if is_sound(a, first) and is_sound(b, second):
+            found[first.index] = _pair(first, a, second, b)
+    return dict(sorted(found.items()))
+
+
+def _pair(first: Round, over: Cell, second: Round, under: Cell) -> PairRatio:
+    times = _turn_seconds(over), _turn_seconds(under)
+    both = times[0].keys() & times[1].keys()
+    if first.group is None or first.group != second.group or not both:
+        ratio = median(pass_seconds(over.call_ns)) / median(pass_seconds(under.call_ns))
+        return PairRatio(ratio, ratio)
+    logs, clean, weights = defaultdict(list), defaultdict(list), defaultdict(list)
+    for lap, request in sorted(both):
+        (a, a_disturbed), (b, b_disturbed) = times[0][lap, request], times[1][lap, request]
+        logs[request].append(math.log(a / b))
+        weights[request].append(b)
+        if not (a_disturbed or b_disturbed):
+            clean[request].append(math.log(a / b))
+    share = {request: median(seconds) for request, seconds in weights.items()}
+    only_clean = all(len(clean[request]) >= max(FEWEST_CLEAN, len(own) / 2) for request, own in logs.items())
+    used = clean if only_clean else logs
+    n_used = sum(map(len, used.values()))
+    scatter = _scatter(used)
+    return PairRatio(
+        ratio=_weighted(used, share),
+        ratio_all=_weighted(logs, share),
+        n_turns=len(both),
+        n_disturbed=len(both) - sum(map(len, clean.values())),
+        only_clean=only_clean,
+        scatter_log=scatter,
+        error_log=math.sqrt(math.pi / 2) * scatter / math.sqrt(n_used),
+    )
+
+
+def _turn_seconds(cell: Cell) -> dict[tuple[int, int], tuple[float, bool]]:
+    """Seconds of every turn that counts, and whether it was disturbed, by lap and request."""
+    return {
+        (turn.lap, turn.request): (sum(cell.call_ns[turn.pass_index][turn.request]) / 1e9, turn.disturbed)
+        for turn in cell.turns
+        if turn.replaced_ns is None
+    }
+
+
+def _weighted(logs: Logs, share: Mapping[int, float]) -> float:
+    """The ratio of the sums over requests: each one's median ratio, weighted by the second's seconds."""
+    return sum(share[request] * math.exp(median(own)) for request, own in logs.items()) / sum(share.values())
+
+
+def _scatter(logs: Logs) -> float:
+    """Standard deviation of the logarithms about each request's own mean; NaN where no request has two."""
+    apart = [log - np.mean(own) for own in logs.values() for log in own]
+    freedom = len(apart) - len(logs)
+    return math.sqrt(float(np.sum(np.square(apart))) / freedom) if freedom > 0 else math.nan

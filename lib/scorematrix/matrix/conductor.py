@@ -1,0 +1,227 @@
+"""Who may measure now: one process of a group at a time, turn by turn, while the others wait without using a core.
+
+Two processes that measure one after the other lie a minute apart, and the machine's noise lives on that scale. In turns
+of one call each they meet the same noise, and it drops out of their ratio.
+
+Source: L. Bulej et al., Duet benchmarking, ICPE 2020; A. Abedi, T. Brecht, Conducting repeatable experiments in highly
+variable cloud computing environments, ICPE 2017.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from scorematrix.matrix.turns import Block, CellKey, Score, Slot, slots, widest_error
+from scorematrix.measure.noise import Bystanders
+from scorematrix.results import PlannedRound
+
+LEAST_DISTURBED_NS = 20_000_000
+"""Two ticks of the clock that processor time is counted in: less cannot be told from none."""
+MOST_TRIES = 4
+"""Of a disturbed turn."""
+
+
+class MemberLost(Exception):
+    """A process of the group died, hung or left; the text says what is known."""
+
+
+class Member(Protocol):
+    """A process that measures when it is told to."""
+
+    planned: PlannedRound
+
+    def ask(self, **order: Any) -> dict[str, Any]:
+        """Have an order carried out, and wait for it.
+
+        Raises:
+            MemberLost: where no answer will come.
+        """
+        ...
+
+
+@dataclass
+class Conductor:
+    """Hands out turns and keeps what it sees of each.
+
+    Attributes:
+        words: what every round is told of its group.
+        restart: a fresh process for a round whose last one was lost before the first turn, with the chunk size that it
+            was lost at (0: none); None where none will come.
+        lost: by round name, the chunk size that was being measured when its process was lost; 0: none.
+    """
+
+    members: dict[str, Member]
+    score: Score
+    words: Mapping[str, Any]
+    rng: np.random.Generator
+    clock: Callable[[], int] = time.perf_counter_ns
+    on_turn: Callable[[CellKey], None] = lambda _: None
+    restart: Callable[[str, int], Member | None] = lambda _name, _chunk: None
+    lost: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._failed: set[CellKey] = set()
+        self._facts: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._seconds: dict[CellKey, dict[tuple[int, int], float]] = defaultdict(dict)
+        self._disturbed: set[tuple[CellKey, int, int]] = set()
+        self._place = self._lap = 0
+        self._origin: int | None = None
+        self._bystanders: Bystanders | None = None
+
+    def conduct(self) -> None:
+        """Everything from the first program that is compiled to the last round that is written."""
+        prepared = self._prepare_all()
+        pids = [pid for name, own in prepared.items() for pid in self._ready(name, own)]
+        self._bystanders = Bystanders(pids)
+        began = time.monotonic()
+        for block in self.score.blocks:
+            self._play(block, began)
+        for order in ("settle", "after", "end"):
+            for name in list(self.members):
+                self._ask(name, do=order, **({"facts": self._facts[name]} if order == "settle" else {}))
+
+    def _prepare_all(self) -> dict[str, dict[str, Any] | None]:
+        """Every member's answer once its programs are compiled. Tuning rounds tell how long that takes, so there each
+        does it alone; later ones do it side by side.
+        """
+        at_once = 1 if any(m.planned.role == "tuning" for m in self.members.values()) else len(self.members)
+        with ThreadPoolExecutor(max(1, at_once)) as pool:
+            asked = {name: pool.submit(self._prepare, name) for name in list(self.members)}
+            return {name: answer.result() for name, answer in asked.items()}
+
+    def _prepare(self, name: str) -> dict[str, Any] | None:
+        return self._ask(name, do="prepare", cells=[cell[1:] for cell in self._left(name)], **self.words)
+
+    def _left(self, name: str) -> list[CellKey]:
+        cells = dict.fromkeys(cell for block in self.score.blocks for cell in block.cells if cell[0] == name)
+        return [cell for cell in cells if cell not in self._failed]
+
+    def _ready(self, name: str, found: dict[str, Any] | None) -> list[int]:
+        """Warm up a member that has prepared; the ids of its processes, none where it is lost."""
+        if found is None:
+            return self._ready_again(name, 0)
+        for cell in self._left(name):
+            _, chunk, slowdown = cell
+            answer = self._ask(name, do="warm_up", chunk=chunk, slowdown=slowdown)
+            if answer is None or answer.get("error"):
+                self._failed.add(cell)
+            if name not in self.members:
+                return self._ready_again(name, chunk)
+        return found["pids"]
+
+    def _ready_again(self, name: str, chunk: int) -> list[int]:
+        self._failed |= {cell for block in self.score.blocks for cell in block.cells if cell[:2] == (name, chunk)}
+        self.lost.pop(name, None)
+        if (member := self.restart(name, chunk)) is None:
+            return []
+        self.members[name] = member
+        return self._ready(name, self._prepare(name))
+
+    def _play(self, block: Block, began: float) -> None:
+        """One block: its fewest laps, more as long as they are needed, then disturbed turns again."""
+        score, played = self.score, list[Slot]()
+        deadline = None if score.seconds is None else began + score.seconds
+        # What goes on leaves time to make turns again; what does not takes its fewest laps.
+        end = deadline - score.again_share * score.seconds if deadline and score.seconds else None
+        first_lap, lap_began = self._lap, time.monotonic()
+        for slot in slots(block, score.n_requests, first_lap, self.rng):
+            if slot.lap != self._lap or not self._living(block):
+                self._lap = slot.lap
+                now = time.monotonic()
+                done, lap_seconds, lap_began = slot.lap - first_lap, now - lap_began, now
+                more = block.goes_on and end is not None and now + lap_seconds < end
+                if not self._living(block) or (done >= score.fewest_laps and not (more and self._is_wide(block))):
+                    break
+            played.append(slot)
+            self._slot(slot)
+        self._lap += 1
+        if block.goes_on and deadline is not None:
+            self._again(block, played, deadline)
+
+    def _again(self, block: Block, played: Sequence[Slot], deadline: float) -> None:
+        """Slots with a disturbed turn once more, whole: a turn alone would have no neighbour."""
+        for _ in range(MOST_TRIES - 1):
+            for slot in played:
+                if not self._is_disturbed(slot):
+                    continue
+                if time.monotonic() > deadline or not self._living(block):
+                    return
+                self._slot(slot)
+
+    def _slot(self, slot: Slot) -> None:
+        for cell in slot.cells:
+            if cell in self._failed or cell[0] not in self.members:
+                continue
+            self._turn(cell, slot.lap, slot.request)
+
+    def _turn(self, cell: CellKey, lap: int, request: int) -> None:
+        name, chunk, slowdown = cell
+        assert self._bystanders is not None
+        self.on_turn(cell)
+        self._bystanders.seconds()
+        start = self.clock()
+        if self._origin is None:
+            self._origin = start
+        found = self._ask(name, do="turn", chunk=chunk, slowdown=slowdown, lap=lap, request=request)
+        taken = self.clock() - start
+        if found is None or found.get("error"):
+            self._failed.add(cell)
+            return
+        others_ns, stolen_ns = (int(seconds * 1e9) for seconds in self._bystanders.seconds())
+        limit = max(LEAST_DISTURBED_NS, self.score.disturbed_share * taken)
+        disturbed = others_ns + stolen_ns > limit
+        (self._disturbed.add if disturbed else self._disturbed.discard)((cell, lap, request))
+        self._seconds[cell][lap, request] = found["seconds"]
+        self._facts[name].append(
+            dict(
+                chunk=chunk,
+                slowdown=slowdown,
+                place=self._place,
+                start_ns=start - self._origin,
+                conductor_ns=taken,
+                others_ns=others_ns,
+                stolen_ns=stolen_ns,
+                disturbed=disturbed,
+            )
+        )
+        self._place += 1
+
+    def _ask(self, name: str, **order: Any) -> dict[str, Any] | None:
+        """An answer, or None where the process is lost: its round goes on alone, the others go on here."""
+        try:
+            found = self.members[name].ask(**order)
+        except MemberLost:
+            self.members.pop(name)
+            self.lost[name] = order.get("chunk", 0)
+            return None
+        if found.get("leaves"):  # it answered and ends: memory ran out
+            self.members.pop(name)
+        return found
+
+    def _living(self, block: Block) -> list[CellKey]:
+        return [cell for cell in block.cells if cell not in self._failed and cell[0] in self.members]
+
+    def _is_disturbed(self, slot: Slot) -> bool:
+        return any((cell, slot.lap, slot.request) in self._disturbed for cell in slot.cells)
+
+    def _is_wide(self, block: Block) -> bool:
+        """Whether ratios between cells of this block are not precise yet; asks for their scatter, never their size."""
+        return widest_error(lap_seconds({cell: self._seconds[cell] for cell in self._living(block)})) > (
+            self.score.precise
+        )
+
+
+def lap_seconds(seconds: Mapping[CellKey, Mapping[tuple[int, int], float]]) -> dict[CellKey, list[float]]:
+    """Seconds of every lap that all cells have, all requests of it, by cell."""
+    laps = sorted(set.intersection(*({lap for lap, _ in own} for own in seconds.values())))
+    return {
+        cell: [sum(taken for (own_lap, _), taken in own.items() if own_lap == lap) for lap in laps]
+        for cell, own in seconds.items()
+    }

@@ -1,0 +1,226 @@
+"""A round in the making: whatever happens, what is known so far can be written as a whole file."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from scorematrix.matrix.cells import Meter, error_text
+from scorematrix.matrix.live import end_live, load_live
+from scorematrix.matrix.memory import refused_chunks
+from scorematrix.matrix.params import Params
+from scorematrix.matrix.plan import chunk_order
+from scorematrix.measure import Watchdog, describe_environment
+from scorematrix.measure.memory import HostMemory
+from scorematrix.measure.process import own_processes
+from scorematrix.models.catalogue import load_model
+from scorematrix.models.config import DecoderConfig
+from scorematrix.privacy import redacted
+from scorematrix.readiness.holders import with_holder
+from scorematrix.readiness.targets import target
+from scorematrix.results import (
+    BackendRecord,
+    Ceilings,
+    Cell,
+    Compile,
+    Noise,
+    PlannedRound,
+    Probes,
+    Profile,
+    Round,
+    RunStore,
+    Setup,
+)
+from scorematrix.results.times import utc_now
+from scorematrix.scoring import Backend, backend_entry, load_backend
+from scorematrix.scoring.compiles import compile_counter
+from scorematrix.workload import Workload
+
+if TYPE_CHECKING:
+    from scorematrix.scoring.server import LiveBackend
+
+EXIT_CODE = 75
+OUT_OF_MEMORY = ("out of memory", "resource_exhausted", "outofmemory", "memoryerror", "bad_alloc", "allocate memory")
+"""Words of an error after which a process may hold memory that nobody can free."""
+
+
+class Draft:
+    """What this process knows of its round, and what processes before it left behind."""
+
+    def __init__(self, store: RunStore, planned: PlannedRound, params: Params, workload: Workload) -> None:
+        self.store, self.planned, self.params, self.workload = store, planned, params, workload
+        self.is_reference = planned.role == "reference"
+        self.chunk_sizes = chunk_order(params, planned)
+        earlier = store.draft(planned.name)
+        self.n_processes = earlier.n_processes + 1 if earlier else 1
+        self.cells = [cell for cell in earlier.cells if cell.status != "not_run"] if earlier else []
+        self.todo = self._pending()
+        self.current = self.todo[0]
+        self.group: str | None = None
+        self.alone_because: str | None = None
+        self._loaded_seconds = (0.0, 0.0)
+        self.unprepared: dict[int, str] = {}
+        self.error: str | None = None
+        self.live: LiveBackend | None = None
+        self.events = earlier.events if earlier else []
+        self.setup: Setup | None = None
+        self.record: BackendRecord | None = None
+        self.ceilings: Ceilings | None = None
+        self.probes: Probes | None = None
+        self.profile: Profile | None = None
+        self.noise: Noise | None = None
+        self.weights_sha256: str | None = None
+        self.config: DecoderConfig | None = None
+        self.started_utc = earlier.started_utc if earlier else utc_now()
+        self.seconds_before = earlier.seconds or 0.0 if earlier else 0.0
+        self.began = time.monotonic()
+        self.environment = describe_environment()
+        self.watchdog = Watchdog(params.call_timeout_seconds, self._timed_out)
+
+    def load(self) -> Backend:
+        """The model and the backend, with nothing compiled yet."""
+        planned, params = self.planned, self.params
+        self.unprepared = refused_chunks(params, planned, self.workload)
+        if all(size in self.unprepared for size in self.todo):
+            raise ValueError(self.unprepared[min(self.todo)])
+        start = time.perf_counter()
+        model = load_model(params.model, seed=params.model_seed)
+        self.weights_sha256, self.config = model.weights.sha256, model.config
+        loaded = time.perf_counter()
+        dtype = "float32" if self.is_reference else params.dtype
+        if backend_entry(planned.backend).is_live:
+            backend = self.live = load_live(params, planned, model, self.store)
+        else:
+            backend = load_backend(
+                planned.backend,
+                view=planned.view,
+                model=model,
+                device=target(planned.target).kind,
+                dtype=dtype,
+                reuse_prefix=params.reuse_prefix if planned.view == "best_native" else 0,
+                mesh=params.mesh_of(planned.backend, planned.view, planned.target),
+            )
+        self._loaded_seconds = loaded - start, time.perf_counter() - loaded
+        return backend
+
+    def prepare(self, backend: Backend, chunk_sizes: Sequence[int]) -> Meter:
+        """Compile every chunk size that is due; one that cannot be is recorded, the others may."""
+        self.chunk_sizes = [*chunk_sizes, *{c.chunk_size for c in self.cells}]
+        start = time.perf_counter()
+        memory = HostMemory()
+        for size in [size for size in chunk_sizes if size not in self.unprepared]:
+            try:
+                backend.prepare([call for calls in self.workload.calls(size) for call in calls])
+            except Exception as error:
+                self.unprepared[size] = error_text(error)
+        info = backend.info  # with what preparing could not do
+        self.record = BackendRecord(
+            framework=info.framework,
+            device=info.device,
+            dtype=info.dtype,
+            precision=info.precision,
+            settings=info.settings,
+            fallbacks=[redacted(words) for words in info.fallbacks],
+        )
+        load_model_seconds, load_backend_seconds = self._loaded_seconds
+        self.setup = Setup(
+            load_model_seconds=load_model_seconds,
+            load_backend_seconds=load_backend_seconds,
+            prepare_seconds=time.perf_counter() - start,
+            compiles=[Compile(**vars(event)) for event in backend.compile_events],
+        )
+        gc.collect()
+        gc.freeze()  # what is loaded stays: the collections between turns need not look through all of it again
+        n_warmup = 0 if self.is_reference else self.params.warmup_passes
+        is_here = not backend_entry(self.planned.backend).is_live  # a server's compiles are not seen from here
+        compiles = compile_counter(info.framework) if is_here else lambda: 0
+        return Meter(self.workload, n_warmup, self.watchdog, memory, compiles, own_processes())
+
+    def take(self, cells: Sequence[Cell]) -> None:
+        """Take in what was measured."""
+        self.cells += [c.model_copy(update={"error": self.explained(c.error)}) if c.error else c for c in cells]
+
+    def study(self) -> None:
+        """Audit the round's live server and put it under load, as the params ask for it, in the first tuning round."""
+        from scorematrix.matrix.study import study_server
+
+        assert self.live is not None
+        if self.planned.index == 0 and (found := study_server(self.live, self.params, self.planned, self.workload)):
+            self.store.write_study(found)
+
+    def end_live(self) -> None:
+        """Stop the round's live server, where it has one; what happened to it stays."""
+        if self.live is not None:
+            end_live(self.live, self.store, self.planned)
+            self.events, self.live = self._all_events(), None
+
+    def leave(self) -> None:
+        """End this process, which is unfit to measure; the next one is not to find its server still dying."""
+        try:
+            self.end_live()
+        finally:
+            os._exit(EXIT_CODE)
+
+    def explained(self, error: str) -> str:
+        """The error, and before it which process has the device where another one does."""
+        return redacted(with_holder(error, target(self.planned.target).kind))
+
+    def save(self) -> None:
+        """Keep what is measured so far, in case this process does not live to the end."""
+        self.store.write_draft(self._round())
+
+    def write(self) -> Round:
+        self.watchdog.close()
+        round_ = self._round()
+        self.store.write_round(round_)
+        return round_
+
+    def _pending(self) -> list[int]:
+        measured = {cell.chunk_size for cell in self.cells}
+        return [size for size in self.chunk_sizes if size not in measured]
+
+    def _round(self) -> Round:
+        why = self.error or f"the round ended at chunk size {self.current}"
+        pending = [Cell(chunk_size=size, status="not_run", error=why) for size in self._pending()]
+        return Round(
+            run_id=self.store.manifest().run_id,
+            **self.planned.model_dump(),
+            started_utc=self.started_utc,
+            finished_utc=utc_now(),
+            seconds=self.seconds_before + time.monotonic() - self.began,
+            group=self.group,
+            alone_because=self.alone_because,
+            params_sha256=self.params.sha256,
+            workload_sha256=self.workload.sha256,
+            weights_sha256=self.weights_sha256,
+            record=self.record,
+            setup=self.setup,
+            environment=self.environment,
+            ceilings=self.ceilings,
+            probes=self.probes,
+            profile=self.profile,
+            noise=self.noise,
+            n_processes=self.n_processes,
+            cells=[*self.cells, *pending],
+            error=self.error,
+            events=self._all_events(),
+        )
+
+    def _all_events(self) -> list[str]:
+        """What happened to live servers in this process and those before it."""
+        return [*self.events, *(redacted(event) for event in (self.live.events if self.live else []))]
+
+    def _timed_out(self) -> None:
+        limit = self.params.call_timeout_seconds
+        error = f"a call of {self.current} items took longer than call_timeout_seconds={limit:g}"
+        self.cells.append(Cell(chunk_size=self.current, status="timeout", error=error))
+        try:
+            if self._pending():
+                self.save()
+            else:
+                self.store.write_round(self._round())
+        finally:  # a full disk included: the call would go on without end
+            self.leave()

@@ -1,0 +1,273 @@
+"""A group of rounds: each in a fresh kernel by papermill, all alive at the same time, measured in turns."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import socket
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+
+import numpy as np
+import psutil
+
+from scorematrix.kernels import end_kernels
+from scorematrix.matrix.conductor import Conductor
+from scorematrix.matrix.member import Remote
+from scorematrix.matrix.params import Params
+from scorematrix.matrix.plan import chunk_order
+from scorematrix.matrix.turns import score_of
+from scorematrix.models import read_description
+from scorematrix.notebooks import NotebookFailed, execute_notebook, quietly
+from scorematrix.privacy import redacted
+from scorematrix.readiness.targets import target
+from scorematrix.results import Cell, PlannedRound, Round, RunStore, StorageFailed
+from scorematrix.results.times import utc_now
+from scorematrix.scoring import backend_entry
+
+NOTEBOOK = "02_score_matrix"
+PROCESS_BYTES = 1.5e9
+"""What a framework, its programs and a call's activations take beside the weights, about."""
+WEIGHT_COPIES = 3
+"""While a model is loaded: as it is on disk, as it is read, as the framework has it."""
+
+
+def measure_group(
+    params: Params,
+    store: RunStore,
+    group: Sequence[PlannedRound],
+    chosen: Mapping[str, int] | None = None,
+    seconds: float | None = None,
+    because: str | None = None,
+) -> list[Round]:
+    """Measure rounds in turns where they can be, else one after the other. A record of each is always made.
+
+    Args:
+        chosen: see `turns.plan_blocks`.
+        seconds: for the turns of the group.
+        because: why they are not measured with all that they should be; None: they are.
+
+    Raises:
+        StorageFailed: where the disk takes no more; the rounds in flight are lost, and no other.
+    """
+    for planned in group:
+        store.drop_round(planned.name)
+    apart = alone_because(params, group)
+    together = [[planned] for planned in group] if apart else [list(group)]
+    for own in together:
+        share = None if seconds is None else seconds / len(together)
+        with _Stage(params, store, own, chosen or {}, share, because or apart) as stage:
+            left = stage.perform()
+        for planned in left:  # its process was lost on the way: what it had not measured yet, in a fresh one
+            with _Stage(params, store, [planned], {}, None, "its first process ended on the way") as stage:
+                stage.perform()
+    return [store.round(planned.name) for planned in group]
+
+
+def alone_because(params: Params, group: Sequence[PlannedRound]) -> str | None:
+    """Why these rounds cannot be alive at the same time; None: they can."""
+    if len(group) == 1:
+        return "nothing else is measured on its target in its view"
+    if target(group[0].target).kind == "tpu":
+        return "one process at a time can have a TPU"
+    if any(backend_entry(planned.backend).is_live for planned in group):
+        return "a live server has the device to itself"
+    weight_bytes = 4 * read_description(params.model).config.n_params
+    need = len(group) * (WEIGHT_COPIES * weight_bytes + PROCESS_BYTES)
+    if (available := psutil.virtual_memory().available) < need:
+        return f"{len(group)} processes need about {need / 1e9:.0f} GB of memory, {available / 1e9:.0f} GB are free"
+    return None
+
+
+class _Stage:
+    """The kernels of one group and the socket over which they are conducted."""
+
+    def __init__(
+        self,
+        params: Params,
+        store: RunStore,
+        group: Sequence[PlannedRound],
+        chosen: Mapping[str, int],
+        seconds: float | None,
+        because: str | None,
+    ) -> None:
+        self._params, self._store = params, store
+        self._planned = {planned.name: planned for planned in group}
+        self._chosen, self._seconds, self._because = chosen, seconds, because
+        self._threads: dict[str, _Notebook] = {}
+        self._remotes: dict[str, Remote] = {}
+        self._began = time.monotonic()
+        self._folder = tempfile.mkdtemp(prefix="turns-")
+        self._socket = f"{self._folder}/socket"
+        self._closing = ExitStack()
+
+    def __enter__(self) -> _Stage:
+        self._closing.enter_context(quietly())
+        self._listener = self._closing.enter_context(socket.socket(socket.AF_UNIX))
+        self._listener.bind(self._socket)
+        self._listener.listen()
+        self._listener.settimeout(0.1)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Nothing of the group outlives it."""
+        for remote in self._remotes.values():
+            remote.close()
+        if kind is not None:
+            end_kernels()
+        for thread in self._threads.values():
+            thread.join()
+        self._closing.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def perform(self) -> list[PlannedRound]:
+        """Measure; the rounds that are left because their process was lost on the way."""
+        for planned in self._planned.values():
+            self._start(planned)
+        self._await(set(self._planned))
+        names = list(self._remotes)
+        sizes = {name: self._sizes(name) for name in names}
+        group = [self._planned[name] for name in names]
+        conductor = None
+        if group:
+            words = {"group": uuid.uuid4().hex[:12] if len(group) > 1 else None, "n": len(group)}
+            because = self._because if self._because or len(group) > 1 else "the others of its group did not start"
+            conductor = Conductor(
+                dict(self._remotes),
+                score_of(self._params, self._store.workload(), group, sizes, self._chosen, self._seconds),
+                words | {"alone_because": because},
+                np.random.default_rng([self._params.seed, group[0].index, group[0].position]),
+                restart=self._restart,
+            )
+            conductor.conduct()
+        return [p for p in self._planned.values() if not self._is_recorded(p, conductor.lost if conductor else {})]
+
+    def _start(self, planned: PlannedRound) -> None:
+        self._threads[planned.name] = thread = _Notebook(
+            self._params, self._store, planned, self._socket, len(self._planned)
+        )
+        thread.start()
+
+    def _await(self, names: set[str]) -> None:
+        """Until each of these has said that it is loaded, or its notebook has ended."""
+        while waiting := {n for n in names if n not in self._remotes and self._threads[n].is_alive()}:
+            try:
+                connection, _ = self._listener.accept()
+            except TimeoutError:
+                continue
+            connection.settimeout(None)
+            lines = connection.makefile("rw", encoding="utf-8")
+            hello = lines.readline()
+            if hello and (name := json.loads(hello)["name"]) in waiting:
+                self._remotes[name] = Remote(self._planned[name], connection, lines)
+
+    def _restart(self, name: str, chunk: int) -> Remote | None:
+        """A fresh process for a round that was lost before its first turn, without the chunk size that it died of."""
+        if self._is_recorded(self._planned[name], {name: chunk}):
+            return None
+        del self._remotes[name]
+        self._start(self._planned[name])
+        self._await({name})
+        return self._remotes.get(name)
+
+    def _sizes(self, name: str) -> list[int]:
+        """Chunk sizes that a round still has to measure."""
+        draft = self._store.draft(name)
+        if draft is None:
+            return chunk_order(self._params, self._planned[name])
+        return [cell.chunk_size for cell in draft.cells if cell.status == "not_run"]
+
+    def _is_recorded(self, planned: PlannedRound, lost: Mapping[str, int]) -> bool:
+        """Whether nothing is left to do for a round. Where its process is lost, what is known of it is written down."""
+        name, store = planned.name, self._store
+        if name in self._remotes:
+            self._remotes[name].close()
+        thread = self._threads[name]
+        thread.join()
+        if isinstance(thread.failure, OSError):
+            raise thread.failure
+        if store.round_path(name).is_file():
+            return True
+        error = str(thread.failure or "the notebook ended without a record")
+        seconds = time.monotonic() - self._began
+        draft = store.draft(name)
+        if draft is None:  # it ended before any cell began: another process would too
+            store.write_round(lost_round(self._params, store, planned, error, seconds))
+            return True
+        draft = _after_death(draft, lost.get(name, 0), error, seconds)
+        if any(cell.status == "not_run" for cell in draft.cells):
+            store.write_draft(draft)
+            return False
+        store.write_round(draft)
+        return True
+
+
+class _Notebook(threading.Thread):
+    """One execution of the rounds' notebook.
+
+    Attributes:
+        failure: how it ended, where it did not end well.
+    """
+
+    def __init__(self, params: Params, store: RunStore, planned: PlannedRound, conductor: str, n: int) -> None:
+        super().__init__(name=planned.name)
+        self.failure: Exception | None = None
+        self._job = (
+            store.notebook_path(f"{NOTEBOOK}.{planned.name}"),
+            {"run_dir": str(store.folder.resolve()), **planned.model_dump(), "conductor": conductor},
+            n * params.round_timeout_seconds,  # it waits for the turns of the others too
+        )
+
+    def run(self) -> None:
+        """Keeps whatever is raised for whoever joins."""
+        output, parameters, timeout_seconds = self._job
+        try:
+            execute_notebook(NOTEBOOK, output, parameters, timeout_seconds)
+        except NotebookFailed as failure:
+            self.failure = NotebookFailed(redacted(str(failure)), failure.raised)
+            if failure.raised and failure.raised[0] == StorageFailed.__name__:
+                reason, _, path = failure.raised[1].partition(": ")
+                self.failure = StorageFailed(errno.EIO, reason, path)  # the next rounds would end like this one
+        except Exception as failure:
+            self.failure = failure
+
+
+def _after_death(draft: Round, chunk: int, error: str, seconds: float) -> Round:
+    """The draft of a process that ended, with the cell that it died of.
+
+    Args:
+        chunk: the size that was being measured; 0: not known, then it is the first that was not measured.
+        seconds: since the round began: what a process spent after its last word is the round's time too.
+    """
+    left = [cell.chunk_size for cell in draft.cells if cell.status == "not_run"]
+    died_of = chunk if chunk in left else 0 if chunk else left[:1] and left[0]
+    cells = [
+        Cell(chunk_size=cell.chunk_size, status="failed", error=error)
+        if cell.status == "not_run" and cell.chunk_size == died_of
+        else cell
+        for cell in draft.cells
+    ]
+    known = draft.model_dump(exclude={"sha256", "cells", "seconds", "finished_utc"})
+    return Round(**known, cells=cells, seconds=seconds, finished_utc=utc_now())
+
+
+def lost_round(params: Params, store: RunStore, planned: PlannedRound, error: str, seconds: float) -> Round:
+    """The record of a round that left none itself: every cell failed, with the reason."""
+    manifest = store.manifest()
+    now = utc_now()
+    return Round(
+        run_id=manifest.run_id,
+        **planned.model_dump(),
+        started_utc=now,
+        finished_utc=now,
+        seconds=seconds,
+        params_sha256=manifest.params_sha256,
+        workload_sha256=manifest.workload_sha256,
+        cells=[Cell(chunk_size=size, status="failed", error=error) for size in chunk_order(params, planned)],
+        error=error,
+    )

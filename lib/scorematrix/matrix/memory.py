@@ -1,0 +1,162 @@
+"""How much memory a call needs on an accelerator, before it runs: a cell that cannot fit is refused, not tried."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+
+from scorematrix.matrix.params import Params
+from scorematrix.matrix.plan import chunk_order, plan_rounds
+from scorematrix.models import read_description
+from scorematrix.models.config import DecoderConfig
+from scorematrix.readiness.targets import Target, target
+from scorematrix.results import PlannedRound
+from scorematrix.scoring.mesh import Mesh
+from scorematrix.scoring.packing import packed_shape
+from scorematrix.scoring.sharding import device_share
+from scorematrix.scoring.shared_prefix import padded_size, token_values, tokens_a_step
+from scorematrix.workload import ScoreRequest, Workload
+
+BYTES = {"float32": 4, "bfloat16": 2}
+VOCABULARY_TILE = 8192
+"""Rows of the head that the best-native views multiply at once."""
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """What a call lays out on one device at its widest moment, in bytes; an estimate on the high side.
+
+    Attributes:
+        scores: attention scores that are held whole: those of the portable view.
+        keys: the query's keys and values of all layers, where a later step or call needs them.
+        logits: of the vocabulary, with the head's rows in float32, where the whole softmax is asked for.
+    """
+
+    weights: int
+    activations: int
+    scores: int
+    keys: int
+    logits: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(astuple(self))
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {n / 1e9:.2f}" for name, n in vars(self).items() if n >= 5e6)
+        return f"{self.total / 1e9:.2f} GB" + (f" ({parts})" if parts else "")
+
+
+def portable_need(config: DecoderConfig, dtype: str, framework: str, call: ScoreRequest) -> MemoryNeed:
+    """The need of a call of view `portable`: every score of the packed sequence is held, and its softmax beside it.
+
+    Two copies in float32 are what XLA's compiler for a v6e lays out, at 2,816 tokens; PyTorch adds one of the weights'
+    format where that is not float32.
+    """
+    (n_tokens, n_scored), size = packed_shape(call), BYTES[dtype]
+    a_score = 8 + (size if framework == "pytorch" and size < 4 else 0)
+    logits = 0 if call.apply_softmax else 4 * config.vocab_size * (config.hidden_size + n_scored)
+    return MemoryNeed(
+        weights=size * config.n_params,
+        activations=4 * token_values(config) * n_tokens,
+        scores=a_score * config.n_heads * n_tokens**2,
+        keys=0,
+        logits=logits,
+    )
+
+
+def best_native_need(
+    config: DecoderConfig, dtype: str, call: ScoreRequest, step_tokens: int, kept_queries: int = 0
+) -> MemoryNeed:
+    """The need of a call of view `best_native`: a step's activations; its kernels hold no scores.
+
+    Args:
+        config: of one device's share, where a mesh splits the model.
+        step_tokens: item tokens computed together at most.
+        kept_queries: whose keys and values are kept between calls.
+    """
+    size, longest = BYTES[dtype], max(map(len, call.items_ids))
+    n_query, n_items = padded_size(len(call.query_ids)), padded_size(call.n_tokens - len(call.query_ids))
+    at_once = min(n_items, max(step_tokens, longest))
+    n_kept = kept_queries + (1 if n_items > at_once else 0)
+    tile = min(VOCABULARY_TILE, config.vocab_size)
+    logits = 0 if call.apply_softmax else 4 * tile * (config.hidden_size + len(call.items_ids))
+    return MemoryNeed(
+        weights=size * config.n_params,
+        activations=4 * token_values(config) * (n_query + at_once),
+        scores=0,
+        keys=n_kept * 2 * size * config.n_layers * n_query * config.n_kv_heads * config.head_dim,
+        logits=logits,
+    )
+
+
+def step_tokens_on(where: Target, config: DecoderConfig, mesh: Mesh) -> int:
+    """Item tokens of a step on an accelerator, as the engines have them: what a tenth of its memory holds."""
+    assert where.device_bytes is not None
+    return tokens_a_step(device_share(config, mesh), where.device_bytes // 10)
+
+
+def mesh_on(where: Target, params: Params, backend: str, view: str) -> Mesh:
+    """The mesh that a backend's view is spread over on a target; of one device where it is not spread."""
+    return Mesh.parse(params.mesh_of(backend, view, where.name) or Mesh())
+
+
+def largest_call(workload: Workload, chunk_size: int) -> ScoreRequest:
+    """The call of most tokens: no other of this size needs more memory."""
+    return max((call for calls in workload.calls(chunk_size) for call in calls), key=lambda call: call.n_tokens)
+
+
+def refused_chunks(params: Params, planned: PlannedRound, workload: Workload) -> dict[int, str]:
+    """The chunk sizes of a round that cannot fit its accelerator, each with the reason and the remedy.
+
+    Nothing is refused on a CPU, nor of a backend whose memory we do not know: a baseline, a server, your own scorer.
+    """
+    where = target(planned.target)
+    if where.device_bytes is None or planned.backend not in ("jax", "pytorch"):
+        return {}
+    config, asked = read_description(params.model).config, "float32" if planned.role == "reference" else params.dtype
+    dtype = "bfloat16" if asked == "auto" else asked
+    needs = {
+        size: _need(params, planned, where, config, dtype, largest_call(workload, size))
+        for size in chunk_order(params, planned)
+    }
+    fitting = [size for size, need in needs.items() if need.total <= where.device_bytes]
+    side = f"{planned.backend} {planned.view}"
+    return {size: refusal(side, where, size, need, fitting) for size, need in needs.items() if size not in fitting}
+
+
+def refused_cells(params: Params, workload: Workload) -> list[str]:
+    """Every cell of a plan that cannot fit its accelerator, in a line each."""
+    sides = {(p.backend, p.view, p.target): p for p in plan_rounds(params) if p.role == "confirm"}
+    return [line for planned in sides.values() for _, line in sorted(refused_chunks(params, planned, workload).items())]
+
+
+def refusal(side: str, where: Target, chunk_size: int, need: MemoryNeed, fitting: list[int]) -> str:
+    """The line that refuses a cell: chip, need, memory, remedy.
+
+    Args:
+        fitting: chunk sizes of the same round that do fit.
+    """
+    assert where.device_bytes is not None
+    smaller = [size for size in fitting if size < chunk_size]
+    if need.weights > where.device_bytes:
+        remedy = "use a smaller model, or a target with more memory"
+    elif smaller:
+        remedy = f"use chunk_sizes of at most {max(smaller)}"
+    else:
+        remedy = f"use chunk_sizes below {chunk_size}, or view best_native"
+    share = "has" if where.devices_a_chip == 1 else "has on each device"
+    return (
+        f"{side} at chunk size {chunk_size} needs about {need}, more than the {where.device_bytes / 1e9:.2f} GB that "
+        f"{where.label} {share}; {remedy}"
+    )
+
+
+def _need(
+    params: Params, planned: PlannedRound, where: Target, config: DecoderConfig, dtype: str, call: ScoreRequest
+) -> MemoryNeed:
+    if planned.view == "portable":
+        return portable_need(config, dtype, planned.backend, call)
+    mesh = mesh_on(where, params, planned.backend, planned.view)
+    share, step_tokens = device_share(config, mesh), step_tokens_on(where, config, mesh)
+    return best_native_need(share, dtype, call, step_tokens, params.reuse_prefix)

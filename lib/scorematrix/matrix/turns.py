@@ -1,0 +1,171 @@
+"""Who measures when: the turns of a group of rounds, drawn from the seed. Pure: no clock, no process."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scorematrix.matrix.params import Params
+from scorematrix.matrix.plan import chunk_order
+from scorematrix.results import PlannedRound, stands_for
+from scorematrix.workload import Workload
+
+CellKey = tuple[str, int, float]
+"""Name of the round, chunk size, slowdown."""
+SLOWDOWN = 1.05
+"""The control's known slowdown (rule 21)."""
+FEW_RATIOS = 6
+"""From so many on, scatter is read off the median absolute deviation, which one disturbed turn does not move."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Cells that are measured in turns: one turn each in every lap.
+
+    Attributes:
+        goes_on: whether laps beyond the fewest follow until the ratios are precise or the time is up.
+    """
+
+    cells: tuple[CellKey, ...]
+    goes_on: bool = False
+
+    def without(self, gone: set[CellKey]) -> Block:
+        """The block of the cells that can still be measured."""
+        return Block(tuple(cell for cell in self.cells if cell not in gone), self.goes_on)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One turn of every cell of a block, over the same request."""
+
+    lap: int
+    request: int
+    cells: tuple[CellKey, ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a group is to play.
+
+    Attributes:
+        fewest_laps: of every block.
+        precise: standard error of a ratio's logarithm at which laps end.
+        seconds: for the turns of the whole group; None: the fewest laps and no more.
+        disturbed_share: of a core: a turn during which others took more is disturbed.
+        again_share: of `seconds`, for turns that are made again because they were disturbed.
+    """
+
+    blocks: Sequence[Block]
+    n_requests: int
+    fewest_laps: int
+    precise: float = 0.0
+    seconds: float | None = None
+    disturbed_share: float = 0.05
+    again_share: float = 0.25
+
+
+def score_of(
+    params: Params,
+    workload: Workload,
+    group: Sequence[PlannedRound],
+    sizes: Mapping[str, Sequence[int]] | None = None,
+    chosen: Mapping[str, int] | None = None,
+    seconds: float | None = None,
+) -> Score:
+    """What a group of rounds is to play, as the params ask for it.
+
+    Args:
+        sizes: chunk sizes by round name, where they are not those of the plan.
+        chosen: see `plan_blocks`.
+        seconds: for its turns.
+    """
+    sizes = sizes or {p.name: chunk_order(params, p) for p in group}
+    sides = [side for comparison in params.comparisons for side, _ in comparison.sides]
+    baselines = frozenset(p.name for p in group if not any(stands_for(side, p.backend) for side in sides))
+    is_reference = group[0].role == "reference"
+    return Score(
+        blocks=plan_blocks(group, sizes, chosen or {}, baselines if len(baselines) < len(group) else frozenset()),
+        n_requests=len(workload.requests),
+        fewest_laps=1 if is_reference else params.passes,
+        precise=params.precise_to or math.log1p(params.margin) / 4,
+        seconds=None if is_reference else seconds,
+        disturbed_share=params.disturbed_share,
+        again_share=params.again_share,
+    )
+
+
+def plan_blocks(
+    group: Sequence[PlannedRound],
+    sizes: Mapping[str, Sequence[int]],
+    chosen: Mapping[str, int],
+    baselines: frozenset[str] = frozenset(),
+) -> list[Block]:
+    """The blocks of a group: other chunk sizes first, then baselines, last what verdicts are taken from.
+
+    Args:
+        sizes: chunk sizes by round name.
+        chosen: the chunk size that tuning chose, by round name; where none is, all sizes are measured alike.
+        baselines: names of rounds that no comparison is about: they get the fewest laps, beside the chosen cells.
+    """
+    if not chosen or any(p.role == "tuning" for p in group):
+        # Smaller sizes take more calls and tell less: with nothing chosen yet they are all of one block.
+        return [Block(tuple(cell for p in group for cell in _cells(p, sizes[p.name])), goes_on=True)]
+    chosen = {p.name: chosen.get(p.name, max(sizes[p.name])) for p in group}
+    sides = [p for p in group if p.role != "control" and p.name not in baselines]
+    others = sorted({size for p in sides for size in sizes[p.name]}, reverse=True)
+    blocks = []
+    for size in others:
+        cells = [(p.name, size, 1.0) for p in sides if size in sizes[p.name]]
+        if any(chosen[name] != size for name, _, _ in cells):
+            blocks.append(Block(tuple(cells)))
+    main = [cell for p in group if p.name not in baselines for cell in _cells(p, [chosen[p.name]])]
+    if beside := [cell for p in group if p.name in baselines for cell in _cells(p, sizes[p.name])]:
+        blocks.append(Block((*(cell for cell in main if cell[0] in {p.name for p in sides}), *beside)))
+    return [*blocks, Block(tuple(main), goes_on=True)]
+
+
+def _cells(planned: PlannedRound, sizes: Sequence[int]) -> list[CellKey]:
+    slowdowns = (1.0, SLOWDOWN) if planned.role == "control" else (1.0,)
+    return [(planned.name, size, slowdown) for size in sizes for slowdown in slowdowns]
+
+
+def slots(block: Block, n_requests: int, first_lap: int, rng: np.random.Generator) -> Iterator[Slot]:
+    """Endless slots of a block. Orders are drawn, and each is followed by its reverse: every cell goes before every
+    other one equally often, and a drift of the machine falls on all alike.
+    """
+    order: list[int] = []
+    for lap in itertools.count(first_lap):
+        for request in range(n_requests):
+            order = (
+                order[::-1]
+                if (lap - first_lap) * n_requests + request & 1
+                else rng.permutation(len(block.cells)).tolist()
+            )
+            yield Slot(lap, request, tuple(block.cells[i] for i in order))
+
+
+def standard_error(logs: Sequence[float]) -> float:
+    """Of the median of so many log ratios, from their own scatter; infinite below two."""
+    n = len(logs)
+    if n < 2:
+        return math.inf
+    if n < FEW_RATIOS:
+        scatter = float(np.std(logs, ddof=1))
+    else:
+        scatter = 1.4826 * float(np.median(np.abs(np.asarray(logs) - np.median(logs))))
+    return math.sqrt(math.pi / 2) * scatter / math.sqrt(n)
+
+
+def widest_error(seconds: Mapping[CellKey, Sequence[float]]) -> float:
+    """The largest standard error of a ratio between two of these cells.
+
+    Args:
+        seconds: of each lap, by cell; of one cell alone the error of its own time counts.
+    """
+    logs = [np.log(laps) for laps in seconds.values()]
+    pairs = itertools.combinations(logs, 2) if len(logs) > 1 else [(logs[0], np.zeros(len(logs[0])))]
+    return max(standard_error((a - b).tolist()) for a, b in pairs)
