@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import io
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from scorematrix.models import Model, ModelUnavailable, load_model
 from scorematrix.scoring import BACKENDS
+from tests.here import execute_here
 
 # scorematrix loads no framework by itself: what they read on import is set in time.
 # Test processes side by side have cores of their own, and so have the rounds that they start: frameworks whose threads
@@ -34,6 +36,12 @@ QUICK = (
 )
 FLAGS_OF_USERS = os.environ.get("XLA_FLAGS", "").replace(QUICK, "").strip()  # a worker inherits ours
 os.environ["XLA_FLAGS"] = f"{FLAGS_OF_USERS} {QUICK}".strip()
+
+# PyTorch traces and counts its graphs as ever and runs them uncompiled: inductor's C++ takes half a minute a model. The
+# fixture `inductor` compiles for real, and so do device tests, rehearsed ones too.
+BACKENDS_OF_USERS = os.environ.get("TORCH_COMPILE_OVERRIDE_BACKENDS", "").replace(UNCOMPILED := ">=0:eager", "")
+if QUICK and "SCOREMATRIX_TEST_DEVICE" not in os.environ:
+    os.environ["TORCH_COMPILE_OVERRIDE_BACKENDS"] = UNCOMPILED
 
 # Rich reads it once, when the command line's console is made: a line that a test looks for is not broken.
 os.environ["COLUMNS"] = "200"
@@ -77,12 +85,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 # For processes whose answers are looked at and whose speed is not.
-QUICK_COMPILES = {"XLA_FLAGS": f"{FLAGS_OF_USERS} {QUICK}".strip()}
+QUICK_COMPILES = {name: os.environ.get(name, "") for name in ("XLA_FLAGS", "TORCH_COMPILE_OVERRIDE_BACKENDS")}
 
 
 def environment_of_users(**variables: str) -> dict[str, str]:
     """This process's environment without what the tests have set for themselves."""
-    return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": FLAGS_OF_USERS} | variables
+    theirs = {"XLA_FLAGS": FLAGS_OF_USERS, "TORCH_COMPILE_OVERRIDE_BACKENDS": BACKENDS_OF_USERS}
+    return os.environ | {"JAX_PLATFORMS": "cpu"} | theirs | variables
 
 
 def call_cli(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -138,6 +147,37 @@ def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "export_html", lambda _, comparison: f"<title>{export.title(comparison)}</title>")
 
 
+@pytest.fixture
+def rounds_here(quick_collections: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds of numpy's scorers run in this process: for tests that do not look at kernels, of two seconds each."""
+    monkeypatch.setattr("scorematrix.matrix.run.execute_notebook", execute_here)
+
+
+@pytest.fixture
+def report_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports' notebooks run in this process: for tests that look at the page, however it was made."""
+    monkeypatch.setattr("scorematrix.report.export.execute_notebook", execute_here)
+
+
+@pytest.fixture
+def quick_collections() -> Iterator[None]:
+    """Leave what is loaded out of garbage collections: a pass begins with one, a third of a second in this process."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
+def inductor() -> Iterator[None]:
+    """PyTorch compiles in this process as it does for users."""
+    import torch._dynamo
+
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(debug_backend_override=BACKENDS_OF_USERS):
+        yield
+    torch._dynamo.reset()
+
+
 @pytest.fixture(scope="session")
 def smollm2() -> Model:
     try:
@@ -153,9 +193,10 @@ def tiny(request: pytest.FixtureRequest) -> Model:
 
 @pytest.fixture(scope="session")
 def real_run(tmp_path_factory: pytest.TempPathFactory, smollm2: Model) -> Path:
-    """A finished small run of the real model, with its report."""
+    """A finished small run of the real model, with its report; JAX compiles, PyTorch does not."""
     folder = tmp_path_factory.mktemp("real")
-    done = run_cli("run", str(FIXTURES / "real.yaml"), "--run-id", "real", "--report", cwd=folder)
+    run = ("run", str(FIXTURES / "real.yaml"), "--run-id", "real", "--report")
+    done = run_cli(*run, cwd=folder, TORCHDYNAMO_DISABLE="1")
     assert done.returncode == 0, done.stdout + done.stderr
     (folder / "stdout.txt").write_text(done.stdout)
     return folder / "outputs" / "runs" / "real"

@@ -124,6 +124,7 @@ def test_what_changed_is_printed_and_kept_beside_the_newer_run(tmp_path: Path) -
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.usefixtures("report_here")
 def test_a_run_that_goes_on_gets_a_partial_report(tmp_path: Path) -> None:
     store = write_run(tmp_path / "outputs" / "runs" / "r", keep=lambda planned: planned.position < 4)
     with store.lock():
@@ -172,6 +173,7 @@ def test_models_and_validate(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("rounds_here")
 def test_until_decided_goes_on_to_the_next_look_and_stops_there(tmp_path: Path) -> None:
     """Two rounds cannot decide, four cannot either: both looks are taken, and no more rounds than the bound."""
     run = ["run", str(FIXTURES / "numpy.yaml"), "--run-id", "r", "--until-decided", "--max-rounds", "4",

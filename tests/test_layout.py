@@ -122,11 +122,9 @@ def test_engines_do_not_know_each_other() -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        "import scorematrix",
-        "import scorematrix.compare, scorematrix.report, scorematrix.results",
-        "import scorematrix.load, scorematrix.matrix, scorematrix.readiness, scorematrix.measure",
-        "import scorematrix.notebooks",
-        "import scorematrix.models, scorematrix.workload, scorematrix.scoring.registry",
+        "import scorematrix, scorematrix.compare, scorematrix.load, scorematrix.matrix, scorematrix.measure\n"
+        "import scorematrix.models, scorematrix.notebooks, scorematrix.readiness, scorematrix.report\n"
+        "import scorematrix.results, scorematrix.scoring.registry, scorematrix.workload",
         "import sys; sys.argv = ['scorematrix', '--help']\nimport scorematrix.cli\n"
         "try: scorematrix.cli.main()\nexcept SystemExit: pass",
         "from tests.factory import make_run; from scorematrix.compare import compare_run; compare_run(*make_run())",

@@ -6,9 +6,11 @@ import getpass
 import platform
 from pathlib import Path
 
+import matplotlib
 import pytest
 
 from scorematrix import privacy
+from scorematrix.notebooks import NotebookFailed, execute_notebook
 from scorematrix.privacy import REDACTED, redacted
 from tests.conftest import ROOT, report_of, run_cli
 
@@ -77,6 +79,20 @@ def test_names_that_are_words_are_left(name: str, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.slow
+def test_the_kept_copy_of_a_notebook_names_nobody(tmp_path: Path) -> None:
+    """A parameter that holds secrets, and an error that quotes it."""
+    private = [SECRETS["Hugging Face"], SECRETS["e-mail"], platform.node()]
+    output = tmp_path / "copy.ipynb"
+    with pytest.raises(NotebookFailed, match="ValueError") as failed:
+        execute_notebook("03_report", output, {"run_dir": "/home/jane/" + "/".join(private)}, 120)
+    assert SECRETS["e-mail"] in str(failed.value), "the error quotes it, or the copy would prove nothing"
+    kept = output.read_text()
+    assert "papermill-error-cell-tag" in kept and f"/home/{REDACTED}" in kept
+    assert [word for word in (*private, "jane") if word in kept and len(word) > 3] == []
+
+
+@pytest.mark.slow
+@pytest.mark.chaos
 def test_nothing_private_is_in_any_file_of_a_real_run(tmp_path: Path) -> None:
     """A run in which much goes wrong, with secrets in the environment and in the errors."""
     home = tmp_path / "home-of-jane"
@@ -92,7 +108,7 @@ def test_nothing_private_is_in_any_file_of_a_real_run(tmp_path: Path) -> None:
         "run", str(ROOT / "tests" / "fixtures" / "numpy.yaml"), "--run-id", "r", "--report",
         "--set", "backends=[{backend: jax, views: [portable]}, {backend: numpy}]",
         "--set", "comparisons=[{jax: cpu, numpy: cpu}, {jax: tpu-v6e-1, numpy: gpu-g4}]", cwd=home,
-        HOME=str(home), XLA_FLAGS=flags, JAX_TEST=SECRETS["GitHub"], **secrets,
+        HOME=str(home), MPLCONFIGDIR=matplotlib.get_configdir(), XLA_FLAGS=flags, JAX_TEST=SECRETS["GitHub"], **secrets,
     )  # fmt: skip
     assert report_of(home / "outputs" / "runs" / "r"), done.stdout + done.stderr
     files = [path for path in (home / "outputs").rglob("*") if path.is_file()]

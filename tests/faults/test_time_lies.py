@@ -15,10 +15,10 @@ from scorematrix.measure.memory import HostMemory
 from scorematrix.models import Model, load_model
 from scorematrix.scoring.compiles import compile_counter
 from scorematrix.workload import Workload, WorkloadRequest
-from tests.conftest import real_time
 from tests.factory import changed, make_params, make_run
 from tests.faults.lies import LyingBackend, leaks, remembering
 
+pytestmark = pytest.mark.usefixtures("quick_collections")
 ONE = {"comparisons": [{"jax": "cpu", "pytorch": "cpu"}]}
 
 
@@ -82,14 +82,34 @@ def test_a_recompile_in_every_third_call_is_seen(framework: str, model: Model, w
     assert contrast.verdict == "invalid" and "compiles while timed" in contrast.reason
 
 
-@real_time
-def test_scores_kept_by_query_are_seen_by_new_queries(model: Model, workload: Workload) -> None:
+class Clock:
+    """Stands for `time.perf_counter_ns`: on it a reading takes a microsecond, and a call what `taking` says."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def __call__(self) -> int:
+        self.now += 1_000
+        return self.now
+
+    def taking(self, ns: int):
+        def answer(sound, request):
+            self.now += ns
+            return sound.score(request)
+
+        return answer
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "perf_counter_ns", clock)
+    return clock
+
+
+def test_scores_kept_by_query_are_seen_by_new_queries(model: Model, workload: Workload, clock: Clock) -> None:
     sound = load_backend("pytorch", view="portable", model=model, device="cpu", dtype="float32")
-
-    def slow(backend, request):
-        time.sleep(0.002)
-        return backend.score(request)
-
+    slow = clock.taking(2_000_000)
     caching = LyingBackend(LyingBackend(sound, slow), remembering(100))
     honest = meter(workload, "pytorch").probes(LyingBackend(sound, slow), 4, 0, caching=True)
     kept = meter(workload, "pytorch").probes(caching, 4, 0, caching=True)
@@ -131,14 +151,13 @@ def test_a_probe_that_raises_is_recorded(model: Model, workload: Workload) -> No
     assert probes.error == "RuntimeError: boom" and not probes.fresh_ns
 
 
-@real_time
-def test_the_control_is_slowed_by_what_it_says(model: Model, workload: Workload) -> None:
+def test_the_control_is_slowed_by_what_it_says(model: Model, workload: Workload, clock: Clock) -> None:
     sound = load_backend("pytorch", view="portable", model=model, device="cpu", dtype="float32")
-    taken = LyingBackend(sound, lambda s, r: time.sleep(0.02) or s.score(r))
+    taken = LyingBackend(sound, clock.taking(20_000_000))
     cells = meter(workload, "pytorch", passes=4).control(taken, 4, slowed_first=True)
     assert [cell.slowdown for cell in cells] == [1.05, 1.0] and cells[0].scores == cells[1].scores
     slowed, plain = (np.median([ns for p in cell.call_ns for q in p for ns in q]) for cell in cells)
-    assert 1.02 < slowed / plain < 1.10
+    assert slowed / plain == pytest.approx(1.05, abs=1e-3)
 
 
 def judged_with(cells: dict | None = None, probes: dict | None = None):

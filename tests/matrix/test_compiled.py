@@ -15,7 +15,7 @@ from scorematrix.readiness import TARGETS
 from scorematrix.report import ReportPage
 from scorematrix.report.terminal import compiled_line
 from scorematrix.results import Readiness, RecordStore
-from tests.conftest import ROOT, run_cli
+from tests.conftest import ROOT, call_cli, run_cli
 from tests.factory import make_params, make_run
 
 CONTRACT = ROOT / "params" / "contract.yaml"
@@ -113,7 +113,7 @@ def test_without_a_compiler_the_next_step_is_named(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(compilers, "LIBTPU", tmp_path / "none.so")
     with pytest.raises(ValueError, match="make compilers"):
         compile_cells(make_params(), "tpu-v6e-1", lambda cell: None)
-    done = run_cli("preflight", "--compile", "--target", "tpu-v6e-1", cwd=tmp_path)
+    done = call_cli("preflight", "--compile", "--target", "tpu-v6e-1", cwd=tmp_path)
     assert done.returncode == 2 and "--compile" in done.stderr and "PARAMS" in done.stderr
 
 
@@ -141,7 +141,7 @@ def test_without_the_cuda_compiler_every_cell_says_so_and_what_to_install(tmp_pa
 )
 def test_preflight_for_a_gpu_ends_with_4_where_nothing_was_compiled(tmp_path: Path) -> None:
     tiny = str(ROOT / "tests" / "fixtures" / "tiny.yaml")
-    done = run_cli("preflight", tiny, "--target", "gpu-g4", "--compile", cwd=tmp_path)
+    done = call_cli("preflight", tiny, "--target", "gpu-g4", "--compile", cwd=tmp_path)
     assert done.returncode == 4, done.stdout + done.stderr
     assert done.stdout.count("NOT COMPILED") == 2
     (path,) = (tmp_path / "outputs" / "readiness" / "compiled").iterdir()

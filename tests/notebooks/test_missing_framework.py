@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FIXTURES, ROOT, report_of, run_cli
+from tests.conftest import FIXTURES, QUICK_COMPILES, ROOT, report_of, run_cli
 from tests.report.test_no_winner import WON
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
@@ -35,7 +35,7 @@ def environment_without(framework: str, folder: Path) -> str:
 def test_report_comes_deferred(tmp_path: Path, missing: str, present: str) -> None:
     python = environment_without(missing, tmp_path / "env")
     done = run_cli("run", str(FIXTURES / "tiny.yaml"), "--run-id", "half", "--report", "--set", "chunk_sizes=[8]",
-                   "--set", "controls=false", cwd=tmp_path, python=python)  # fmt: skip
+                   "--set", "controls=false", cwd=tmp_path, python=python, **QUICK_COMPILES)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     run = tmp_path / "outputs" / "runs" / "half"
     comparison = json.loads((run / "comparison.json").read_text())

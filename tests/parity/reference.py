@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from unittest import mock
+
+import gguf
 import numpy as np
 import torch
 import transformers
@@ -15,9 +19,12 @@ from scorematrix.workload import ScoreRequest
 def hf_smollm2() -> transformers.PreTrainedModel:
     """The embedded GGUF file as transformers itself reads it."""
     path = fetch_embedded()
-    return transformers.AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, dtype=torch.float32
-    ).eval()
+    # It would open the file twice and list the tensors' names once a tensor.
+    once = {name: functools.cache(getattr(gguf, name)) for name in ("GGUFReader", "get_tensor_name_map")}
+    with mock.patch.multiple(gguf, **once):
+        return transformers.AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=torch.float32
+        ).eval()
 
 
 def hf_from_tree(model: Model) -> transformers.PreTrainedModel:

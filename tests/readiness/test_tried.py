@@ -64,6 +64,7 @@ def test_the_status_that_this_project_started_from() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("report_here")
 def test_it_renders_and_the_winner_is_deferred(tmp_path: Path) -> None:
     """A run of accelerators only, on a machine without any: nothing runs, and the report says what to do."""
     done = call_cli("run", TINY, "--run-id", "r", "--readiness", str(STATUS), "--report",

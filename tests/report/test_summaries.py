@@ -98,6 +98,7 @@ def test_figures_of_the_deferred_side_are_never_blank_or_zero(partial: tuple[Pat
         assert all(cell.strip() not in ("", "0", "0.0", "nan", "None") for cell in cells)
 
 
+@pytest.mark.usefixtures("report_here")
 def test_complete_run_has_no_banner_of_skips(tmp_path: Path) -> None:
     one_device = make_params(comparisons=[{"jax": "cpu", "pytorch": "cpu"}])
     store = write_run(tmp_path / "outputs" / "runs" / "c", params=one_device)

@@ -52,6 +52,7 @@ def contents(store: RunStore) -> dict[str, str]:
     return {p.relative_to(store.folder).as_posix(): p.read_text() for p in store.folder.rglob("*.json")}
 
 
+@pytest.mark.usefixtures("report_here")
 def test_the_skip_stands_until_the_rounds_arrive(tmp_path: Path) -> None:
     tpu, gpu = recorded(tmp_path, "tpu"), recorded(tmp_path, "gpu")
     before = comparison_of(tpu)

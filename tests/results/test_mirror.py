@@ -70,6 +70,7 @@ def test_an_address_that_cannot_be_opened_is_told(tmp_path: Path, address: str, 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("rounds_here", "report_here")
 def test_a_run_goes_on_elsewhere(tmp_path: Path) -> None:
     """The first machine is gone with its disk; the second takes in its rounds and measures the rest."""
     bucket = f"file://{tmp_path}/bucket/r"

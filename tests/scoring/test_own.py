@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ from scorematrix.audit import audit_backend
 from scorematrix.compare import Comparison, compare_run
 from scorematrix.matrix import plan_rounds
 from scorematrix.models import Model, load_model
+from scorematrix.notebooks import execute_notebook
 from scorematrix.results import RunStore, read_document
 from scorematrix.scoring import list_backends
 from scorematrix.scoring.numpy_decoder import PerItem, SharedPrefix, last_logits
-from tests.conftest import ROOT, call_cli, report_of, run_cli
+from tests.conftest import ROOT, call_cli, report_of
 from tests.factory import make_params, make_run
+from tests.here import execute_here
 
 REQUEST = ScoreRequest([1, 2, 3], [[4, 5], [6]], [100, 200])
 
@@ -188,8 +191,22 @@ RUN = {
 
 
 @pytest.mark.slow
-def test_a_registered_scorer_is_found_audited_and_run(tmp_path: Path, package: dict[str, str]) -> None:
-    """Through the command line and papermill, beside one of a module in the folder: no change of ours is needed."""
+@pytest.mark.usefixtures("quick_collections")
+def test_a_registered_scorer_is_found_audited_and_run(
+    tmp_path: Path, package: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the command line and papermill, beside one of a module in the folder: no change of ours is needed.
+
+    The tuning rounds have a kernel each, which has to find both scorers; the others need none.
+    """
+
+    def execute(name: str, output: Path, parameters: dict, timeout_seconds: float | None = None) -> None:
+        used = execute_notebook if parameters.get("role") == "tuning" else execute_here
+        used(name, output, parameters, timeout_seconds)
+
+    monkeypatch.setattr("scorematrix.matrix.run.execute_notebook", execute)
+    monkeypatch.setattr("scorematrix.report.export.execute_notebook", execute)
+    monkeypatch.setattr("sys.path", [*sys.path])
     folder = tmp_path / "here"
     folder.mkdir()
     (folder / "beside.py").write_text(SCORERS)
@@ -200,7 +217,7 @@ def test_a_registered_scorer_is_found_audited_and_run(tmp_path: Path, package: d
     backends = ["theirs", "beside:score"]
     content = RUN | {"backends": [{"backend": b} for b in backends], "comparisons": [dict.fromkeys(backends, "cpu")]}
     (folder / "p.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    done = run_cli("run", "p.yaml", "--run-id", "r", "--report", cwd=folder, **package)
+    done = call_cli("run", "p.yaml", "--run-id", "r", "--report", cwd=folder, **package)
     assert done.returncode == 0, done.stdout + done.stderr
     run = folder / "outputs" / "runs" / "r"
     rounds = RunStore(run).rounds()
@@ -218,7 +235,7 @@ def test_a_module_that_is_not_there_defers_and_a_scorer_of_nan_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smollm2: Model
 ) -> None:
     monkeypatch.setenv("SCOREMATRIX_PATH", str(tmp_path))
-    monkeypatch.setattr("sys.path", [*__import__("sys").path])
+    monkeypatch.setattr("sys.path", [*sys.path])
     (tmp_path / "mine_alone.py").write_text(SCORERS)
     asked = ("score", "--query", "q", "--item", "i", "--label", " yes", "--backend")
     done = call_cli(*asked, "mine_alone:nan", cwd=tmp_path)

@@ -46,7 +46,8 @@ def posting(answer: Callable[[bytes, BaseHTTPRequestHandler], Reply]) -> Iterato
                 super().handle_error(request, client_address)
 
     server = Server(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    # It looks this often whether it is to end, and half a second for each of a hundred servers adds up.
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
