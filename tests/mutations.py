@@ -71,7 +71,7 @@ MUTATIONS = [
              "tests/matrix/test_plan.py"),
     Mutation("retry-failed", "matrix/run.py",  # --retry-failed measures nothing again
              " if not (retry_failed and _failed(round_))}", "}", "tests/notebooks/test_faults.py"),
-    Mutation("draft-forgotten", "matrix/round.py",  # what a dead process measured is lost
+    Mutation("draft-forgotten", "matrix/draft.py",  # what a dead process measured is lost
              'self.cells = [cell for cell in earlier.cells if cell.status != "not_run"] if earlier else []',
              "self.cells = []", "tests/notebooks/test_kill.py"),
     Mutation("no-rename", "results/files.py",  # files are written in place, half of one may stay
