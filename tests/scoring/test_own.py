@@ -191,7 +191,7 @@ RUN = {
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_collections")
+@pytest.mark.usefixtures("rounds_here")
 def test_a_registered_scorer_is_found_audited_and_run(
     tmp_path: Path, package: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,7 +204,7 @@ def test_a_registered_scorer_is_found_audited_and_run(
         used = execute_notebook if parameters.get("role") == "tuning" else execute_here
         used(name, output, parameters, timeout_seconds)
 
-    monkeypatch.setattr("scorematrix.matrix.run.execute_notebook", execute)
+    monkeypatch.setattr("scorematrix.matrix.group.execute_notebook", execute)
     monkeypatch.setattr("scorematrix.report.export.execute_notebook", execute)
     monkeypatch.setattr("sys.path", [*sys.path])
     folder = tmp_path / "here"
