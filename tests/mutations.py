@@ -56,22 +56,22 @@ MUTATIONS = [
     Mutation("vocabulary", "workload/request.py",  # the first id beyond the vocabulary passes
              "if max(ids) >= vocab_size:", "if max(ids) > vocab_size:", "tests/workload"),
     Mutation("clock", "measure/clock.py",  # the clock stops before there are scores
-             "for _ in range(repeats):\n                        part = backend.score(call)\n"
-             "                    end = time.perf_counter_ns()\n",
-             "end = time.perf_counter_ns()\n                    for _ in range(repeats):\n"
-             "                        part = backend.score(call)\n",
+             "for _ in range(repeats):\n                    part = backend.score(call)\n"
+             "                end = time.perf_counter_ns()\n",
+             "end = time.perf_counter_ns()\n                for _ in range(repeats):\n"
+             "                    part = backend.score(call)\n",
              "tests/measure/test_measure.py"),
     Mutation("compiles", "matrix/cells.py",  # compiles in the timed window are not recorded
-             "compiles_in_window=compiles,", "compiles_in_window=0,", "tests/faults/test_time_lies.py"),
+             "compiles_in_window=self._compiles,", "compiles_in_window=0,", "tests/faults/test_time_lies.py"),
     Mutation("caching-probe", "matrix/round.py",  # new queries are never tried, so a cache is never seen
              "caching = draft.planned.backend in SIDES", "caching = False",
              "tests/notebooks/test_real_run.py"),
-    Mutation("plan-order", "matrix/plan.py",  # the same side always goes first
-             "for i in rng.permutation(len(together)):", "for i in range(len(together)):",
-             "tests/matrix/test_plan.py"),
+    Mutation("plan-order", "matrix/turns.py",  # the same side always goes first, in every other slot
+             "else rng.permutation(len(block.cells)).tolist()", "else list(range(len(block.cells)))",
+             "tests/matrix/test_turns.py"),
     Mutation("retry-failed", "matrix/run.py",  # --retry-failed measures nothing again
              " if not (retry_failed and _failed(round_))}", "}", "tests/notebooks/test_faults.py"),
-    Mutation("draft-forgotten", "matrix/round.py",  # what a dead process measured is lost
+    Mutation("draft-forgotten", "matrix/draft.py",  # what a dead process measured is lost
              'self.cells = [cell for cell in earlier.cells if cell.status != "not_run"] if earlier else []',
              "self.cells = []", "tests/notebooks/test_kill.py"),
     Mutation("no-rename", "results/files.py",  # files are written in place, half of one may stay
