@@ -67,7 +67,7 @@ FULL = [
     ("outputs", "8k", "readiness.json"),  # before the run is there at all
     ("outputs", "28k", "r00"),  # the executed copy of the first round
     ("outputs", "40k", "r01"),  # of the second
-    ("outputs/runs/r/rounds", "4k", "r01.json"),  # the kernel itself meets the full disk
+    ("outputs/runs/r/rounds", "8k", "r01.json"),  # the kernel itself meets the full disk
 ]
 
 

@@ -85,14 +85,14 @@ ONE_ROUND = """
 import sys
 from pathlib import Path
 from scorematrix.matrix import load_params, plan_rounds, prepare_run
-from scorematrix.matrix.run import execute_round
+from scorematrix.matrix.group import measure_group
 from scorematrix.results import RunStore
 workload = dict(kind="canonical", query_tokens=24, n_items=3000, item_tokens=9, label_ids=[100, 200], seed=3)
 params = load_params(sys.argv[1], {"workload": workload, "chunk_sizes": [100, 3000], "passes": 1, "controls": False})
 store = RunStore(Path("run"))
 prepare_run(params, store)
 planned = next(p for p in plan_rounds(params) if p.backend == sys.argv[2] and p.role == "confirm")
-execute_round(params, store, planned)
+measure_group(params, store, [planned])
 """
 
 

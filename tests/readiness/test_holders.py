@@ -163,11 +163,12 @@ def test_readiness_says_in_use_and_not_that_a_package_is_missing() -> None:
 
 ROUND = """
 import sys
+from scorematrix.matrix import draft
 from scorematrix.matrix import round as rounds
 from scorematrix.results import PlannedRound
 def load_backend(*_, **__):
     raise RuntimeError(sys.argv[2])
-rounds.load_backend = load_backend
+draft.load_backend = load_backend
 planned = PlannedRound(index=1, role="confirm", backend="jax", view="portable", target="tpu-v6e-1", position=1)
 print(rounds.run_round(sys.argv[1], planned).model_dump_json())
 """

@@ -55,10 +55,7 @@ def _turns(contrast: Contrast) -> Fragment:
         ["disturbed by other processes", f"{found.n_disturbed:,}, {left_out}" if found.n_disturbed else "none"],
         ["ratio with all turns", f"{significant(every.ratio)} ({span(every.low, every.high)})" if every else NONE],
         ["scatter of neighbouring turns (machine)", machine],
-        [
-            "scatter between pairs beyond that (process)",
-            NONE if found.process_log is None else percent(found.process_log),
-        ],
+        ["scatter between pairs beyond that (process)", process],
     ]
     return table("Measured in turns", ["what", "found"], rows, (0, 1))
 
@@ -76,7 +73,7 @@ def controls(comparison: Comparison) -> Fragment:
         return head + paragraph("Controls: NOT AVAILABLE, this run has no control rounds.")
     note = (
         "Fresh processes, in turns with those that they repeat. Against itself no difference may show; the slowdown "
-        "must be found, else no tie is declared. Where a backend scatters against itself, the margin is twice that scatter."
+        "must be found, else no tie is declared. Where a backend scatters against itself, the margin is twice that."
     )
     columns = ["backend", "target", "against", "found", "ratio", "interval", "margin"]
     return head + table("A backend's time over its own", columns, rows, (0, 1, 2, 3)) + paragraph(note, "note")
