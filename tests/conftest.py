@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -148,9 +149,13 @@ def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def rounds_here(quick_collections: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rounds of numpy's scorers run in this process: for tests that do not look at kernels, of two seconds each."""
-    monkeypatch.setattr("scorematrix.matrix.run.execute_notebook", execute_here)
+def rounds_here(quick_collections: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Rounds of numpy's scorers run in this process, each in its group's thread: for tests that do not look at kernels,
+    of two seconds each.
+    """
+    monkeypatch.setattr("scorematrix.matrix.group.execute_notebook", execute_here)
+    with mock.patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture

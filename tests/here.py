@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ast
-import os
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import nbformat
 
@@ -16,28 +14,24 @@ from scorematrix.notebooks import NotebookFailed, check_parameters, find_noteboo
 def execute_here(name: str, output: Path, parameters: dict[str, Any], timeout_seconds: float | None = None) -> None:
     """Stand for `scorematrix.notebooks.execute_notebook`, without a kernel and without a limit of time.
 
-    Variables and affinity that a round sets are as they were afterwards. What a cell displays is kept as HTML.
+    What a cell displays is kept as HTML. Variables that a round sets stay: see the fixture `rounds_here`.
     """
     source = find_notebook(name)
     check_parameters(source, parameters)
     content = nbformat.read(source, as_version=4)
     names: dict[str, Any] = {}
-    affinity = os.sched_getaffinity(0)
     try:
-        with mock.patch.dict(os.environ):
-            for cell in content.cells:
-                if cell.cell_type == "code":
-                    shown = _run(cell.source, names)
-                    if "parameters" in cell.metadata.get("tags", []):
-                        names |= parameters
-                    if hasattr(shown, "_repr_html_"):
-                        data = {"text/html": shown._repr_html_(), "text/plain": ""}
-                        cell.outputs = [nbformat.v4.new_output("execute_result", data, execution_count=1)]
+        for cell in content.cells:
+            if cell.cell_type == "code":
+                shown = _run(cell.source, names)
+                if "parameters" in cell.metadata.get("tags", []):
+                    names |= parameters
+                if hasattr(shown, "_repr_html_"):
+                    data = {"text/html": shown._repr_html_(), "text/plain": ""}
+                    cell.outputs = [nbformat.v4.new_output("execute_result", data, execution_count=1)]
     except Exception as error:
         raised = (type(error).__name__, str(error))
         raise NotebookFailed(f"{name}: {': '.join(raised)}", raised) from error
-    finally:
-        os.sched_setaffinity(0, affinity)
     output.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(content, output)
 

@@ -69,6 +69,9 @@ MUTATIONS = [
     Mutation("plan-order", "matrix/plan.py",  # the same side always goes first
              "for i in rng.permutation(len(together))", "for i in range(len(together))",
              "tests/matrix/test_plan.py"),
+    Mutation("turn-order", "matrix/turns.py",  # the same side always goes first, in every other slot
+             "else rng.permutation(len(block.cells)).tolist()", "else list(range(len(block.cells)))",
+             "tests/matrix/test_turns.py"),
     Mutation("retry-failed", "matrix/run.py",  # --retry-failed measures nothing again
              " if not (retry_failed and _failed(round_))}", "}", "tests/notebooks/test_faults.py"),
     Mutation("draft-forgotten", "matrix/draft.py",  # what a dead process measured is lost

@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import psutil
 import pytest
 
 from scorematrix import load_backend
 from scorematrix.compare import compare_run
-from scorematrix.matrix.cells import Meter
+from scorematrix.matrix.cells import CellInTurns, Meter
+from scorematrix.matrix.turns import SLOWDOWN
 from scorematrix.measure import Watchdog
 from scorematrix.measure.memory import HostMemory
 from scorematrix.models import Model, load_model
+from scorematrix.results import Cell
+from scorematrix.scoring import Backend
 from scorematrix.scoring.compiles import compile_counter
 from scorematrix.workload import Workload, WorkloadRequest
 from tests.factory import changed, make_params, make_run
@@ -40,9 +44,19 @@ def workload() -> Workload:
     return Workload(name="w", origin="tests", apply_softmax=True, tokenizer_sha256=None, requests=requests)
 
 
-def meter(workload: Workload, framework: str, passes: int = 2) -> Meter:
+def meter(workload: Workload, framework: str) -> Meter:
     watchdog = Watchdog(60, lambda: None)
-    return Meter(workload, 1, passes, watchdog, HostMemory(), compile_counter(framework))
+    return Meter(workload, 1, watchdog, HostMemory(), compile_counter(framework), [psutil.Process()])
+
+
+def cell_of(meter: Meter, backend: Backend, slowdown: float = 1.0, passes: int = 2) -> Cell:
+    """A cell of chunk size 4, its turns one after the other."""
+    cell, n_requests = CellInTurns(meter, backend, 4, slowdown), len(meter.workload.requests)
+    cell.warm_up()
+    places = range(passes * n_requests)
+    for place in places:
+        cell.turn(*divmod(place, n_requests))
+    return cell.cell([{"place": place} for place in places])
 
 
 def recompiling(framework: str):
@@ -74,9 +88,9 @@ def recompiling(framework: str):
 @pytest.mark.parametrize("framework", ["jax", "pytorch"])
 def test_a_recompile_in_every_third_call_is_seen(framework: str, model: Model, workload: Workload) -> None:
     sound = load_backend(framework, view="portable", model=model, device="cpu", dtype="float32")
-    quiet = meter(workload, framework).cell(sound, 4)
+    quiet = cell_of(meter(workload, framework), sound)
     assert quiet.status == "ok" and quiet.compiles_in_window == 0
-    loud = meter(workload, framework).cell(LyingBackend(sound, recompiling(framework)), 4)
+    loud = cell_of(meter(workload, framework), LyingBackend(sound, recompiling(framework)))
     assert loud.compiles_in_window >= 1 and loud.scores == quiet.scores
     contrast = judged_with(cells={"compiles_in_window": loud.compiles_in_window})
     assert contrast.verdict == "invalid" and "compiles while timed" in contrast.reason
@@ -154,7 +168,8 @@ def test_a_probe_that_raises_is_recorded(model: Model, workload: Workload) -> No
 def test_the_control_is_slowed_by_what_it_says(model: Model, workload: Workload, clock: Clock) -> None:
     sound = load_backend("pytorch", view="portable", model=model, device="cpu", dtype="float32")
     taken = LyingBackend(sound, clock.taking(20_000_000))
-    cells = meter(workload, "pytorch", passes=4).control(taken, 4, slowed_first=True)
+    measuring = meter(workload, "pytorch")
+    cells = [cell_of(measuring, taken, slowdown) for slowdown in (SLOWDOWN, 1.0)]
     assert [cell.slowdown for cell in cells] == [1.05, 1.0] and cells[0].scores == cells[1].scores
     slowed, plain = (np.median([ns for p in cell.call_ns for q in p for ns in q]) for cell in cells)
     assert slowed / plain == pytest.approx(1.05, abs=1e-3)

@@ -191,7 +191,7 @@ RUN = {
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_collections")
+@pytest.mark.usefixtures("rounds_here")
 def test_a_registered_scorer_is_found_audited_and_run(
     tmp_path: Path, package: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
