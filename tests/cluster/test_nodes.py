@@ -11,6 +11,7 @@ from scorematrix.cluster.run import stages
 from scorematrix.cluster.survey import misfit, survey_cluster
 from scorematrix.cluster.worker import NodeReport
 from scorematrix.matrix import needed_targets, plan_rounds
+from scorematrix.matrix.run import groups_of
 from scorematrix.readiness import Machine, check_readiness, target
 from scorematrix.readiness.devices import FrameworkDevices
 from scorematrix.results import Attempt, TargetRecord
@@ -155,7 +156,7 @@ def test_both_ends_are_of_one_version() -> None:
 def test_pairs_keep_the_plans_order_and_looks_cut_it() -> None:
     params = make_params(rounds=2, max_rounds=4)
     todo = [planned for planned in plan_rounds(params) if planned.target == "cpu"]
-    cut = stages(params, todo)
+    cut = stages(params, groups_of(params, todo))
     assert [planned for _, stage in cut for pair in stage for planned in pair] == todo
     for _, stage in cut:
         for pair in stage:

@@ -201,7 +201,7 @@ def test_the_lost_pair_is_measured_anew_and_says_so(story: Story) -> None:
     assert {bool(r.lost) for r in pair} == {True} and story.killed not in {where[r.name] for r in pair}
 
 
-def test_pairs_lie_on_one_node_and_rounds_on_a_node_do_not_overlap(story: Story) -> None:
+def test_pairs_lie_on_one_node_and_groups_on_a_node_do_not_overlap(story: Story) -> None:
     where = dict(ENDED.findall(story.output))  # by name: the last place, where it was measured for good
     by_pair: dict[tuple, set[str]] = {}
     by_node: dict[str, list[Round]] = {}
@@ -212,8 +212,12 @@ def test_pairs_lie_on_one_node_and_rounds_on_a_node_do_not_overlap(story: Story)
     assert all(len(nodes) == 1 for nodes in by_pair.values()), by_pair
     assert len(by_node) >= 1
     for rounds in by_node.values():
-        rounds.sort(key=lambda r: r.started_utc)
-        assert all(a.finished_utc <= b.started_utc for a, b in pairwise(rounds))
+        groups: dict[str, list[Round]] = {}
+        for round_ in rounds:  # those of a group are alive at the same time and measure in turns
+            groups.setdefault(round_.group or round_.name, []).append(round_)
+        spans = sorted((min(r.started_utc for r in own), max(r.finished_utc for r in own)) for own in groups.values())
+        assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))
+        assert any(len(own) > 1 for own in groups.values())
 
 
 def test_a_lacking_target_is_skipped_with_evidence(story: Story) -> None:
@@ -276,11 +280,11 @@ def test_a_round_goes_to_the_node_that_declares_its_target(cluster: SmallCluster
         special = [node for node in living_nodes() if "TPU-v6e-1" in node.resources]
         assert nodes_for(living_nodes(), target("tpu-v6e-1")) == special and len(special) == 1
         planned = next(p for p in plan_rounds(params) if p.target == "tpu-v6e-1" and p.backend == "jax")
-        with Fleet(params, store, [], None, {}, 0.1, events.append) as fleet:
-            fleet.take({planned.target: pool(special[0])}, {}, 1)
+        with Fleet(params, store, [], None, {}, 0.1, dict, events.append) as fleet:
+            fleet.take({planned.target: pool(special[0])}, {}, 1, None)
             fleet.fill([[planned]])
             gone = Node("f" * 56, special[0].resources)
-            fleet.take({planned.target: pool(gone)}, {}, 1)
+            fleet.take({planned.target: pool(gone)}, {}, 1, None)
             fleet.fill([[planned]])
     assert [(e.state, e.note) for e in events] == [(s, f"node {special[0].name}") for s in ("begin", "end")]
     assert events[-1].round.error and events[-1].round.cells[0].status == "not_run"

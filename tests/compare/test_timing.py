@@ -123,6 +123,15 @@ def test_one_round_that_drifts_is_listed_and_no_more() -> None:
     assert comparison.sides[0].steadiness == {"steady": 4, "slowing": 1}
 
 
+def test_one_round_alone_tells_nothing_of_drift() -> None:
+    """A run is judged between its rounds too, to know what tuning chose."""
+    edit = with_cells(lambda c: {"call_ns": passes_of(DRIFTS["slowing"], c)})
+    manifest, workload, readiness, rounds = make_run(edit=edit, keep=lambda p: p.index < 2)
+    comparison = compare_run(manifest, workload, readiness, rounds)
+    (gate,) = (g for g in comparison.contrasts[0].gates if g.name == "steady jax")
+    assert gate.status == "not_run"
+
+
 def test_a_call_too_short_to_time_makes_its_chunk_size_ineligible() -> None:
     edit = with_cells(lambda c: {"call_ns": [[[900_000]]]} if c.chunk_size == 8 else {})
     contrast, comparison = contrast_of(edit)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from scorematrix.compare.evidence import SideEvidence, paired_ratios
@@ -153,8 +152,7 @@ def steady_gate(side: SideEvidence) -> Gate | None:
     if found is None:
         return None
     drift, tolerance = found.drift, found.tolerance
-    low, high = math.log(drift.low), math.log(drift.high)
-    sure = low > math.log1p(tolerance) or high < -math.log1p(tolerance)
+    sure = drift.n > 1 and (drift.low > 1 + tolerance or drift.high < 1 / (1 + tolerance))
     classes = ", ".join(f"{n} {name}" for name, n in found.classes.items())
     kind = "slowing" if drift.center > 1 else "warming"
     return Gate(
