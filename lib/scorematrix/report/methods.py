@@ -9,6 +9,29 @@ from scorematrix.report.elements import Fragment, bullets, heading, table
 from scorematrix.report.ink import NONE, lengths
 
 
+def _in_turns(comparison: Comparison) -> bool:
+    return any(contrast.in_turns for contrast in comparison.contrasts)
+
+
+def _order(comparison: Comparison) -> str:
+    seed = comparison.params["seed"]
+    if not _in_turns(comparison):
+        return f"Sides that share a device run back to back, the order drawn per pair from seed {seed}."
+    return (
+        "Sides that share a device, and the control, are alive at the same time and measure in turns of one request, "
+        f"each waiting without using a core while another measures; orders are drawn from seed {seed}, and each is "
+        "followed by its reverse. Turns during which other processes took more than "
+        f"{comparison.params.get('disturbed_share', 0.05):.0%} of a core are marked, and left out where enough others "
+        "are there. Except in tuning rounds, the sides load and compile side by side: starting times include that."
+    )
+
+
+def _pair(comparison: Comparison) -> str:
+    if not _in_turns(comparison):
+        return "A pair's ratio is that of its median pass times."
+    return "A pair's ratio is the median over neighbouring turns; where there are none, that of median pass times."
+
+
 def methods(comparison: Comparison) -> Fragment:
     """How it was measured, in short."""
     p, w = comparison.params, comparison.workload
@@ -18,12 +41,11 @@ def methods(comparison: Comparison) -> Fragment:
         f"{lengths(w.item_tokens)} tokens, {softmax}. {w.origin}.",
         f"Model {p['model']}; the same weights and token ids on both sides, checked by hash.",
         f"A round is one fresh process that measures one side; {p['tuning_rounds']} tuning and {p['rounds']} "
-        f"confirmation rounds a side. Sides that share a device run back to back, the order drawn per pair from seed "
-        f"{p['seed']}.",
-        f"In a round, every chunk size: {p['warmup_passes']} warm-up and {p['passes']} timed passes over all requests. "
-        "A time runs from host token ids to host float32 scores (perf_counter_ns); tokenizing and compiling are "
-        "not in it.",
-        "Effect: geometric mean over confirmation rounds of the ratio of median pass times, 95 % interval by paired t. "
+        f"confirmation rounds a side. {_order(comparison)}",
+        f"In a round, every chunk size: {p['warmup_passes']} warm-up passes and at least {p['passes']} timed ones over "
+        "all requests. A time runs from host token ids to host float32 scores (perf_counter_ns); tokenizing and "
+        "compiling are not in it.",
+        f"Effect: geometric mean over pairs of confirmation rounds, 95 % interval by paired t. {_pair(comparison)} "
         f"Margin {p['margin']:.0%}: an interval wholly beyond it names a winner, wholly inside it a tie.",
         _looks(comparison),
         "With several contrasts in a run, a winner is named only where its effect survives Holm's correction over all "
