@@ -15,7 +15,7 @@ from scorematrix.accelerator import Stage, StageRecord, find_target, plan_stages
 from scorematrix.readiness import TARGETS, Machine
 from scorematrix.readiness.devices import FrameworkDevices
 from scorematrix.results import read_document
-from tests.conftest import environment_of_users, report_of, run_cli
+from tests.conftest import QUICK_COMPILES, environment_of_users, report_of, run_cli
 
 
 def python(name: str, code: str, limit_seconds: float = 60) -> Stage:
@@ -107,7 +107,7 @@ def test_the_tests_file_is_read(tmp_path: Path) -> None:
 @pytest.mark.chaos
 @pytest.mark.timeout(900)
 def test_every_stage_runs_on_a_cpu(tmp_path: Path) -> None:
-    done = run_cli("accelerator", "--target", "cpu", cwd=tmp_path)
+    done = run_cli("accelerator", "--target", "cpu", cwd=tmp_path, **QUICK_COMPILES)
     folder = tmp_path / "outputs" / "accelerator" / "cpu"
     ends = {p.stem: json.loads(p.read_text())["status"] for p in folder.glob("*.json")}
     assert ends == dict.fromkeys(("machine", "tests", "run", "report"), "ok"), done.stdout

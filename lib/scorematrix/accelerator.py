@@ -88,7 +88,7 @@ def plan_stages(target: Target, folder: Path, run_id: str) -> list[Stage]:
     scorematrix = (sys.executable, "-m", "scorematrix")
     params = (str(ROOT / PARAMS[target.kind]), *_overrides(target))
     outputs = ("--outputs", str(folder.parents[1]))
-    n_workers = min(5, os.cpu_count() or 1)
+    n_workers = min(5, len(os.sched_getaffinity(0)))
     workers = ("-n", str(n_workers)) if n_workers > 1 and importlib.util.find_spec("xdist") else ()
     tests = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers, "--no-header")
     here = {"SCOREMATRIX_TEST_DEVICE": target.kind}
