@@ -85,7 +85,7 @@ class Fleet:
         self._params, self._store, self._tell = params, store, on_progress
         self._needed, self._only, self._tried = needed, sorted(only) if only is not None else None, dict(tried)
         self._patience, self._chosen = patience_seconds, chosen
-        self._share: float | None = None
+        self._shares: Mapping[str, float | None] = {}
         self._plan: Any = None
         self._pools: dict[str, Pool] = {}
         self._recorded: dict[str, Round] = {}
@@ -119,13 +119,15 @@ class Fleet:
         late = f"it did not answer within {self._patience:.0f} s, another job may hold it"
         return {node: reports.get(node, late) for node in nodes}
 
-    def take(self, pools: Mapping[str, Pool], kept: Mapping[str, Round], total: int, share: float | None) -> None:
+    def take(
+        self, pools: Mapping[str, Pool], kept: Mapping[str, Round], total: int, shares: Mapping[str, float | None]
+    ) -> None:
         """What was found: where to measure what, and what is measured already.
 
         Args:
-            share: seconds for the turns of a group; None: no time budget.
+            shares: seconds for the turns of a group, by the name of its first round; None: no time budget.
         """
-        self._share = share
+        self._shares = shares
         self._pools, self._recorded, self._total = dict(pools), dict(kept), total
         self._plan = ray.put(dict(pack_plan(self._store)))
 
@@ -214,7 +216,8 @@ class Fleet:
             return None
         for planned in flight.left:
             self._tell(Progress("begin", planned, self._done, self._total, note=f"node {flight.node_name}"))
-        measured = flight.actor.measure.remote(*as_tuned(flight.left, self._chosen), self._share)
+        seconds = self._shares.get(flight.group[0].name)
+        measured = flight.actor.measure.remote(*as_tuned(flight.left, self._chosen), seconds)
         self._flights[measured] = flight
         return None
 

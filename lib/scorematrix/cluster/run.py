@@ -47,7 +47,8 @@ def fill_on_cluster(
             readiness, pools = survey_cluster(needed, nodes, fleet.ask(nodes), only, tried, compiled)
             todo, kept = open_plan(params, store, readiness, retry_failed)
             groups = groups_of(params, todo)
-            fleet.take(pools, kept, len(todo), Budget(params, groups).share())
+            budget = Budget(params, groups)
+            fleet.take(pools, kept, len(todo), {group[0].name: budget.share(group) for group in groups})
             for index, stage in stages(params, groups):
                 if index >= params.tuning_rounds + params.rounds and settled():
                     break

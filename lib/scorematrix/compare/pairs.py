@@ -32,7 +32,7 @@ class PairRatio:
         n_disturbed: of these, how many had other processes beside them.
         only_clean: whether `ratio` leaves these out.
         scatter_log: standard deviation of the logarithms of turns that stood beside each other.
-        error_log: standard error of the ratio's logarithm by that scatter.
+        error_log: standard error of the ratio's logarithm by that scatter, as of a Hodges-Lehmann estimate.
     """
 
     ratio: float
@@ -89,7 +89,7 @@ def _pair(first: Round, over: Cell, second: Round, under: Cell) -> PairRatio:
         n_disturbed=len(both) - sum(map(len, clean.values())),
         only_clean=only_clean,
         scatter_log=scatter,
-        error_log=math.sqrt(math.pi / 2) * scatter / math.sqrt(n_used),
+        error_log=math.sqrt(math.pi / 3) * scatter / math.sqrt(n_used),
     )
 
 
@@ -103,8 +103,21 @@ def _turn_seconds(cell: Cell) -> dict[tuple[int, int], tuple[float, bool]]:
 
 
 def _weighted(logs: Logs, share: Mapping[int, float]) -> float:
-    """The ratio of the sums over requests: each one's median ratio, weighted by the second's seconds."""
-    return sum(share[request] * math.exp(median(own)) for request, own in logs.items()) / sum(share.values())
+    """The ratio of the sums over requests: each one's central ratio, weighted by the second's seconds."""
+    return sum(share[request] * math.exp(central(own)) for request, own in logs.items()) / sum(share.values())
+
+
+def central(values: Sequence[float]) -> float:
+    """Hodges-Lehmann estimate: the median of the means of any two values, each with itself too.
+
+    Of recorded turns' log ratios it scatters a sixth less than their median does, and no more than their mean; up to
+    29 % of them may be wild.
+
+    Source: J. L. Hodges, E. L. Lehmann, Estimates of location based on rank tests, 1963.
+    """
+    i, j = np.triu_indices(len(values))
+    known = np.asarray(values)
+    return float(np.median((known[i] + known[j]) / 2))
 
 
 def _scatter(logs: Logs) -> float:

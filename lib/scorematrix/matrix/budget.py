@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from statistics import median
 
 from scorematrix.matrix.params import Params
 from scorematrix.results import PlannedRound, Round
@@ -15,9 +16,10 @@ STARTING_SECONDS = 15.0
 
 
 class Budget:
-    """Shares what is left among the groups that are left, alike, once what they take beside their turns is taken off.
+    """Shares what is left among the groups that are left, once what they take beside their turns is taken off.
 
-    Groups beyond those of `rounds`, which a run adds until it is decided, get the last share again.
+    Every cell that verdicts need gets as much as every other; in tuning rounds, which only choose, half of it. Groups
+    beyond those of `rounds`, which a run adds until it is decided, get what the last one like them got.
     """
 
     def __init__(
@@ -27,36 +29,57 @@ class Budget:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
-        self._left = [_kind(group) for group in groups if group[0].index < params.tuning_rounds + params.rounds]
+        planned = [group for group in groups if group[0].index < params.tuning_rounds + params.rounds]
+        self._left = [(_kind(group), _weight(group)) for group in planned]
         self._end = None if params.time_budget_seconds is None else clock() + params.time_budget_seconds
         self._starts: dict[Kind, list[float]] = {}
-        self._share: float | None = None
+        self._guesses: dict[Kind, float] = {}
+        self._unit = 0.0
 
-    def share(self) -> float | None:
-        """Seconds for the turns of the next group; None: there is no budget."""
+    def share(self, group: Sequence[PlannedRound]) -> float | None:
+        """Seconds for the turns of a group; None: there is no budget."""
         if self._end is None:
             return None
         if self._left:
-            starts = sum(self._start(kind) for kind in self._left)
-            self._share = max(0.0, self._end - self._clock() - starts) / len(self._left)
-        return self._share
+            starts = sum(self._start(kind) for kind, _ in self._left)
+            self._unit = max(0.0, self._end - self._clock() - starts) / sum(weight for _, weight in self._left)
+        return self._unit * _weight(group)
 
     def took(self, group: Sequence[PlannedRound], rounds: Sequence[Round], seconds: float) -> None:
         """A group is measured, in so many seconds; or it was before, in none."""
         kind = _kind(group)
-        if kind in self._left:
-            self._left.remove(kind)
+        if (one := (kind, _weight(group))) in self._left:
+            self._left.remove(one)
         turns = [turn for r in rounds for cell in r.cells for turn in cell.turns]
         end_ns = max(((turn.start_ns or 0) + (turn.conductor_ns or 0) for turn in turns), default=0)
         if seconds and turns:
             self._starts.setdefault(kind, []).append(seconds - end_ns / 1e9)
+        if kind[0]:
+            self._guesses[False, kind[1]] = _loading_seconds(rounds)
 
     def _start(self, kind: Kind) -> float:
-        """What a group of a kind takes beside its turns, by those like it, else by all that are known."""
-        like = [own for (_, view), seconds in self._starts.items() if view == kind[1] for own in seconds]
-        known = self._starts.get(kind) or like or [own for seconds in self._starts.values() for own in seconds]
-        return min(known[-3:], default=STARTING_SECONDS)
+        """What a group of a kind takes beside its turns: by those of its kind, else by a guess, else by any."""
+        if own := self._starts.get(kind):
+            return median(own[-3:])
+        known = [seconds for others in self._starts.values() for seconds in others]
+        return self._guesses.get(kind, min(known, default=STARTING_SECONDS))
+
+
+def _loading_seconds(rounds: Sequence[Round]) -> float:
+    """What each backend took to load and prepare, together: a tuning round probes and profiles besides."""
+    longest: dict[str, float] = {}
+    for r in rounds:
+        if setup := r.setup:
+            seconds = setup.load_model_seconds + setup.load_backend_seconds + setup.prepare_seconds
+            longest[r.backend] = max(longest.get(r.backend, 0.0), seconds)
+    return sum(longest.values())
 
 
 def _kind(group: Sequence[PlannedRound]) -> Kind:
     return group[0].role == "tuning", group[-1].view
+
+
+def _weight(group: Sequence[PlannedRound]) -> float:
+    """How many cells take turns, about: a control has two."""
+    cells = sum(2 if planned.role == "control" else 1 for planned in group)
+    return cells / 2 if group[0].role == "tuning" else cells

@@ -166,7 +166,7 @@ def _measured(
         return []
     because = "others of its group were measured before" if len(left) < len(group) else None
     tuned, sizes = as_tuned(left, chosen)
-    return measure_group(params, store, tuned, sizes, budget.share(), because)
+    return measure_group(params, store, tuned, sizes, budget.share(group), because)
 
 
 def as_tuned(group: Sequence[PlannedRound], chosen: Chosen) -> tuple[list[PlannedRound], dict[str, int]]:

@@ -62,4 +62,5 @@ def set_up_process(
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        "KINETO_LOG_LEVEL": "99",  # PyTorch's profiler says on the terminal when it starts and stops
     }

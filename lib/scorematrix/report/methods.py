@@ -29,7 +29,10 @@ def _order(comparison: Comparison) -> str:
 def _pair(comparison: Comparison) -> str:
     if not _in_turns(comparison):
         return "A pair's ratio is that of its median pass times."
-    return "A pair's ratio is the median over neighbouring turns; where there are none, that of median pass times."
+    return (
+        "A pair's ratio is the Hodges-Lehmann estimate over neighbouring turns; where there are none, that of median "
+        "pass times."
+    )
 
 
 def methods(comparison: Comparison) -> Fragment:
