@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from scorematrix.compare.statistics import (
+    Interval,
     geometric_interval,
     half_width,
     holm,
@@ -58,6 +59,24 @@ def test_rounds_to_decide() -> None:
     assert rounds_to_decide(tight, 0.03) == 6
     at_margin = geometric_interval([1.02, 1.03, 1.04, 1.0300001, 1.03])
     assert rounds_to_decide(at_margin, 0.03) is None or rounds_to_decide(at_margin, 0.03) > 100
+
+
+def test_a_margin_that_controls_widened_narrows_with_the_rounds() -> None:
+    """Asked of simulated runs of that many rounds: nine of ten decide, of half as many fewer."""
+    sd, effect, margin = 0.03, math.log(1.07), 0.03
+    now = Interval(math.exp(effect), 0, 0, 5, sd)
+    widened = math.expm1(2 * half_width(sd, 5))
+    assert widened > margin
+    needed = rounds_to_decide(now, margin, widened=widened)
+    assert needed is not None and needed > (rounds_to_decide(now, margin) or 0)
+    rng = np.random.default_rng(4)
+
+    def decided(n: int) -> float:
+        means = rng.normal(effect, sd / math.sqrt(n), 4000)
+        halves = stats.t.ppf(0.975, n - 1) * np.sqrt(sd**2 * rng.chisquare(n - 1, 4000) / (n - 1) / n)
+        return float(np.mean(means - halves > max(math.log1p(margin), 2 * half_width(sd, n))))
+
+    assert decided(needed) > 0.87 and decided(needed - 3) < 0.9
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import pytest
 from scorematrix.matrix.conductor import Conductor, MemberLost
 from scorematrix.matrix.member import Remote
 from scorematrix.matrix.turns import Block, Score
+from scorematrix.measure.noise import Bystanders
 from scorematrix.results import PlannedRound
 from tests.conftest import real_time
 
@@ -41,9 +42,9 @@ class Player:
         return {"pids": [os.getpid()], "seconds": 0.01}
 
 
-def conduct(players: list[Player], blocks: list[Block], **score: Any) -> Conductor:
-    options = {"n_requests": 2, "fewest_laps": 3} | score
-    conductor = Conductor({p.name: p for p in players}, Score(blocks, **options), {}, np.random.default_rng(1))
+def conduct(players: list[Player], blocks: list[Block], watch: Any = Bystanders, **score: Any) -> Conductor:
+    options, rng = {"n_requests": 2, "fewest_laps": 3} | score, np.random.default_rng(1)
+    conductor = Conductor({p.name: p for p in players}, Score(blocks, **options), {}, rng, watch=watch)
     conductor.conduct()
     return conductor
 
@@ -137,7 +138,7 @@ def test_a_process_that_is_lost_before_the_first_turn_is_started_again_and_joins
     assert conductor.lost == {}
 
 
-def test_disturbed_turns_are_made_again_with_their_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disturbed_turns_are_made_again_with_their_neighbours() -> None:
     """Others take half a second of a core during the second lap; it is played once more when all laps are done."""
     log: list = []
 
@@ -150,9 +151,8 @@ def test_disturbed_turns_are_made_again_with_their_neighbours(monkeypatch: pytes
             busy = bool(played) and played[-1][1] == 1 and len(played) < 2 * 3 + 1
             return (0.5 if busy else 0.0), 0.0
 
-    monkeypatch.setattr("scorematrix.matrix.conductor.Bystanders", Neighbour)
     a, b = Player("a", log), Player("b", log)
-    conduct([a, b], [block("a", "b")], n_requests=1, seconds=60.0, precise=1.0)
+    conduct([a, b], [block("a", "b")], Neighbour, n_requests=1, seconds=60.0, precise=1.0)
     assert [lap for _, lap, _ in turns(log)] == [0, 0, 1, 1, 2, 2, 1, 1]
     assert [fact["disturbed"] for fact in a.facts] == [False, True, False, False]
 

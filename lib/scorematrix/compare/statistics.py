@@ -87,21 +87,35 @@ def half_width(sd_log: float, n: int, confidence: float = CONFIDENCE) -> float:
 
 
 def rounds_to_decide(
-    interval: Interval, margin: float, confidence: float = CONFIDENCE, power: float = POWER
+    interval: Interval,
+    margin: float,
+    confidence: float = CONFIDENCE,
+    power: float = POWER,
+    *,
+    widened: float = 0.0,
 ) -> int | None:
     """How many rounds in all would decide with a chance of `power`, if centre and scatter are what they seem.
 
     The chance that a t interval of n rounds lies wholly on one side of the margin is that of a noncentral t. A centre
     right at the margin needs ever more rounds, neither win nor tie comes into reach: None if more than MOST_ROUNDS.
+
+    Args:
+        widened: the margin that a win needs now, because controls scatter: it narrows as intervals do.
     """
     if interval.n < 2:
         return None
-    distance = abs(abs(math.log(interval.center)) - math.log1p(margin))
+    center, bound = abs(math.log(interval.center)), math.log1p(margin)
     fewest = max(interval.n + 1, MIN_ROUNDS)
-    if interval.sd_log == 0:
-        return fewest if distance else None
+    scatter = math.log1p(widened) / half_width(1.0, interval.n, confidence) if widened > margin else 0.0
+    if interval.sd_log == 0 and not scatter:
+        return fewest if center != bound else None
 
     def decides(n: int) -> bool:
+        distance = bound - center
+        if center > bound:
+            distance = center - max(bound, half_width(scatter, n, confidence))
+        if interval.sd_log == 0:
+            return distance > 0
         needed = stats.t.ppf((1 + confidence) / 2, n - 1)
         chance = stats.nct.sf(needed, n - 1, distance * math.sqrt(n) / interval.sd_log)
         return bool(chance >= power)  # one that is no number is not enough

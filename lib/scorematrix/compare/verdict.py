@@ -82,23 +82,24 @@ def judge(
             reason = "; ".join(f"gate {gate.name} has not passed: {gate.detail}" for gate in waiting)
             return Verdict("not_enough_evidence", reason, "more rounds narrow the controls", wants_rounds=True)
         return Verdict("tie", f"the whole interval lies inside the {percent(tie_margin)} margin")
+    reason, needed = f"the interval crosses the {words}", rounds_to_decide(interval, margin, confidence)
     if margin > tie_margin:
+        needed = rounds_to_decide(interval, tie_margin, confidence, widened=margin)
         reason = f"the interval lies neither beyond the {words} nor inside the {percent(tie_margin)} margin"
         if margin > USELESS_MARGIN:
             reason = (
                 f"a backend is within a factor of {math.sqrt(1 + margin):.2f} of itself only, so no difference of less "
                 f"than {1 + margin:.1f} times could be told"
             )
-        step = "a backend scatters so much against itself: measure on a quieter machine, or with more rounds"
-        return Verdict("not_enough_evidence", reason, step, wants_rounds=True)
-    needed = rounds_to_decide(interval, margin, confidence)
     more = needed - n if needed else None
     step = (
         f"about {more} more rounds would decide: a new run with rounds={needed}, or with --until-decided"
         if more
         else f"more than {MOST_ROUNDS:,} rounds would be needed: treat as close"
     )
-    return Verdict("not_enough_evidence", f"the interval crosses the {words}", step, more, wants_rounds=True)
+    if margin > tie_margin:
+        step += "; a backend scatters so much against itself that a quieter machine helps too"
+    return Verdict("not_enough_evidence", reason, step, more, wants_rounds=True)
 
 
 def margin_words(margin: float, params_margin: float) -> str:

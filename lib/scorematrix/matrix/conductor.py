@@ -46,6 +46,14 @@ class Member(Protocol):
         ...
 
 
+class Watch(Protocol):
+    """See `measure.noise.Bystanders`."""
+
+    def seconds(self) -> tuple[float, float]:
+        """Processor seconds of others, and seconds that the machine below took, since it was last asked."""
+        ...
+
+
 @dataclass
 class Conductor:
     """Hands out turns and keeps what it sees of each.
@@ -54,6 +62,7 @@ class Conductor:
         words: what every round is told of its group.
         restart: a fresh process for a round whose last one was lost before the first turn, with the chunk size that it
             was lost at (0: none); None where none will come.
+        watch: what tells of processor time that other processes than these take.
         lost: by round name, the chunk size that was being measured when its process was lost; 0: none.
     """
 
@@ -62,6 +71,7 @@ class Conductor:
     words: Mapping[str, Any]
     rng: np.random.Generator
     clock: Callable[[], int] = time.perf_counter_ns
+    watch: Callable[[Sequence[int]], Watch] = Bystanders
     on_turn: Callable[[CellKey], None] = lambda _: None
     restart: Callable[[str, int], Member | None] = lambda _name, _chunk: None
     lost: dict[str, int] = field(default_factory=dict)
@@ -73,14 +83,14 @@ class Conductor:
         self._disturbed: set[tuple[CellKey, int, int]] = set()
         self._place = self._lap = 0
         self._origin: int | None = None
-        self._bystanders: Bystanders | None = None
+        self._bystanders: Watch | None = None
 
     def conduct(self) -> None:
         """Everything from the first program that is compiled to the last round that is written."""
         prepared = self._prepare_all()
         pids = [pid for name, own in prepared.items() for pid in self._ready(name, own)]
-        self._bystanders = Bystanders(pids)
-        began = time.monotonic()
+        self._bystanders = self.watch(pids)
+        began = self._now()
         for block in self.score.blocks:
             self._play(block, began)
         for order in ("settle", "after", "end"):
@@ -130,11 +140,11 @@ class Conductor:
         deadline = None if score.seconds is None else began + score.seconds
         # What goes on leaves time to make turns again; what does not takes its fewest laps.
         end = deadline - score.again_share * score.seconds if deadline and score.seconds else None
-        first_lap, lap_began = self._lap, time.monotonic()
+        first_lap, lap_began = self._lap, self._now()
         for slot in slots(block, score.n_requests, first_lap, self.rng):
             if slot.lap != self._lap or not self._living(block):
                 self._lap = slot.lap
-                now = time.monotonic()
+                now = self._now()
                 done, lap_seconds, lap_began = slot.lap - first_lap, now - lap_began, now
                 more = block.goes_on and end is not None and now + lap_seconds < end
                 if not self._living(block) or (done >= score.fewest_laps and not (more and self._is_wide(block))):
@@ -151,7 +161,7 @@ class Conductor:
             for slot in played:
                 if not self._is_disturbed(slot):
                     continue
-                if time.monotonic() > deadline or not self._living(block):
+                if self._now() > deadline or not self._living(block):
                     return
                 self._slot(slot)
 
@@ -192,6 +202,9 @@ class Conductor:
             )
         )
         self._place += 1
+
+    def _now(self) -> float:
+        return self.clock() / 1e9
 
     def _ask(self, name: str, **order: Any) -> dict[str, Any] | None:
         """An answer, or None where the process is lost: its round goes on alone, the others go on here."""
