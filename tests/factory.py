@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -106,13 +107,18 @@ def make_cells(planned: PlannedRound, params: Params, seconds: Seconds) -> list[
     return cells
 
 
+def stamp(position: int) -> str:
+    """When a round at this place began: an hour each, one after the other."""
+    return (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=position)).isoformat()
+
+
 def make_round(
     planned: PlannedRound, params: Params, workload: Workload, cells: list[Cell], **changes: object
 ) -> Round:
     framework = "jax" if planned.backend == "jax" else "pytorch"
     return Round(**({
-        **planned.model_dump(), "run_id": "made-up", "started_utc": "2026-01-01T00:00:00+00:00",
-        "finished_utc": "2026-01-01T00:00:10+00:00", "params_sha256": params.sha256,
+        **planned.model_dump(), "run_id": "made-up", "started_utc": stamp(planned.position),
+        "finished_utc": stamp(planned.position + 1), "params_sha256": params.sha256,
         "workload_sha256": workload.sha256, "weights_sha256": "w" * 64, "cells": cells, "environment": ENVIRONMENT,
         "record": BackendRecord(framework=framework, device="cpu", dtype="float32", precision="float32"),
         "setup": Setup(load_model_seconds=1, load_backend_seconds=1, prepare_seconds=1),

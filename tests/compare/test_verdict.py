@@ -69,7 +69,9 @@ def test_chunk_is_chosen_on_tuning_and_estimated_on_confirmation() -> None:
 
     (contrast,) = compare_run(*make_run(make_params(**ONE), seconds=seconds)).contrasts
     assert contrast.first.chunk == 4 and contrast.second.chunk == 8
-    assert contrast.verdict == "pytorch" and contrast.effect.ratio > 1.5
+    assert contrast.effect.ratio > 1.5
+    # At chunk 8 they would tie: what a disturbed tuning round chose must not name the winner.
+    assert contrast.verdict == "invalid" and "gate choice" in contrast.reason
 
 
 def test_equal_chunks_go_to_the_smaller() -> None:

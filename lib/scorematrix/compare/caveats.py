@@ -8,6 +8,7 @@ import numpy as np
 
 from scorematrix.compare.controls import ControlEvidence
 from scorematrix.compare.evidence import SideEvidence
+from scorematrix.compare.records import overlapping
 from scorematrix.compare.rounds import slowdown_of
 from scorematrix.results.manifest import Manifest
 from scorematrix.results.schema import SERVER_VIEW, Round
@@ -18,6 +19,8 @@ TAKEN = 0.1
 """A share of the cores that others took, or more."""
 BUSY = 1.5
 """A load average of so much a core."""
+PEAKS_APART = 2.0
+"""One device's matmul peak, measured in two frameworks, may differ so much."""
 MOST_NAMED = 4
 """Of more rounds only the number is told."""
 
@@ -30,6 +33,7 @@ def caveats(
 ) -> list[str]:
     """All warnings of a run, the gravest first."""
     found = [*_void(rounds), *_protocol(controls), *_checkout(rounds), *_machine(rounds), *_lost(rounds)]
+    found += _together(rounds)
     return [*found, *_servers(manifest, rounds), *_scatter(sides), *_cost_sources(manifest)]
 
 
@@ -82,6 +86,24 @@ def _lost(rounds: Sequence[Round]) -> list[str]:
     again = [f"{r.name} ({r.lost[-1].reason})" for r in rounds if r.lost]
     words = f"{len(again)} rounds were measured again because a node of the cluster was lost: {_some(again)}"
     return [words] if again else []
+
+
+def _together(rounds: Sequence[Round]) -> list[str]:
+    found = []
+    if pairs := overlapping(rounds):
+        found.append(f"{len(pairs)} pairs of rounds overlap in time, or the wall clock was set: {_some(pairs)}")
+    if len(runs := sorted({r.run_id for r in rounds})) > 1:
+        found.append(f"rounds of {len(runs)} runs are merged: {_some(runs)}")
+    peaks: dict[str, dict[str, float]] = {}
+    for r in rounds:
+        if r.ceilings and r.record:
+            own = peaks.setdefault(f"{r.target}, {r.record.dtype}", {})
+            own[r.backend] = max(own.get(r.backend, 0.0), r.ceilings.matmul_flops_per_second)
+    for where, own in peaks.items():
+        low, high = min(own, key=own.__getitem__), max(own, key=own.__getitem__)
+        if own[high] > PEAKS_APART * own[low]:
+            found.append(f"on {where} {high} measured {own[high] / own[low]:.1f} times the matmul peak of {low}")
+    return found
 
 
 def _servers(manifest: Manifest, rounds: Sequence[Round]) -> list[str]:

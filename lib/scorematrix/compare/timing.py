@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from scorematrix.compare.clocks import clock_gate, cores_gate, interference_gate
 from scorematrix.compare.evidence import SideEvidence, paired_ratios
 from scorematrix.compare.gates import gate_status
+from scorematrix.compare.pairs import pair_ratios
+from scorematrix.compare.records import records_gate
 from scorematrix.compare.schema import Gate
-from scorematrix.compare.statistics import geometric_interval
+from scorematrix.compare.statistics import MIN_ROUNDS, Interval, geometric_interval
 from scorematrix.compare.steady import steadiness
 from scorematrix.results.figures import pass_seconds
 from scorematrix.results.manifest import Manifest
@@ -31,7 +35,10 @@ def timing_gates(sides: Sequence[SideEvidence], measured: Sequence[SideEvidence]
     Args:
         measured: all sides of the run, see `physics_gate`.
     """
-    return [*(gate for side in sides for gate in side_timing_gates(side, measured, manifest)), effort_gate(sides)]
+    found = [gate for side in sides for gate in side_timing_gates(side, measured, manifest)]
+    choice = choice_gate(sides, manifest.params["margin"])
+    between = [effort_gate(sides), choice, interference_gate(sides), records_gate(sides)]
+    return [*found, *(gate for gate in between if gate is not None)]
 
 
 def side_timing_gates(side: SideEvidence, sides: Sequence[SideEvidence], manifest: Manifest) -> list[Gate]:
@@ -40,7 +47,7 @@ def side_timing_gates(side: SideEvidence, sides: Sequence[SideEvidence], manifes
     Args:
         sides: all that were measured, see `physics_gate`.
     """
-    gates: list[Gate | None] = []
+    gates: list[Gate | None] = [clock_gate(side), cores_gate(side)]
     # Work that was left out on request would look like work that was not waited for.
     if not side.reuses_prefix:
         gates += [physics_gate(side, sides, manifest.floor_flops), growth_gate(side, manifest)]
@@ -169,8 +176,61 @@ def effort_gate(sides: Sequence[SideEvidence]) -> Gate:
     """Both sides were tuned over as many configurations (rule 2)."""
     tried = {side.backend: side.tuning_configurations for side in sides}
     spent = ", ".join(f"{s.backend} {s.tuning_configurations} in {s.tuning_seconds / 60:.1f} min" for s in sides)
+    sizes = {side.backend: side.chunk_sizes for side in sides}
+    if len({tuple(own) for own in sizes.values()}) > 1:
+        spent += "; chunk sizes differ: " + ", ".join(f"{name} {own}" for name, own in sizes.items())
     if not all(side.tuning for side in sides):
         return Gate(name="effort", status="not_run", detail="a side has no tuning round yet")
     return Gate(
         name="effort", status=gate_status(len(set(tried.values())) == 1), detail=f"configurations tried: {spent}"
     )
+
+
+def choice_gate(sides: Sequence[SideEvidence], margin: float) -> Gate | None:
+    """No other chunk size of a side would turn the verdict. None without rounds to tell.
+
+    A disturbed tuning round may choose a worse one, and the side is compared at less than its best.
+
+    Args:
+        margin: the smallest difference that counts, as a fraction.
+    """
+    lost = [_lost_by_choice(side) for side in sides]
+    if len(sides) != 2 or all(one is None for one in lost):
+        return None
+    first, second = sides
+    pairs = pair_ratios(first.confirm, first.best_chunk or 0, second.confirm, second.best_chunk or 0)
+    if len(pairs) < MIN_ROUNDS:
+        return None
+    effect, bound = geometric_interval([pair.ratio for pair in pairs.values()]), math.log1p(margin)
+    passed, words = True, []
+    for side, one, sign in zip(sides, lost, (-1, 1), strict=True):
+        if one is None:
+            continue
+        chunk, loss = one
+        words.append(
+            f"{side.backend} at chunk {side.best_chunk} takes {loss.center:.3f} times as long as at chunk {chunk} "
+            f"({loss.low:.3f} to {loss.high:.3f})"
+        )
+        if loss.low > 1 + margin:
+            moved = sign * math.log(loss.low)
+            passed &= _beyond(effect, bound, 0.0) == _beyond(effect, bound, moved)
+    detail = f"of what tuning chose, in confirmation {'; '.join(words)}"
+    return Gate(name="choice", status=gate_status(passed), detail=detail)
+
+
+def _lost_by_choice(side: SideEvidence) -> tuple[int, Interval] | None:
+    """The chunk size beside which the chosen one is surely slowest, and what it takes over it."""
+    found = {}
+    for chunk in side.chunk_sizes:
+        if (best := side.best_chunk) is None or chunk == best or side.faults(chunk):
+            continue
+        ratios = paired_ratios(side.seconds_by_round(best), side.seconds_by_round(chunk))
+        if len(ratios) >= MIN_ROUNDS:
+            found[chunk] = geometric_interval(list(ratios.values()))
+    return max(found.items(), key=lambda one: one[1].low, default=None)
+
+
+def _beyond(effect: Interval, bound: float, moved: float) -> int:
+    """Who wins by an interval that is moved by so much: -1, 0, 1."""
+    low, high = math.log(effect.low) + moved, math.log(effect.high) + moved
+    return (low > bound) - (high < -bound)

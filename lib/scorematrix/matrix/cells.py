@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import psutil
 
 from scorematrix.measure import PassSample, RequestSample, Watchdog, time_pass, time_request
+from scorematrix.measure.clock import RAW_CLOCK
 from scorematrix.measure.memory import HostMemory
 from scorematrix.measure.noise import process_seconds
 from scorematrix.measure.slowed import Slowed
@@ -63,20 +65,28 @@ class CellInTurns:
 
     def turn(self, lap: int, request: int) -> None:
         """Score one request; a call that raises makes a failed cell."""
-        meter = self._meter
+        meter, began = self._meter, time.clock_gettime_ns(RAW_CLOCK)
         is_short = self._warmup and min(ns for one in self._warmup[-1].call_ns for ns in one) < SHORT_NS
         before, reported = meter.compiles(), len(self._backend.compile_events)
         own = process_seconds(meter.processes)
+        untimed_ns = 0
         try:
             if is_short:
-                time_request(self._backend, self._calls[request], meter.watchdog)
+                untimed_ns = time_request(self._backend, self._calls[request], meter.watchdog).raw_ns
             sample = time_request(self._backend, self._calls[request], meter.watchdog, self._repeats)
         except Exception as error:
             self.error = error_text(error)
             return
         process_ns = int((process_seconds(meter.processes) - own) * 1e9)
         self._compiles += max(meter.compiles() - before, len(self._backend.compile_events) - reported)
-        kept = dict(lap=lap, request=request, raw_ns=sample.raw_ns, process_ns=process_ns)
+        kept = dict(
+            lap=lap,
+            request=request,
+            raw_ns=sample.raw_ns,
+            untimed_ns=untimed_ns,
+            process_ns=process_ns,
+            handled_ns=time.clock_gettime_ns(RAW_CLOCK) - began,
+        )
         self._turns.append((kept, sample))
 
     @property

@@ -26,6 +26,8 @@ LEAST_DISTURBED_NS = 20_000_000
 """Two ticks of the clock that processor time is counted in: less cannot be told from none."""
 MOST_TRIES = 4
 """Of a disturbed turn."""
+PINGS = 5
+"""Orders that do nothing, before the turns and after them: what the way there and back takes."""
 
 
 class MemberLost(Exception):
@@ -62,7 +64,7 @@ class Conductor:
         words: what every round is told of its group.
         restart: a fresh process for a round whose last one was lost before the first turn, with the chunk size that it
             was lost at (0: none); None where none will come.
-        watch: what tells of processor time that other processes than these take.
+        watch: what tells of the processor time that other processes than these and this one take.
         lost: by round name, the chunk size that was being measured when its process was lost; 0: none.
     """
 
@@ -83,19 +85,32 @@ class Conductor:
         self._disturbed: set[tuple[CellKey, int, int]] = set()
         self._place = self._lap = 0
         self._origin: int | None = None
-        self._bystanders: Watch | None = None
+        self._watches: dict[str, Watch] = {}
+        self._pings: dict[str, list[int]] = defaultdict(list)
 
     def conduct(self) -> None:
         """Everything from the first program that is compiled to the last round that is written."""
         prepared = self._prepare_all()
-        pids = [pid for name, own in prepared.items() for pid in self._ready(name, own)]
-        self._bystanders = self.watch(pids)
+        # What partners do while one measures is work of others too: they are to wait.
+        self._watches = {name: self.watch(self._ready(name, own)) for name, own in prepared.items()}
+        self._ping()
         began = self._now()
         for block in self.score.blocks:
             self._play(block, began)
+        self._ping()
         for order in ("settle", "after", "end"):
             for name in list(self.members):
-                self._ask(name, do=order, **({"facts": self._facts[name]} if order == "settle" else {}))
+                pings = self._pings[name]
+                known = {"facts": self._facts[name], "pipe_ns": sorted(pings)[len(pings) // 2] if pings else None}
+                self._ask(name, do=order, **(known if order == "settle" else {}))
+
+    def _ping(self) -> None:
+        for name in list(self.members):
+            for _ in range(PINGS):
+                start = self.clock()
+                if self._ask(name, do="ping") is None:
+                    break
+                self._pings[name].append(self.clock() - start)
 
     def _prepare_all(self) -> dict[str, dict[str, Any] | None]:
         """Every member's answer once its programs are compiled. Tuning rounds tell how long that takes, so there each
@@ -173,9 +188,9 @@ class Conductor:
 
     def _turn(self, cell: CellKey, lap: int, request: int) -> None:
         name, chunk, slowdown = cell
-        assert self._bystanders is not None
+        watch = self._watches[name]
         self.on_turn(cell)
-        self._bystanders.seconds()
+        watch.seconds()
         start = self.clock()
         if self._origin is None:
             self._origin = start
@@ -184,7 +199,7 @@ class Conductor:
         if found is None or found.get("error"):
             self._failed.add(cell)
             return
-        others_ns, stolen_ns = (int(seconds * 1e9) for seconds in self._bystanders.seconds())
+        others_ns, stolen_ns = (int(seconds * 1e9) for seconds in watch.seconds())
         limit = max(LEAST_DISTURBED_NS, self.score.disturbed_share * taken)
         disturbed = others_ns + stolen_ns > limit
         (self._disturbed.add if disturbed else self._disturbed.discard)((cell, lap, request))

@@ -61,6 +61,7 @@ class Draft:
         self.current = self.todo[0]
         self.group: str | None = None
         self.alone_because: str | None = None
+        self.pipe_ns: int | None = None
         self._loaded_seconds = (0.0, 0.0)
         self.unprepared: dict[int, str] = {}
         self.error: str | None = None
@@ -193,6 +194,7 @@ class Draft:
             seconds=self.seconds_before + time.monotonic() - self.began,
             group=self.group,
             alone_because=self.alone_because,
+            pipe_ns=self.pipe_ns,
             params_sha256=self.params.sha256,
             workload_sha256=self.workload.sha256,
             weights_sha256=self.weights_sha256,

@@ -68,7 +68,7 @@ class _TurnTaker:
         self._order: list[CellInTurns] = []
 
     def answer(self, order: dict[str, Any]) -> dict[str, Any]:
-        """One order: prepare, warm_up, turn, settle, after, end."""
+        """One order: prepare, warm_up, ping, turn, settle, after, end."""
         asked = {key: value for key, value in order.items() if key != "do"}
         return getattr(self, f"_{order['do']}")(**asked)
 
@@ -90,6 +90,9 @@ class _TurnTaker:
         cell.warm_up()
         return self._said(cell)
 
+    def _ping(self) -> dict:
+        return {}
+
     def _turn(self, chunk: int, slowdown: float, lap: int, request: int) -> dict:
         cell = self._cells[chunk, slowdown]
         self._draft.current = chunk
@@ -108,8 +111,9 @@ class _TurnTaker:
             return {"error": cell.error, "leaves": True}
         return {"error": cell.error}
 
-    def _settle(self, facts: list[dict[str, Any]]) -> dict:
+    def _settle(self, facts: list[dict[str, Any]], pipe_ns: int | None = None) -> dict:
         """Take in what the conductor knows of each turn, in their order."""
+        self._draft.pipe_ns = pipe_ns
         sound = [cell for cell in self._order if cell.error is None]
         told: dict[int, list[dict[str, Any]]] = {id(cell): [] for cell in self._cells.values()}
         for fact in facts:

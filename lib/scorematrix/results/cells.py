@@ -34,8 +34,10 @@ class Turn(Part):
     start_ns: int | None = Field(default=None, description="since the group's first turn, by the conductor's clock")
     conductor_ns: int | None = Field(default=None, description="by the conductor's clock, what messages cost included")
     raw_ns: int | None = Field(default=None, description="by the measuring process's CLOCK_MONOTONIC_RAW")
+    untimed_ns: int | None = Field(default=None, description="of calls before the timed ones, by the same clock")
+    handled_ns: int | None = Field(default=None, description="from the order to its answer, by the same clock")
     process_ns: int | None = Field(default=None, description="processor time of the measuring process and its workers")
-    others_ns: int | None = Field(default=None, description="processor time of everything else, on all cores")
+    others_ns: int | None = Field(default=None, description="processor time of all others, on all cores")
     stolen_ns: int | None = Field(default=None, description="that the machine below took, on all cores")
     disturbed: bool = Field(default=False, description="others took more than `disturbed_share` of a core")
     replaced_ns: list[Annotated[int, Field(ge=0)]] | None = Field(

@@ -206,6 +206,7 @@ class Round(SealedDocument):
     waiting: Waiting | None = Field(default=None, description="of its threads; None: it has no such pool")
     group: str | None = Field(default=None, description="rounds with the same one were measured together, in turns")
     alone_because: str | None = Field(default=None, description="why a round was measured with no other in turns")
+    pipe_ns: int | None = Field(default=None, description="what an order that does nothing takes, by the conductor")
     params_sha256: str
     workload_sha256: str
     weights_sha256: str | None = None

@@ -59,11 +59,11 @@ def checked_scores(scores: object, request: ScoreRequest, backend: str = "") -> 
         ValueError: naming what came back, what is due and the remedy.
     """
     wanted = (len(request.items_ids), len(request.label_ids))
-    if isinstance(scores, np.ndarray) and scores.shape == wanted and scores.dtype == np.float32:
+    if type(scores) is np.ndarray and scores.shape == wanted and scores.dtype == np.float32:
         return scores
     who = f"backend {backend!r}" if backend else "backend"
-    if not isinstance(scores, np.ndarray):
-        got, remedy = type(scores).__name__, "return a numpy.ndarray"
+    if type(scores) is not np.ndarray:  # a subclass may compute when it is read
+        got, remedy = type(scores).__name__, "return a plain numpy.ndarray"
     elif scores.shape != wanted:
         got, remedy = f"shape {scores.shape}", "return one row per item and one column per label"
     else:

@@ -1,0 +1,121 @@
+"""Whether the recorded rounds can be what they say: measured one after the other, by like software, each its own."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from itertools import combinations
+
+from scorematrix.compare.evidence import SideEvidence
+from scorematrix.compare.gates import gate_status
+from scorematrix.compare.schema import Gate
+from scorematrix.results.schema import SERVER_VIEW, Environment, Round
+from scorematrix.scoring import BACKENDS
+
+STAMP_SECONDS = 2.0
+"""Stamps are of whole seconds, and a round's last second is its writing."""
+FEWEST_SAMPLES = 4
+"""Equal times of fewer calls may be chance."""
+ALIKE: dict[str, Callable[[Environment], object]] = {
+    "operating system": lambda e: e.platform,
+    "Python": lambda e: e.python,
+    "threads": lambda e: (len(e.affinity), e.variables.get("OMP_NUM_THREADS")),
+}
+"""Alike in all rounds of a contrast on one target."""
+ALIKE_WITHIN: dict[str, Callable[[Round], object]] = {
+    "packages": lambda r: sorted(r.environment.packages.items()) if r.environment else None,
+    "variables": lambda r: sorted(r.environment.variables.items()) if r.environment else None,
+    "settings": lambda r: sorted((k, str(v)) for k, v in r.record.settings.items()) if r.record else None,
+    "fallbacks": lambda r: r.record.fallbacks if r.record else None,
+}
+"""Alike in all confirmation rounds of a side."""
+
+
+def records_gate(sides: Sequence[SideEvidence]) -> Gate:
+    """The rounds of a contrast agree with each other and in themselves."""
+    rounds = [r for side in sides for r in side.rounds if r.error is None]
+    if not rounds:
+        return Gate(name="records", status="not_run", detail="no round is recorded yet")
+    doubts = [doubt for found in (_twice, _longer, _strangers, _changed) for doubt in found(sides)]
+    sound = f"{len(rounds)} rounds: no two alike, none shorter than its calls, all by the same software"
+    detail = f"{doubts[0]}{f', and {len(doubts) - 1} more' if len(doubts) > 1 else ''}" if doubts else sound
+    return Gate(name="records", status=gate_status(not doubts), detail=detail)
+
+
+def _rounds(sides: Sequence[SideEvidence]) -> list[Round]:
+    return [r for side in sides for r in side.rounds]
+
+
+def _twice(sides: Sequence[SideEvidence]) -> Iterator[str]:
+    """The same times in two rounds: no machine measures alike to the nanosecond twice."""
+    known: dict[tuple, str] = {}
+    for round_ in _rounds(sides):
+        for cell in round_.cells:
+            samples = tuple(ns for one_pass in cell.call_ns for calls in one_pass for ns in calls)
+            if len(samples) < FEWEST_SAMPLES or len(set(samples)) < FEWEST_SAMPLES:
+                continue
+            if (other := known.setdefault(samples, round_.name)) != round_.name:
+                yield f"{round_.name} and {other} hold the same times at chunk {cell.chunk_size}"
+
+
+def overlapping(rounds: Sequence[Round]) -> list[str]:
+    """Rounds on one machine at the same time that were not measured in turns; or its wall clock was set."""
+    by_machine: dict[str, list[Round]] = defaultdict(list)
+    for round_ in rounds:
+        if round_.environment and not round_.lost:
+            by_machine[round_.environment.machine_sha256].append(round_)
+    return [
+        f"{a.name} and {b.name}"
+        for own in by_machine.values()
+        for a, b in combinations(own, 2)
+        if a.group is None or a.group != b.group
+        if min(_span(a)[1], _span(b)[1]) - max(_span(a)[0], _span(b)[0]) > STAMP_SECONDS
+    ]
+
+
+def _span(round_: Round) -> tuple[float, float]:
+    end = datetime.fromisoformat(round_.finished_utc).timestamp()
+    return end - round_.taken_seconds, end
+
+
+def _longer(sides: Sequence[SideEvidence]) -> Iterator[str]:
+    """Calls that together took longer than the round that they are of."""
+    for round_ in _rounds(sides):
+        calls = sum(
+            ns * cell.repeats
+            for cell in round_.cells
+            for one_pass in [*cell.warmup_ns, *cell.call_ns]
+            for own in one_pass
+            for ns in own
+        )
+        if round_.seconds is not None and calls / 1e9 > round_.seconds + STAMP_SECONDS:
+            yield f"the calls of {round_.name} take {calls / 1e9:.0f} s, the whole round {round_.seconds:.0f} s"
+
+
+def _strangers(sides: Sequence[SideEvidence]) -> Iterator[str]:
+    """A framework that is not the backend's."""
+    for side in sides:
+        if (entry := BACKENDS.get(side.backend)) is None:  # a scorer of the user's own says itself what it uses
+            continue
+        for round_ in side.rounds:
+            if round_.record and round_.record.framework != entry.framework:
+                yield f"{round_.name} was computed by {round_.record.framework}, {side.backend} is {entry.framework}"
+
+
+def _changed(sides: Sequence[SideEvidence]) -> Iterator[str]:
+    for target in {side.target for side in sides}:
+        for what, of in ALIKE.items():
+            known = [(r, r.environment) for s in sides if s.target == target for r in s.confirm]
+            yield from _several(what, {str(of(e)): r.name for r, e in known if e})
+    for side in sides:
+        for what, read in ALIKE_WITHIN.items():
+            if side.view == SERVER_VIEW and what == "settings":  # a server has a new address in every round
+                continue
+            yield from _several(what, {str(read(r)): r.name for r in side.confirm if read(r) is not None})
+
+
+def _several(what: str, by_value: dict[str, str]) -> Iterator[str]:
+    if len(by_value) > 1:
+        one, other = list(by_value.values())[:2]
+        yield f"{what} differ between {one} and {other}"
