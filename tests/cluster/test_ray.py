@@ -27,7 +27,8 @@ from scorematrix.cluster.fleet import Fleet
 from scorematrix.cluster.run import NodesLost, fill_on_cluster
 from scorematrix.cluster.survey import Pool
 from scorematrix.compare import Comparison, compare_run
-from scorematrix.matrix import load_params, needed_targets, plan_groups, plan_rounds, prepare_run
+from scorematrix.matrix import load_params, needed_targets, plan_rounds, prepare_run
+from scorematrix.matrix.plan import plan_groups
 from scorematrix.readiness import check_readiness, probe_machine, target
 from scorematrix.results import Round, RunStore
 from scorematrix.scoring.server.launched import free_port

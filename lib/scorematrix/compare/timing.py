@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from scorematrix.compare.clocks import clock_gate, cores_gate, interference_gate
 from scorematrix.compare.evidence import SideEvidence, paired_ratios
+from scorematrix.compare.fresh import fresh_scores_gate, fresh_time_gate
 from scorematrix.compare.gates import gate_status
 from scorematrix.compare.pairs import pair_ratios
 from scorematrix.compare.records import records_gate
@@ -37,7 +38,7 @@ def timing_gates(sides: Sequence[SideEvidence], measured: Sequence[SideEvidence]
     """
     found = [gate for side in sides for gate in side_timing_gates(side, measured, manifest)]
     choice = choice_gate(sides, manifest.params["margin"])
-    between = [effort_gate(sides), choice, interference_gate(sides), records_gate(sides)]
+    between = [fresh_scores_gate(sides), effort_gate(sides), choice, interference_gate(sides), records_gate(sides)]
     return [*found, *(gate for gate in between if gate is not None)]
 
 
@@ -51,7 +52,7 @@ def side_timing_gates(side: SideEvidence, sides: Sequence[SideEvidence], manifes
     # Work that was left out on request would look like work that was not waited for.
     if not side.reuses_prefix:
         gates += [physics_gate(side, sides, manifest.floor_flops), growth_gate(side, manifest)]
-        gates.append(cache_gate(side))
+        gates += [cache_gate(side), fresh_time_gate(side)]
     return [gate for gate in [*gates, steady_gate(side)] if gate is not None]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from scorematrix.results.cells import PassSamples, Turn
 from scorematrix.scoring import Backend
 from scorematrix.scoring.profiles import profile_call
 from scorematrix.workload import ScoreRequest, Workload
+from scorematrix.workload.fresh import FreshTokens
 
 MOST_WARMUP_PASSES = 8
 SHORT_NS = 20_000_000
@@ -33,6 +36,11 @@ SUSPECT_SHARE = 1.05
 """New queries that take so many times as long as repeated ones are asked again, before a gate calls it a cache."""
 LONG_ENOUGH_NS = 2_000_000
 """Twice the millisecond that a timed window has to have: calls after the warm-up may be faster (rule 10)."""
+
+MOST_REPEATS = 2_000
+"""Calls of one window, each another one: a microsecond a call."""
+SEED_BITS = 53
+"""Of drawn tokens' seeds."""
 
 Calls = Sequence[Sequence[ScoreRequest]]
 
@@ -48,7 +56,7 @@ class CellInTurns:
         self._calls = meter.workload.calls(chunk_size)
         self._warmup: list[PassSample] = []
         self._repeats, self._compiles, self._peak_bytes = 1, 0, None
-        self._turns: list[tuple[dict[str, int], RequestSample]] = []
+        self._turns: list[tuple[dict[str, Any], RequestSample]] = []
 
     def warm_up(self) -> None:
         """Untimed passes, and how often a call is made in one window; a call that raises makes a failed cell."""
@@ -57,23 +65,33 @@ class CellInTurns:
         try:
             while len(self._warmup) < meter.n_warmup or (meter.n_warmup and self._is_hurrying()):
                 self._repeats = _repeats(self._warmup)
-                self._warmup.append(time_pass(self._backend, self._calls, meter.watchdog, self._repeats))
+                samples = [
+                    time_request(self._backend, calls, meter.watchdog, self._repeats, self._others(calls))
+                    for calls in self._calls
+                ]
+                self._warmup.append(PassSample([one.call_ns for one in samples], [one.scores for one in samples]))
             self._repeats = _repeats(self._warmup)
         except Exception as error:
             self.error = error_text(error)
         self._peak_bytes = meter.memory.peak_bytes()
 
-    def turn(self, lap: int, request: int) -> None:
-        """Score one request; a call that raises makes a failed cell."""
+    def turn(self, lap: int, request: int, seed: int | None = None) -> None:
+        """Score one request; a call that raises makes a failed cell.
+
+        Args:
+            seed: of tokens to draw for it; None: its own.
+        """
         meter, began = self._meter, time.clock_gettime_ns(RAW_CLOCK)
         is_short = self._warmup and min(ns for one in self._warmup[-1].call_ns for ns in one) < SHORT_NS
+        calls = self._calls[request] if seed is None else self._drawn(request, seed)
+        others = self._others(calls)
         before, reported = meter.compiles(), len(self._backend.compile_events)
-        own = process_seconds(meter.processes)
-        untimed_ns = 0
+        own, untimed_ns = process_seconds(meter.processes), 0
         try:
             if is_short:
-                untimed_ns = time_request(self._backend, self._calls[request], meter.watchdog).raw_ns
-            sample = time_request(self._backend, self._calls[request], meter.watchdog, self._repeats)
+                warm = [meter.fresh.like(call, lap) for call in calls]
+                untimed_ns = time_request(self._backend, warm, meter.watchdog).raw_ns
+            sample = time_request(self._backend, calls, meter.watchdog, self._repeats, others)
         except Exception as error:
             self.error = error_text(error)
             return
@@ -87,7 +105,21 @@ class CellInTurns:
             process_ns=process_ns,
             handled_ns=time.clock_gettime_ns(RAW_CLOCK) - began,
         )
+        if seed is not None:
+            kept |= {"fresh_seed": seed, "fresh_scores": sample.scores.astype(float).tolist()}
         self._turns.append((kept, sample))
+
+    def _drawn(self, request: int, seed: int) -> list[ScoreRequest]:
+        """The calls of a request of the same lengths that nobody has seen; alike at every chunk size."""
+        fresh = self._meter.fresh.like(self._meter.requests[request], seed)
+        return fresh.chunks(self.chunk_size)
+
+    def _others(self, calls: Sequence[ScoreRequest]) -> list[list[ScoreRequest]]:
+        """What is asked in a window beside each of these calls."""
+        return [
+            [self._meter.fresh.like(call, secrets.randbits(SEED_BITS)) for _ in range(self._repeats - 1)]
+            for call in calls
+        ]
 
     @property
     def last_seconds(self) -> float:
@@ -104,6 +136,7 @@ class CellInTurns:
             return Cell(chunk_size=self.chunk_size, slowdown=self.slowdown, status="failed", error=self.error)
         passes = {lap: i for i, lap in enumerate(dict.fromkeys(kept["lap"] for kept, _ in self._turns))}
         last = {(kept["lap"], kept["request"]): i for i, (kept, _) in enumerate(self._turns)}
+        known = [(kept["request"], sample.scores) for kept, sample in self._turns if "fresh_seed" not in kept]
         turns = [
             Turn(
                 pass_index=passes[kept["lap"]],
@@ -115,8 +148,8 @@ class CellInTurns:
         ]
         requests = range(len(self._calls))
         kept_ns = [[self._turns[last[lap, request]][1].call_ns for request in requests] for lap in passes]
-        final = [self._turns[last[max(passes), request]][1].scores for request in requests]
-        apart = [np.abs(sample.scores - final[kept["request"]]).max() for kept, sample in self._turns]
+        final = dict(known)  # of each request the last
+        apart = [np.abs(scores - final[request]).max() for request, scores in known]
         return Cell(
             chunk_size=self.chunk_size,
             slowdown=self.slowdown,
@@ -126,7 +159,7 @@ class CellInTurns:
             turns=turns,
             repeats=self._repeats,
             compiles_in_window=self._compiles,
-            scores=[scores.astype(float).tolist() for scores in final],
+            scores=[final[request].astype(float).tolist() for request in requests],
             pass_deviation=float(np.max(apart)),  # NaN where any score is
             peak_host_bytes=self._peak_bytes,
             computed_tokens=_computed_tokens(self._backend, self._calls),
@@ -143,7 +176,7 @@ def _repeats(warmup: Sequence[PassSample]) -> int:
     """How often to make a call in one window, so that a window is long enough to time."""
     calls = [ns for sample in warmup[-1:] for one in sample.call_ns for ns in one]
     shortest = min(calls, default=LONG_ENOUGH_NS)
-    return 1 if shortest >= LONG_ENOUGH_NS else -(-LONG_ENOUGH_NS // max(shortest, 1))
+    return 1 if shortest >= LONG_ENOUGH_NS else min(MOST_REPEATS, -(-LONG_ENOUGH_NS // max(shortest, 1)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,6 +194,16 @@ class Meter:
     memory: HostMemory
     compiles: Callable[[], int]
     processes: Sequence[psutil.Process]
+
+    @cached_property
+    def requests(self) -> list[ScoreRequest]:
+        """The workload's."""
+        return self.workload.score_requests()
+
+    @cached_property
+    def fresh(self) -> FreshTokens:
+        """Draws requests like them."""
+        return FreshTokens(self.requests)
 
     def probes(self, backend: Backend, chunk_size: int, seed: int, *, caching: bool) -> Probes:
         """The workload's items among other neighbours, and new queries in turn with the workload's own.

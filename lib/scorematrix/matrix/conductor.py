@@ -9,6 +9,7 @@ variable cloud computing environments, ICPE 2017.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,8 @@ LEAST_DISTURBED_NS = 20_000_000
 """Two ticks of the clock that processor time is counted in: less cannot be told from none."""
 MOST_TRIES = 4
 """Of a disturbed turn."""
+SEED_BITS = 53
+"""Of a seed that JSON keeps to the last digit, whoever reads it."""
 PINGS = 5
 """Orders that do nothing, before the turns and after them: what the way there and back takes."""
 
@@ -156,13 +159,13 @@ class Conductor:
         # What goes on leaves time to make turns again; what does not takes its fewest laps.
         end = deadline - score.again_share * score.seconds if deadline and score.seconds else None
         first_lap, lap_began = self._lap, self._now()
-        for slot in slots(block, score.n_requests, first_lap, self.rng):
+        for slot in slots(block, score.n_requests, first_lap, self.rng, score.draws_tokens):
             if slot.lap != self._lap or not self._living(block):
                 self._lap = slot.lap
                 now = self._now()
                 done, lap_seconds, lap_began = slot.lap - first_lap, now - lap_began, now
                 more = block.goes_on and end is not None and now + lap_seconds < end
-                if not self._living(block) or (done >= score.fewest_laps and not (more and self._is_wide(block))):
+                if not self._living(block) or (done >= score.laps_due(block) and not (more and self._is_wide(block))):
                     break
             played.append(slot)
             self._slot(slot)
@@ -181,12 +184,14 @@ class Conductor:
                 self._slot(slot)
 
     def _slot(self, slot: Slot) -> None:
+        # From the system's randomness: nobody who knows params and seeds knows these tokens.
+        seed = secrets.randbits(SEED_BITS) if slot.is_fresh else None
         for cell in slot.cells:
             if cell in self._failed or cell[0] not in self.members:
                 continue
-            self._turn(cell, slot.lap, slot.request)
+            self._turn(cell, slot.lap, slot.request, seed)
 
-    def _turn(self, cell: CellKey, lap: int, request: int) -> None:
+    def _turn(self, cell: CellKey, lap: int, request: int, seed: int | None) -> None:
         name, chunk, slowdown = cell
         watch = self._watches[name]
         self.on_turn(cell)
@@ -194,7 +199,7 @@ class Conductor:
         start = self.clock()
         if self._origin is None:
             self._origin = start
-        found = self._ask(name, do="turn", chunk=chunk, slowdown=slowdown, lap=lap, request=request)
+        found = self._ask(name, do="turn", chunk=chunk, slowdown=slowdown, lap=lap, request=request, seed=seed)
         taken = self.clock() - start
         if found is None or found.get("error"):
             self._failed.add(cell)

@@ -37,11 +37,14 @@ from scorematrix.results import (
 from scorematrix.results.times import utc_now
 from scorematrix.scoring import Backend, backend_entry, load_backend
 from scorematrix.scoring.compiles import compile_counter
-from scorematrix.workload import Workload
+from scorematrix.workload import ScoreRequest, Workload
+from scorematrix.workload.fresh import FreshTokens
 
 if TYPE_CHECKING:
     from scorematrix.scoring.server import LiveBackend
 
+PREPARED_SEED = 0
+"""Of the tokens that programs are prepared with."""
 EXIT_CODE = 75
 OUT_OF_MEMORY = ("out of memory", "resource_exhausted", "outofmemory", "memoryerror", "bad_alloc", "allocate memory")
 """Words of an error after which a process may hold memory that nobody can free."""
@@ -107,6 +110,12 @@ class Draft:
         self._loaded_seconds = loaded - start, time.perf_counter() - loaded
         return backend
 
+    def _unseen(self, chunk_size: int) -> list[ScoreRequest]:
+        """Calls of the workload's lengths with other tokens: what prepares is not told what will be timed."""
+        requests = self.workload.score_requests()
+        fresh = FreshTokens(requests)
+        return [call for request in requests for call in fresh.like(request, PREPARED_SEED).chunks(chunk_size)]
+
     def prepare(self, backend: Backend, chunk_sizes: Sequence[int]) -> Meter:
         """Compile every chunk size that is due; one that cannot be is recorded, the others may."""
         self.chunk_sizes = [*chunk_sizes, *{c.chunk_size for c in self.cells}]
@@ -114,7 +123,7 @@ class Draft:
         memory = HostMemory()
         for size in [size for size in chunk_sizes if size not in self.unprepared]:
             try:
-                backend.prepare([call for calls in self.workload.calls(size) for call in calls])
+                backend.prepare(self._unseen(size))
             except Exception as error:
                 self.unprepared[size] = error_text(error)
         info = backend.info  # with what preparing could not do

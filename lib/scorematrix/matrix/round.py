@@ -93,11 +93,11 @@ class _TurnTaker:
     def _ping(self) -> dict:
         return {}
 
-    def _turn(self, chunk: int, slowdown: float, lap: int, request: int) -> dict:
+    def _turn(self, chunk: int, slowdown: float, lap: int, request: int, seed: int | None = None) -> dict:
         cell = self._cells[chunk, slowdown]
         self._draft.current = chunk
         self._order.append(cell)
-        cell.turn(lap, request)
+        cell.turn(lap, request, seed)
         return self._said(cell) | {"seconds": cell.last_seconds}
 
     def _said(self, cell: CellInTurns) -> dict:

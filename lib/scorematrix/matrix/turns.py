@@ -12,6 +12,7 @@ import numpy as np
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.plan import chunk_order
 from scorematrix.results import PlannedRound, stands_for
+from scorematrix.scoring import backend_entry
 from scorematrix.workload import Workload
 
 CellKey = tuple[str, int, float]
@@ -20,6 +21,8 @@ SLOWDOWN = 1.05
 """The control's known slowdown (rule 21)."""
 DRAWN_ORDERS = 24
 """So many draws find the nearest order of four cells, of which four are equally near, in all but 1 % of cases."""
+FRESH_EVERY = 3
+"""One lap of so many has tokens that nobody has seen, the second first."""
 FEW_RATIOS = 6
 """From so many on, scatter is read off the median absolute deviation, which one disturbed turn does not move."""
 
@@ -45,11 +48,16 @@ class Block:
 
 @dataclass(frozen=True)
 class Slot:
-    """One turn of every cell of a block, over the same request."""
+    """One turn of every cell of a block, over the same request.
+
+    Attributes:
+        is_fresh: whether the request's tokens are drawn anew, the same for all cells.
+    """
 
     lap: int
     request: int
     cells: tuple[CellKey, ...]
+    is_fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,7 @@ class Score:
         seconds: for the turns of the whole group; None: the fewest laps and no more.
         disturbed_share: of a core: a turn during which others took more is disturbed.
         again_share: of `seconds`, for turns that are made again because they were disturbed.
+        draws_tokens: whether some laps of blocks that go on have tokens drawn anew.
     """
 
     blocks: Sequence[Block]
@@ -71,6 +80,11 @@ class Score:
     seconds: float | None = None
     disturbed_share: float = 0.05
     again_share: float = 0.25
+    draws_tokens: bool = False
+
+    def laps_due(self, block: Block) -> int:
+        """The fewest laps of a block: one with drawn tokens must be among them."""
+        return max(2, self.fewest_laps) if block.goes_on and self.draws_tokens else self.fewest_laps
 
 
 def score_of(
@@ -100,6 +114,7 @@ def score_of(
         seconds=None if is_reference else seconds,
         disturbed_share=params.disturbed_share,
         again_share=params.again_share,
+        draws_tokens=not (is_reference or params.reuse_prefix or any(backend_entry(p.backend).is_live for p in group)),
     )
 
 
@@ -150,15 +165,18 @@ def _is_control_of(cell: CellKey, side: PlannedRound, group: Sequence[PlannedRou
     return control.role == "control" and (control.backend, control.view) == (side.backend, side.view)
 
 
-def slots(block: Block, n_requests: int, first_lap: int, rng: np.random.Generator) -> Iterator[Slot]:
+def slots(
+    block: Block, n_requests: int, first_lap: int, rng: np.random.Generator, draws_tokens: bool = False
+) -> Iterator[Slot]:
     """Endless slots of a block. Orders are drawn, and each is followed by its reverse: every cell goes before every
     other one equally often, and a drift of the machine falls on all alike.
     """
     order: list[CellKey] = []
     for lap in itertools.count(first_lap):
+        is_fresh = draws_tokens and block.goes_on and (lap - first_lap) % FRESH_EVERY == 1
         for request in range(n_requests):
             order = order[::-1] if (lap - first_lap) * n_requests + request & 1 else block.draw(rng)
-            yield Slot(lap, request, tuple(order))
+            yield Slot(lap, request, tuple(order), is_fresh)
 
 
 def standard_error(logs: Sequence[float]) -> float:

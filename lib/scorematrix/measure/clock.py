@@ -40,13 +40,19 @@ class PassSample:
 
 
 def time_request(
-    backend: Backend, calls: Sequence[ScoreRequest], watchdog: Watchdog, repeats: int = 1
+    backend: Backend,
+    calls: Sequence[ScoreRequest],
+    watchdog: Watchdog,
+    repeats: int = 1,
+    others: Sequence[Sequence[ScoreRequest]] = (),
 ) -> RequestSample:
     """Score the calls of one request, in the order that a client would send them, timing each end to end.
 
     Args:
-        repeats: a call is made so many times in one window, and its time is the window's share: for calls that are
+        repeats: so many calls are made in one window, and a call's time is the window's share: for calls that are
             too short to time (rule 10).
+        others: for each call, what to ask in the same window beside it, once each, of the same lengths: what was asked
+            just now may be remembered. Without them the call itself is repeated.
 
     Raises:
         ValueError: where an answer's shape or type is not what the protocol promises.
@@ -56,15 +62,16 @@ def time_request(
     gc.disable()  # as timeit does: a collection is neither framework's work
     try:
         raw = time.clock_gettime_ns(RAW_CLOCK)
-        for call in calls:
+        for i, call in enumerate(calls):
+            asked = [*(others[i] if others else [call] * (repeats - 1)), call]  # its own answer is the last
             with watchdog.limit():
                 start = time.perf_counter_ns()
-                for _ in range(repeats):
-                    answer = backend.score(call)
+                for one in asked:
+                    answer = backend.score(one)
                     # A copy: what is computed only when it is read is computed now.
                     kept = np.array(answer, subok=False) if isinstance(answer, np.ndarray) else None
                 end = time.perf_counter_ns()
-            call_ns.append((end - start) // repeats)
+            call_ns.append((end - start) // len(asked))
             checked_scores(answer, call)
             parts.append(kept)
         raw = time.clock_gettime_ns(RAW_CLOCK) - raw

@@ -39,6 +39,10 @@ class Turn(Part):
     process_ns: int | None = Field(default=None, description="processor time of the measuring process and its workers")
     others_ns: int | None = Field(default=None, description="processor time of all others, on all cores")
     stolen_ns: int | None = Field(default=None, description="that the machine below took, on all cores")
+    fresh_seed: int | None = Field(
+        default=None, description="of tokens that were drawn for this turn; None: workload's"
+    )
+    fresh_scores: list[list[float]] | None = Field(default=None, description="[item][label], of drawn tokens")
     disturbed: bool = Field(default=False, description="others took more than `disturbed_share` of a core")
     replaced_ns: list[Annotated[int, Field(ge=0)]] | None = Field(
         default=None, description="of a disturbed turn that was made again: its calls; those of the last are in call_ns"
