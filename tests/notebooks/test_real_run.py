@@ -77,7 +77,7 @@ def test_portable_views_and_controls_of_the_real_model_pass_every_gate(tmp_path:
         "{backend: transformers, views: [expanded_cache]}]"
     )
     done = run_cli("run", str(FIXTURES / "real.yaml"), "--run-id", "r", "--set", f"backends={views}",
-                   "--set", "controls=true", "--report", cwd=tmp_path)  # fmt: skip
+                   "--set", "controls=true", "--set", "chunk_sizes=[6]", "--report", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     run = tmp_path / "outputs" / "runs" / "r"
     comparison = read_document(run / "comparison.json", Comparison)

@@ -35,6 +35,27 @@ def _pair(comparison: Comparison) -> str:
     )
 
 
+LIES = (
+    "What no measurement here can tell: a backend that recognises this benchmark by its shapes; a handicap hidden in "
+    "one side's own process or flags; clocks forged in every process of the machine; load that another virtual machine "
+    "puts on the same hardware only during one side's turns.",
+    "Hashes tell a damaged file from a whole one. They do not tell files that somebody made up.",
+)
+"""Ways to deceive that nothing in a run would show."""
+
+
+def _second_stopwatch(comparison: Comparison) -> list[str]:
+    if not _in_turns(comparison):
+        return []
+    return [
+        "Whoever hands out the turns times them too: a process whose clocks contradict this is refused, and so is one "
+        "that uses more cores than on record, and a contrast beside whose sides other processes were not equally busy.",
+        "Every third lap has tokens drawn from the system's randomness while the run goes on, alike for all sides: "
+        "their scores must agree between the sides and their time with that of the workload's own. What prepares a "
+        "program gets other tokens than those that are timed.",
+    ]
+
+
 def methods(comparison: Comparison) -> Fragment:
     """How it was measured, in short."""
     p, w = comparison.params, comparison.workload
@@ -56,6 +77,7 @@ def methods(comparison: Comparison) -> Fragment:
         f"Times are held against the hardware and the work: no pass may beat {CEILING_SHARE:g} times the measured "
         "matmul ceiling, a call with more work must take longer, a repeated query must not be more than 10 % faster "
         "than a new one, no timed window may be shorter than 1 ms, nothing may compile while the clock runs.",
+        *_second_stopwatch(comparison),
         "Latency is one call after the other, and items/s is its inverse: one call in flight on both sides, none "
         "queued behind it. Throughput with several calls in flight is another number and is not given.",
         _controls(comparison),
@@ -70,6 +92,7 @@ def methods(comparison: Comparison) -> Fragment:
     limits = [
         "The verdict holds for this model, this workload and this machine; other shapes may turn it.",
         "A run does not know of other runs that were made and not shown: look for its params' hash and seed.",
+        *LIES,
         "Not judged in this version: pipelined throughput apart from latency. Load on live servers is shown; no "
         "verdict rests on it.",
     ]
