@@ -10,8 +10,7 @@ from itertools import combinations
 from scorematrix.compare.evidence import SideEvidence
 from scorematrix.compare.gates import gate_status
 from scorematrix.compare.schema import Gate
-from scorematrix.results.schema import SERVER_VIEW, Environment, Round
-from scorematrix.scoring import BACKENDS
+from scorematrix.results.schema import SERVER_VIEW, SIDES, Environment, Round
 
 STAMP_SECONDS = 2.0
 """Stamps are of whole seconds, and a round's last second is its writing."""
@@ -94,13 +93,11 @@ def _longer(sides: Sequence[SideEvidence]) -> Iterator[str]:
 
 
 def _strangers(sides: Sequence[SideEvidence]) -> Iterator[str]:
-    """A framework that is not the backend's."""
+    """A framework that is not the backend's; other backends say themselves what they use."""
     for side in sides:
-        if (entry := BACKENDS.get(side.backend)) is None:  # a scorer of the user's own says itself what it uses
-            continue
-        for round_ in side.rounds:
-            if round_.record and round_.record.framework != entry.framework:
-                yield f"{round_.name} was computed by {round_.record.framework}, {side.backend} is {entry.framework}"
+        for round_ in side.rounds if side.backend in SIDES else ():
+            if round_.record and round_.record.framework != side.backend:
+                yield f"{round_.name} was computed by {round_.record.framework}, not by {side.backend}"
 
 
 def _changed(sides: Sequence[SideEvidence]) -> Iterator[str]:
