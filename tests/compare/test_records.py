@@ -68,7 +68,7 @@ def test_one_round_under_two_indices_is_named() -> None:
         ("operating system", with_environment(platform="Another")),
         ("calls", of("jax", 3, seconds=0.5)),
         ("computed by", lambda r: of("jax", 3, record=r.record.model_copy(update={"framework": "pytorch"}))(r)),
-        ("fallbacks", lambda r: of("jax", 3, record=r.record.model_copy(update={"fallbacks": ("slow",)}))(r)),
+        ("fallbacks", lambda r: of("jax", 3, record=r.record.model_copy(update={"fallbacks": ["slow"]}))(r)),
     ],
 )
 def test_what_does_not_fit_is_named(word: str, edit: Edit) -> None:

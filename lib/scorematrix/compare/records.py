@@ -95,9 +95,10 @@ def _longer(sides: Sequence[SideEvidence]) -> Iterator[str]:
 def _strangers(sides: Sequence[SideEvidence]) -> Iterator[str]:
     """A framework that is not the backend's; other backends say themselves what they use."""
     for side in sides:
-        for round_ in side.rounds if side.backend in SIDES else ():
-            if round_.record and round_.record.framework != side.backend:
-                yield f"{round_.name} was computed by {round_.record.framework}, not by {side.backend}"
+        due = SIDES.get(side.backend)
+        for round_ in side.rounds if due else ():
+            if round_.record and round_.record.framework != due:
+                yield f"{round_.name} was computed by {round_.record.framework}, {side.backend} is {due}"
 
 
 def _changed(sides: Sequence[SideEvidence]) -> Iterator[str]:
