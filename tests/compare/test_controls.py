@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from scorematrix.compare import compare_run
+from scorematrix.results import Round
+from scorematrix.results.cells import Turn
 from tests.factory import NOISE, changed, equal_seconds, make_cell, make_params, make_run
 
 ONE = {"comparisons": [{"jax": "cpu", "pytorch": "cpu"}]}
@@ -73,6 +75,33 @@ def test_a_win_inside_the_widened_margin_is_none() -> None:
     assert wild.verdict == "not_enough_evidence" and wild.effect == calm.effect
     assert wild.next_step and wild.more_rounds, "the margin narrows with the rounds"
     assert "8.2" in wild.reason and "3" in wild.reason.replace("8.2", "")
+
+
+def test_scatter_of_another_view_widens_no_further_than_a_contrasts_own() -> None:
+    """The control lives in one view's turns; the other view's pairs agree with each other far better."""
+
+    def edit(round_: Round) -> Round:
+        if round_.role not in ("confirm", "control"):
+            return round_
+        own = 1.0
+        if round_.role == "control":
+            own = float(np.exp(0.1 * SPREAD[round_.index % 5]))
+        elif round_.backend == "jax":
+            own = 1 + 0.004 * SPREAD[round_.index % 5]
+        cells = []
+        for cell in round_.cells:
+            call_ns = [[[int(ns * own) for ns in calls] for calls in one_pass] for one_pass in cell.call_ns]
+            places = [(lap, q) for lap, one_pass in enumerate(call_ns) for q in range(len(one_pass))]
+            turns = [Turn(pass_index=lap, request=q, lap=lap, place=i) for i, (lap, q) in enumerate(places)]
+            cells.append(cell.model_copy(update={"call_ns": call_ns, "turns": turns}))
+        return changed(round_, group=f"{round_.view}{round_.index}", cells=cells)
+
+    both = [{"backend": name, "views": ["portable", "best_native"]} for name in ("jax", "pytorch")]
+    comparison = compare_run(*make_run(make_params(**ONE, backends=both), edit=edit))
+    (control,) = comparison.controls
+    margins = {contrast.view: contrast.margin for contrast in comparison.contrasts}
+    (other,) = margins.keys() - {control.view}
+    assert margins[control.view] == control.margin > 0.15 and 0.03 <= margins[other] < 0.04
 
 
 @pytest.mark.parametrize("rounds", [4, 5])

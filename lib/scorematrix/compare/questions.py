@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -116,9 +117,15 @@ def answer(question: Question, count: int, looks: Looks, margin: float) -> Contr
     missing = _missing(question, indices)
     controls = [judge_control(c, indices, looks.confidence, margin, not missing) for c in question.controls]
     gates = [control_gates(c) for c in controls] if not question.skips else []
-    widened = max([margin, *(c.margin for c in controls)])
     chosen = (first, first.best_chunk, second, second.best_chunk)
     interval = time_ratio(*chosen, indices=indices, confidence=looks.confidence)
+    in_turns = _in_turns(first, second, indices, looks.confidence)
+    most = math.inf
+    if interval is not None and interval.n > 1 and in_turns is not None:
+        most = math.expm1(math.log(interval.high / interval.low))
+    # A control of another view meets noise that this contrast, measured in other turns, need not have.
+    of_view = {first.view, second.view}
+    widened = max([margin, *(c.margin if c.view in of_view else min(c.margin, most) for c in controls)])
     verdict = judge(
         missing_sides=[(_why(s), s.next_step or "see the evidence") for s in question.skips],
         gates=[*question.gates, *(own for own, _ in gates)],
@@ -145,7 +152,7 @@ def answer(question: Question, count: int, looks: Looks, margin: float) -> Contr
         reason=verdict.reason,
         next_step=verdict.next_step,
         effect=Effect.of(interval),
-        in_turns=_in_turns(first, second, indices, looks.confidence),
+        in_turns=in_turns,
         more_rounds=verdict.more_rounds,
         wants_rounds=verdict.wants_rounds,
         margin=widened,

@@ -141,7 +141,8 @@ def _controls(comparison: Comparison) -> str:
     return (
         "Controls: in each confirmation index one more fresh process measures a backend again, as it is and slowed by "
         "5 %. A difference from itself voids the verdicts of its target, and the margin is twice the half-width of "
-        "that comparison where that is more; a tie needs the slowdown to be found."
+        "that comparison where that is more, of a control in another view no more than twice the contrast's own; a tie "
+        "needs the slowdown to be found."
     )
 
 
