@@ -30,9 +30,8 @@ def test_the_whole_matrix_runs_over_http(run: Path) -> None:
     rounds = RunStore(run).rounds()
     assert len(rounds) == 1 + 4 * 3
     assert all(cell.status == "ok" for r in rounds for cell in r.cells), [r.error for r in rounds]
-    last = [r for r in rounds if r.view == "best_native" and r.index == 2]
-    assert len(last) == 2 and all(r.setup.compiles for r in last)
-    assert all(c.from_cache for r in last if r.backend == "jax" for c in r.setup.compiles)
+    (last,) = (r for r in rounds if (r.view, r.index, r.backend) == ("best_native", 2, "jax"))
+    assert last.setup.compiles and all(c.from_cache for c in last.setup.compiles)
     for round_ in (r for r in rounds if r.view == "server"):
         assert round_.record and round_.setup and round_.events == []
         assert round_.record.settings["start_seconds"] > 0

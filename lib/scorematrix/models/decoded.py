@@ -6,6 +6,7 @@ Kept as one safetensors file in the cache folder: our own tree, with config and 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -26,12 +27,19 @@ VERSION = 1
 
 def decoded_gguf(path: Path) -> Path:
     """The decoded file of a GGUF file, made where it is not there; its name holds the source's SHA-256."""
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    status = path.stat()
+    digest = _digest(path, status.st_size, status.st_mtime_ns)
     decoded = cache_folder() / "decoded" / f"{digest[:32]}.v{VERSION}.safetensors"
     if not decoded.is_file():
         _decode(path, decoded)
     return decoded
+
+
+@functools.cache
+def _digest(path: Path, n_bytes: int, changed_ns: int) -> str:
+    """SHA-256, once a process as long as the file is as it was: a run asks for it at every cell."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_decoded_description(path: Path) -> tuple[DecoderConfig, TextTokenizer]:
