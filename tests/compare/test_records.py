@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from scorematrix.compare import compare_run
-from scorematrix.results import Round
+from scorematrix.results import Round, Try
 from tests.factory import changed, make_params, make_passes, make_run, stamp
 
 ONE = {"comparisons": [{"jax": "cpu", "pytorch": "cpu"}]}
@@ -94,3 +94,32 @@ def test_peaks_of_one_device_that_are_far_apart_are_told() -> None:
 
     comparison, _, _ = judged(edit)
     assert any("3.0 times the matmul peak" in w for w in comparison.warnings)
+
+
+def tried(outcomes: dict[int, list[str]], backend: str = "jax") -> Edit:
+    """Confirmation rounds that were tried before, by index."""
+
+    def edit(r: Round) -> Round:
+        if (r.backend, r.role) != (backend, "confirm"):
+            return r
+        return changed(r, tries=[Try(begun_utc=stamp(0), outcome=one) for one in outcomes.get(r.index, [])])
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "status"),
+    [
+        ({1: ["sound"]}, "passed"),
+        ({1: ["sound"], 2: ["sound"]}, "failed"),
+        ({1: ["sound", "sound"]}, "failed"),
+        ({1: ["failed"], 4: ["failed"]}, "failed"),  # a backend that raises when it is slow, then --retry-failed
+        ({index: ["failed"] for index in range(1, 6)}, "passed"),  # a server that was down
+        ({1: ["unfinished"], 2: ["lost"], 3: ["unfinished", "unfinished"]}, "passed"),
+    ],
+)
+def test_rounds_measured_again_until_they_please(outcomes: dict[int, list[str]], status: str) -> None:
+    comparison, contrast, gates = judged(tried(outcomes))
+    assert gates["records"].status == status, gates["records"].detail
+    assert (contrast.verdict == "invalid") is (status == "failed")
+    assert any("jax" in w and "measured again" in w for w in comparison.warnings)

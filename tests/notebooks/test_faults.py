@@ -166,4 +166,7 @@ def test_a_kernel_that_dies_or_hangs_costs_its_round_only(tmp_path: Path, moment
     assert failed[0].seconds > (0 if moment == "start" else 20), "the time until it was given up is the round's"
     done = call_cli(*command[3:], "--retry-failed", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert all(cell.status == "ok" for r in RunStore(tmp_path / "outputs" / "runs" / "r").rounds() for cell in r.cells)
+    rounds = RunStore(tmp_path / "outputs" / "runs" / "r").rounds()
+    assert all(cell.status == "ok" for r in rounds for cell in r.cells)
+    tries = {r.name: [one.outcome for one in r.tries] for r in rounds if r.tries}
+    assert tries == {failed[0].name: ["failed"]}

@@ -26,7 +26,7 @@ from scorematrix.matrix import Params
 from scorematrix.matrix.group import lost_round
 from scorematrix.matrix.run import Chosen, Progress, as_tuned
 from scorematrix.readiness import target
-from scorematrix.results import LostTry, PlannedRound, Round, RunStore, TargetRecord
+from scorematrix.results import LostTry, PlannedRound, Round, RunStore, TargetRecord, Try
 from scorematrix.results.parcel import Parcel, pack_plan, unpack_round
 from scorematrix.results.times import utc_now
 
@@ -214,6 +214,7 @@ class Fleet:
         if not flight.left:
             end(flight.actor)
             return None
+        self._store.note("begun", *(planned.name for planned in flight.left))
         for planned in flight.left:
             self._tell(Progress("begin", planned, self._done, self._total, note=f"node {flight.node_name}"))
         seconds = self._shares.get(flight.group[0].name)
@@ -224,14 +225,16 @@ class Fleet:
     def _keep(self, flight: Flight, parcels: Sequence[Parcel]) -> None:
         for planned, parcel in zip(flight.left, parcels, strict=True):
             round_ = unpack_round(self._store, planned.name, parcel)
-            if flight.tries:
-                round_ = _after(flight.tries, round_)
+            earlier = self._store.earlier_tries(planned.name)
+            if flight.tries or earlier:
+                round_ = _after(flight.tries, round_, earlier)
                 self._store.write_round(round_)
             self._record(planned, round_, f"node {flight.node_name}")
         flight.left = []
 
     def _record(self, planned: PlannedRound, round_: Round, note: str) -> None:
         self._recorded[planned.name] = round_
+        self._store.note_end(round_)
         self._done += 1
         self._tell(Progress("end", planned, self._done, self._total, round_, note))
 
@@ -250,13 +253,15 @@ class Fleet:
         now = utc_now()
         tries = [*flight.tries, LostTry(at_utc=now, node=where, reason=reason)]
         note = f"lost with node {where}, try {len(tries)} of {MOST_TRIES}: {reason}"
+        self._store.note("lost", *(planned.name for planned in flight.group))
         self._drop(flight.group)
         self._tell(Progress("lost", planned, self._done, self._total, note=note))
         if len(tries) < MOST_TRIES:
             return Flight(flight.group, tries=tries, avoid=flight.node)
         why = f"lost {MOST_TRIES} times, on nodes {', '.join(one.node for one in tries)}; the last time: {reason}"
         for planned in flight.left:
-            failed = _after(tries, lost_round(self._params, self._store, planned, why, 0.0))
+            failed = lost_round(self._params, self._store, planned, why, 0.0)
+            failed = _after(tries, failed, failed.tries)
             self._store.write_round(failed)
             self._record(planned, failed, note)
         return None
@@ -285,6 +290,7 @@ class Fleet:
         return True
 
 
-def _after(tries: Sequence[LostTry], round_: Round) -> Round:
-    """The round with the tries that were lost before it, and with a new seal."""
-    return Round.model_validate(round_.model_dump(exclude={"sha256"}) | {"lost": list(tries)})
+def _after(lost: Sequence[LostTry], round_: Round, tries: Sequence[Try]) -> Round:
+    """The round with the tries before it, and with a new seal."""
+    before = {"lost": list(lost), "tries": list(tries)}
+    return Round.model_validate(round_.model_dump(exclude={"sha256"}) | before)

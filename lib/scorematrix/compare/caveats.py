@@ -8,7 +8,7 @@ import numpy as np
 
 from scorematrix.compare.controls import ControlEvidence
 from scorematrix.compare.evidence import SideEvidence
-from scorematrix.compare.records import overlapping
+from scorematrix.compare.records import measured_again, overlapping
 from scorematrix.compare.rounds import slowdown_of
 from scorematrix.results.manifest import Manifest
 from scorematrix.results.schema import SERVER_VIEW, Round
@@ -33,7 +33,7 @@ def caveats(
 ) -> list[str]:
     """All warnings of a run, the gravest first."""
     found = [*_void(rounds), *_protocol(controls), *_checkout(rounds), *_machine(rounds), *_lost(rounds)]
-    found += _together(rounds)
+    found += [*_again(rounds), *_together(rounds)]
     return [*found, *_servers(manifest, rounds), *_scatter(sides), *_cost_sources(manifest)]
 
 
@@ -86,6 +86,13 @@ def _lost(rounds: Sequence[Round]) -> list[str]:
     again = [f"{r.name} ({r.lost[-1].reason})" for r in rounds if r.lost]
     words = f"{len(again)} rounds were measured again because a node of the cluster was lost: {_some(again)}"
     return [words] if again else []
+
+
+def _again(rounds: Sequence[Round]) -> list[str]:
+    return [
+        f"{len(names)} rounds of {backend} {view} on {target} were measured again: {_some(names)}"
+        for (backend, view, target), names in measured_again(rounds).items()
+    ]
 
 
 def _together(rounds: Sequence[Round]) -> list[str]:

@@ -16,6 +16,8 @@ STAMP_SECONDS = 2.0
 """Stamps are of whole seconds, and a round's last second is its writing."""
 FEWEST_SAMPLES = 4
 """Equal times of fewer calls may be chance."""
+AGAIN_SHARE = 0.2
+"""Of a side's confirmation rounds: so many more tries may have been made of some than of others."""
 ALIKE: dict[str, Callable[[Environment], object]] = {
     "operating system": lambda e: e.platform,
     "Python": lambda e: e.python,
@@ -36,7 +38,7 @@ def records_gate(sides: Sequence[SideEvidence]) -> Gate:
     rounds = [r for side in sides for r in side.rounds if r.error is None]
     if not rounds:
         return Gate(name="records", status="not_run", detail="no round is recorded yet")
-    doubts = [doubt for found in (_twice, _longer, _strangers, _changed) for doubt in found(sides)]
+    doubts = [doubt for found in (_twice, _longer, _strangers, _changed, _chosen) for doubt in found(sides)]
     sound = f"{len(rounds)} rounds: no two alike, none shorter than its calls, all by the same software"
     detail = f"{doubts[0]}{f', and {len(doubts) - 1} more' if len(doubts) > 1 else ''}" if doubts else sound
     return Gate(name="records", status=gate_status(not doubts), detail=detail)
@@ -76,6 +78,35 @@ def overlapping(rounds: Sequence[Round]) -> list[str]:
 def _span(round_: Round) -> tuple[float, float]:
     end = datetime.fromisoformat(round_.finished_utc).timestamp()
     return end - round_.taken_seconds, end
+
+
+def _chosen(sides: Sequence[SideEvidence]) -> Iterator[str]:
+    """Rounds measured again until they pleased: whole ones, or some that failed, of which others were kept.
+
+    Where every round failed once and was measured again, nothing was chosen. A run that ended in the middle of a group
+    began all of it again.
+    """
+    for side in sides:
+        allowed = max(1, int(AGAIN_SHARE * len(side.confirm)))
+        sound = sum(one.outcome == "sound" for r in side.confirm for one in r.tries)
+        failed = [sum(one.outcome == "failed" for one in r.tries) for r in side.confirm]
+        uneven = sum(failed) - len(failed) * min(failed, default=0)
+        for what, again in (("whole", sound), ("failed", uneven)):
+            if again > allowed:
+                yield (
+                    f"{again} {what} rounds of {side.backend} {side.view} were measured again, more than {allowed} of "
+                    f"{len(side.confirm)}: which ones are kept may have been chosen"
+                )
+
+
+def measured_again(rounds: Sequence[Round]) -> dict[tuple[str, str, str], list[str]]:
+    """By backend, view and target: rounds that were tried before, and what became of those tries."""
+    found: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for r in rounds:
+        if r.tries:
+            outcomes = ", ".join(one.outcome for one in r.tries)
+            found[r.backend, r.view, r.target].append(f"{r.name} (before: {outcomes})")
+    return found
 
 
 def _longer(sides: Sequence[SideEvidence]) -> Iterator[str]:

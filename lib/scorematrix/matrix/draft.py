@@ -70,6 +70,7 @@ class Draft:
         self.error: str | None = None
         self.live: LiveBackend | None = None
         self.events = earlier.events if earlier else []
+        self.tries = store.earlier_tries(planned.name)
         self.setup: Setup | None = None
         self.record: BackendRecord | None = None
         self.ceilings: Ceilings | None = None
@@ -215,6 +216,7 @@ class Draft:
             profile=self.profile,
             noise=self.noise,
             n_processes=self.n_processes,
+            tries=self.tries,
             cells=[*self.cells, *pending],
             error=self.error,
             events=self._all_events(),

@@ -268,6 +268,7 @@ def lost_round(params: Params, store: RunStore, planned: PlannedRound, error: st
         seconds=seconds,
         params_sha256=manifest.params_sha256,
         workload_sha256=manifest.workload_sha256,
+        tries=store.earlier_tries(planned.name),
         cells=[Cell(chunk_size=size, status="failed", error=error) for size in chunk_order(params, planned)],
         error=error,
     )

@@ -146,11 +146,13 @@ def fill_run(
                     on_progress(Progress("kept", planned, done, len(todo), kept[planned.name]))
             for planned in left:
                 on_progress(Progress("begin", planned, done, len(todo)))
+            store.note("begun", *(planned.name for planned in left))
             began = time.monotonic()
             rounds = _measured(params, store, left, group, chosen, budget)
             budget.took(group, rounds, time.monotonic() - began)
             for planned, result in zip(left, rounds, strict=True):
                 done += 1
+                store.note_end(result)
                 on_progress(Progress("end", planned, done, len(todo), result))
 
 

@@ -45,6 +45,7 @@ def merge_runs(into: RunStore, others: Sequence[RunStore]) -> list[str]:
         studies = _newest_studies([*into.studies(), *(study for other in others for study in other.studies())])
         for round_ in taken.values():
             into.write_round(round_)
+            into.note("merged", round_.name)
         for study in studies:
             into.write_study(study)
         into.write_readiness(keep_reached(into.readiness(), [*known.values(), *taken.values()]))

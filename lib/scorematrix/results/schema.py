@@ -186,6 +186,15 @@ class LostTry(Part):
     reason: str
 
 
+class Try(Part):
+    """An earlier measurement of a round in the same run folder, by the folder's journal."""
+
+    begun_utc: str
+    outcome: Literal["sound", "failed", "lost", "unfinished"] = Field(
+        description="sound: every cell was measured; unfinished: the run ended in the middle of it"
+    )
+
+
 class Round(SealedDocument):
     """One fresh process that measured one (backend, view) on one target over its chunk sizes."""
 
@@ -221,6 +230,7 @@ class Round(SealedDocument):
         default=1, ge=1, description="more than one where a cell ended its process and the rest went on"
     )
     lost: list[LostTry] = Field(default=[], description="tries on a cluster before this one; each began the pair anew")
+    tries: list[Try] = Field(default=[], description="that this run folder saw of the round before this one")
     cells: list[Cell]
     events: list[str] = Field(
         default=[], description="what happened to a live server while it was asked: deaths, restarts"

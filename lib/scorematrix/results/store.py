@@ -14,8 +14,9 @@ from typing import IO
 from pydantic import BaseModel
 
 from scorematrix.results.files import read_document, write_document, write_text
+from scorematrix.results.journal import Entry, Event, note, outcome_of, read_journal, tries_of
 from scorematrix.results.manifest import Manifest
-from scorematrix.results.schema import Round
+from scorematrix.results.schema import Round, Try
 from scorematrix.results.studies import ServerStudy
 from scorematrix.results.targets import Readiness
 from scorematrix.workload.workload import Workload
@@ -95,6 +96,14 @@ class RunStore:
                     "belongs to another run, take it out"
                 )
 
+    def journal(self) -> list[Entry]:
+        """Every start and end of a round that this folder saw, in order."""
+        return read_journal(self.folder)
+
+    def earlier_tries(self, name: str) -> list[Try]:
+        """Those of a round that were before the one that goes on now."""
+        return tries_of(self.journal(), name)
+
     def exists(self) -> bool:
         return (self.folder / "run.json").is_file()
 
@@ -119,6 +128,15 @@ class RunStore:
     def write_round(self, round_: Round) -> None:
         write_document(self.round_path(round_.name), round_)
         self._drop_draft(round_.name)
+
+    def note(self, event: Event, *names: str) -> None:
+        """Write into the journal what became of rounds."""
+        for name in names:
+            note(self.folder, event, name)
+
+    def note_end(self, round_: Round) -> None:
+        """The same of a round that is recorded."""
+        self.note(outcome_of(round_), round_.name)
 
     # A round in the making: what is measured of it outlives the process that measures.
 

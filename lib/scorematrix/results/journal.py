@@ -1,0 +1,88 @@
+"""Every start and end of a round in a run folder, one line each in `journal.jsonl`, added and never rewritten."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from scorematrix.results.cells import Part
+from scorematrix.results.files import StorageFailed
+from scorematrix.results.schema import Round, Try
+from scorematrix.results.times import utc_now
+
+NAME = "journal.jsonl"
+Event = Literal["begun", "sound", "failed", "lost", "merged"]
+"""What became of a round: all cells measured, one that was not, lost with its node, taken in from another run."""
+
+
+class Entry(Part):
+    """One line."""
+
+    at_utc: str
+    round: str
+    event: Event
+
+
+def note(folder: Path, event: Event, name: str) -> None:
+    """Add a line.
+
+    Raises:
+        StorageFailed: where the disk does not take it.
+    """
+    path = folder / NAME
+    line = Entry(at_utc=utc_now(), round=name, event=event).model_dump_json() + "\n"
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            size = os.fstat(handle).st_size
+            whole = not size or os.pread(handle, 1, size - 1) == b"\n"  # else a full disk cut off the last line
+            os.write(handle, (line if whole else "\n" + line).encode())
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise StorageFailed(error.errno, error.strerror, str(path)) from None
+
+
+def read_journal(folder: Path) -> list[Entry]:
+    """All lines that are whole, in their order; none of a run of before there was a journal."""
+    path, found = folder / NAME, []
+    for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else ():
+        try:
+            found.append(Entry.model_validate(json.loads(line)))
+        except (ValueError, ValidationError):
+            continue  # cut off
+    return found
+
+
+def outcome_of(round_: Round) -> Event:
+    """What a recorded round ended as."""
+    return "sound" if all(cell.status == "ok" for cell in round_.cells) else "failed"
+
+
+def tries_of(entries: Sequence[Entry], name: str) -> list[Try]:
+    """Every try of a round that has come to an end, or will not: the one that goes on now is not among them."""
+    tries: list[Try] = []
+    begun: str | None = None
+    for entry in entries:
+        if entry.round != name:
+            continue
+        if entry.event == "begun":
+            if begun is not None:
+                tries.append(Try(begun_utc=begun, outcome="unfinished"))
+            begun = entry.at_utc
+        elif entry.event in ("sound", "failed"):
+            tries.append(Try(begun_utc=begun or entry.at_utc, outcome=entry.event))
+            begun = None
+        elif entry.event == "lost":  # what its group had recorded before goes with it
+            if begun is None and tries:
+                tries[-1] = tries[-1].model_copy(update={"outcome": "lost"})
+            else:
+                tries.append(Try(begun_utc=begun or entry.at_utc, outcome="lost"))
+            begun = None
+    return tries
