@@ -66,8 +66,8 @@ MUTATIONS = [
     Mutation("caching-probe", "matrix/round.py",  # new queries are never tried, so a cache is never seen
              "caching = draft.planned.backend in SIDES", "caching = False",
              "tests/notebooks/test_real_run.py"),
-    Mutation("plan-order", "matrix/plan.py",  # the same side always goes first
-             "for i in rng.permutation(len(together))", "for i in range(len(together))",
+    Mutation("plan-order", "matrix/plan.py",  # one side may go first in all pairs
+             "order = before[::-1] if before else", "order = before if before else",
              "tests/matrix/test_plan.py"),
     Mutation("turn-order", "matrix/turns.py",  # the same side always goes first, in every other slot
              "else rng.permutation(len(block.cells)).tolist()", "else list(range(len(block.cells)))",

@@ -26,13 +26,15 @@ def test_pairs_run_back_to_back() -> None:
 
 
 def test_who_goes_first_is_fair() -> None:
-    """Over many seeds each side goes first in half of the pairs."""
+    """Each side goes before the other in half of the pairs whatever the seed; over many seeds, in all of them."""
     firsts: Counter[str] = Counter()
-    for seed in range(60):
-        params = make_params(seed=seed, rounds=9, controls=False)
-        cpu = [p for p in plan_rounds(params) if p.target == "cpu" and p.role != "reference"]
-        firsts.update(p.backend for p in cpu[::2])
-    assert 0.42 <= firsts["jax"] / firsts.total() <= 0.58
+    for seed in range(40):
+        params = make_params(seed=seed, rounds=9)
+        cpu = [p for p in plan_rounds(params) if p.target == "cpu" and p.role == "confirm"]
+        own = Counter(p.backend for p in cpu[::2])
+        assert abs(own["jax"] - own["pytorch"]) == 1, "nine pairs"
+        firsts += own
+    assert 0.45 <= firsts["jax"] / firsts.total() <= 0.55
 
 
 def test_names_are_unique_and_reference_comes_first() -> None:

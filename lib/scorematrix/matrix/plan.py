@@ -28,9 +28,11 @@ def plan_groups(params: Params) -> list[list[PlannedRound]]:
 
     Backends that share a target and a view, and the control of one of them, are a group: they measure in turns where
     they can, else back to back in an order that is drawn from the params' seed, because all of one before all of the
-    other turns drift into a winner (rule 15).
+    other turns drift into a winner (rule 15). Every second group of a target, view and role has the reverse of the one
+    before it: each side goes first in half of the pairs, whatever the seed.
     """
     rng = np.random.Generator(np.random.PCG64(params.seed))
+    drawn: dict[tuple[str, str, Role], list[int]] = {}
     groups: list[list[tuple[int, Role, str, str, str, Waiting | None]]] = [
         [(0, "reference", *_reference(params), None)]
     ]
@@ -42,10 +44,14 @@ def plan_groups(params: Params) -> list[list[PlannedRound]]:
             together: list[tuple[Role, str, str]] = [(role, *one) for one in measured]
             if role == "confirm" and (target, view) in controls:
                 together.append(("control", controls[target, view], view))
+            before = drawn.pop((target, view, role), None)
+            order = before[::-1] if before else rng.permutation(len(together)).tolist()
+            if not before:
+                drawn[target, view, role] = order
             groups.append(
                 [
                     (index, own_role, backend, own_view, target, waiting)
-                    for own_role, backend, own_view in (together[i] for i in rng.permutation(len(together)))
+                    for own_role, backend, own_view in (together[i] for i in order)
                     for waiting in _ways_of_waiting(params, own_role, backend, target)
                 ]
             )
