@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.mutations import MUTATIONS, check_table
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lib" / "scorematrix"
 
@@ -241,3 +243,7 @@ def test_hooks_are_local_and_run_what_make_setup_installs() -> None:
         assert hook["language"] == "system"
         command = hook["entry"].split()[0]
         assert command.startswith(".venv/bin/") and normal(Path(command).name) in declared()
+
+
+def test_planted_faults_fit_the_library() -> None:
+    check_table(MUTATIONS)
