@@ -173,14 +173,9 @@ def quick_collections() -> Iterator[None]:
 
 
 @pytest.fixture
-def inductor() -> Iterator[None]:
+def inductor(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch compiles in this process as it does for users."""
-    import torch._dynamo
-
-    torch._dynamo.reset()
-    with torch._dynamo.config.patch(debug_backend_override=BACKENDS_OF_USERS):
-        yield
-    torch._dynamo.reset()
+    monkeypatch.setenv("TORCH_COMPILE_OVERRIDE_BACKENDS", BACKENDS_OF_USERS)
 
 
 @pytest.fixture(scope="session")

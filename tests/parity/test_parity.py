@@ -12,6 +12,7 @@ import pytest
 from scorematrix import ScoreRequest, load_backend
 from scorematrix.models import Model, load_model
 from scorematrix.scoring.precision import auto_dtype
+from scorematrix.scoring.profiles import profile_call
 from scorematrix.workload import text_workload
 from tests.parity.reference import hf_from_tree, reference_scores
 
@@ -97,23 +98,22 @@ def test_vocabulary_probabilities_agree_on_the_real_model(engine: Engine, load, 
     assert (scores.sum(axis=1) < 1).all(), "labels' share of the vocabulary is below 1"
 
 
-def n_lowered() -> int:
-    """Graphs that this process has handed to inductor, or taken from its cache."""
-    from torch._dynamo.utils import counters
-
-    return sum(counters["aot_autograd"].values())
-
-
 @pytest.mark.usefixtures("inductor")
 @pytest.mark.parametrize("engine", [("pytorch", "best_native")], ids="-".join)
 @pytest.mark.parametrize(("dtype", "cap"), [("float32", CAP), pytest.param("bfloat16", 0.06, marks=pytest.mark.chaos)])
 def test_what_inductor_compiles_agrees(engine: Engine, dtype: str, cap: float) -> None:
     model, request = load_model("random:tiny-qwen3", seed=11), tiny_request()
     backend = load_backend(engine[0], view=engine[1], model=model, device="cpu", dtype=dtype)
-    before = n_lowered()
     found = chunked_scores(backend, request, 8)
     assert np.abs(found - reference_scores(hf_from_tree(model), request)).max() <= cap
-    assert backend.compile_events and n_lowered() > before, "else the fixture would do nothing"
+    assert backend.compile_events, "else the fixture would do nothing"
+    n_known = len(backend.compile_events)
+    for n_query, n_items in ((2, 1), (3, 2), (64, 1), (129, 11)):
+        other = dataclasses.replace(request, query_ids=[7] * n_query, items_ids=request.items_ids[:n_items])
+        assert np.abs(backend.score(other) - reference_scores(hf_from_tree(model), other)).max() <= cap
+    assert len(backend.compile_events) == n_known, "one program serves all lengths"
+    profile = profile_call(backend, model.config, request)
+    assert profile and next(part for part in profile.parts if part.part == "linear").n
 
 
 # PyTorch's CPU kernels round every product's result to bfloat16 and its flash kernel takes rounded queries and keys:

@@ -42,6 +42,16 @@ class LayerWeights(Generic[Leaf]):
     q_norm_lh: Leaf | None = None
     k_norm_lh: Leaf | None = None
 
+    @cached_property
+    def names(self) -> list[str]:
+        """Of the leaves that are there."""
+        return [field.name for field in fields(self) if getattr(self, field.name) is not None]
+
+    @cached_property
+    def leaves(self) -> list[Leaf]:
+        """Those that are there."""
+        return [getattr(self, name) for name in self.names]
+
     def mapped(self, change: Callable[[Leaf], Other]) -> LayerWeights[Other]:
         """The same tree with every leaf changed; absent leaves stay absent."""
         leaves = ((field.name, getattr(self, field.name)) for field in fields(self))

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scorematrix.scoring.pytorch import kernels
-from scorematrix.scoring.pytorch.compiled import any_length, compiled
+from scorematrix.scoring.pytorch.compiled import compiled
 from scorematrix.scoring.pytorch.model import einsum
 from scorematrix.scoring.pytorch.profiles import part
 from scorematrix.scoring.shared_prefix import PADDING, StepShape
@@ -103,7 +103,7 @@ def joint_attention(
         over_query = prefix_attention(q_tnh[here], prefix, form)
         lengthy = (q_tnh[here], k_tkh[here], v_tkh[here], bias_bru, *over_query)
         with part("own_items"):
-            parts.append(with_own_items(size.tile, size.window, *map(any_length, lengthy)))
+            parts.append(with_own_items(size.tile, size.window, *lengthy))
     return torch.cat(parts)
 
 

@@ -30,7 +30,7 @@ from scorematrix.scoring.pytorch.attention import (
     joint_attention,
     scored_attention,
 )
-from scorematrix.scoring.pytorch.compiled import any_length, compile_counts, compiled, load_compiler
+from scorematrix.scoring.pytorch.compiled import ahead_of_time, compile_counts, compiled, load_compiler
 from scorematrix.scoring.pytorch.graphs import MOST_GRAPHS, StepGraphs
 from scorematrix.scoring.pytorch.model import (
     feed_forward,
@@ -92,14 +92,14 @@ class BestNativeBackend:
         if self._device.type == "cuda":
             cuda_settings = {"cuda_graphs": self._most_graphs}
             self._graphs = StepGraphs(self._most_graphs) if self._most_graphs else None
-        load_compiler()
+        load_compiler(self._device)
         self.info = devices.describe(
             model,
             "best_native",
             self._device,
             dtype,
             dtype_choice=why,
-            compile=True,
+            compile="ahead of time" if ahead_of_time(self._device) else "torch.compile",
             attention=self._form,
             step_tokens=self._step_tokens,
             reuse_prefix=reuse_prefix,
@@ -254,18 +254,18 @@ def score_step(
 
     x_td = weights.embed_vd[token_t].float()
     for l, layer in enumerate(layers[:-1]):
-        q_tnh, k_tkh, v_tkh = project(config, layer, any_length(x_td), *map(any_length, rotary))
+        q_tnh, k_tkh, v_tkh = project(config, layer, x_td, *rotary)
         prefix = keys_and_values(l, k_tkh, v_tkh)
         attended_tnh = joint_attention(q_tnh, k_tkh, v_tkh, prefix, own_items, shape, form)
-        x_td = finish(config, layer, any_length(x_td), any_length(attended_tnh))
+        x_td = finish(config, layer, x_td, attended_tnh)
 
     # In the last layer only the scored positions are needed, beside every token's keys and values.
-    _, k_tkh, v_tkh = project(config, layers[-1], any_length(x_td), *map(any_length, rotary))
+    _, k_tkh, v_tkh = project(config, layers[-1], x_td, *rotary)
     x_sd = x_td[scored_s]
-    q_snh, _, _ = project(config, layers[-1], any_length(x_sd), *(any_length(table[scored_s]) for table in rotary))
+    q_snh, _, _ = project(config, layers[-1], x_sd, *(table[scored_s] for table in rotary))
     prefix = keys_and_values(len(layers) - 1, k_tkh, v_tkh)
     attended_snh = scored_attention(q_snh, k_tkh, v_tkh, prefix, blocks, shape, form)
-    x_sd = finish(config, layers[-1], any_length(x_sd), any_length(attended_snh))
+    x_sd = finish(config, layers[-1], x_sd, attended_snh)
     hidden_sd = rms_norm(x_sd, weights.final_norm_d, config.rms_norm_eps)
     with part("head"):
         scores_sc = label_probabilities_tiled(hidden_sd, weights.head_vd, label_c, key.apply_softmax)

@@ -31,7 +31,7 @@ from scorematrix.scoring.contract import AskedDType, DType, Scores
 from scorematrix.scoring.mesh import Mesh
 from scorematrix.scoring.pytorch import device as devices
 from scorematrix.scoring.pytorch.best_native import BestNativeBackend
-from scorematrix.scoring.pytorch.compiled import any_length, compiled
+from scorematrix.scoring.pytorch.compiled import compiled
 from scorematrix.scoring.pytorch.model import feed_forward, linear
 from scorematrix.scoring.sharding import device_share, repeat_kv_heads, repeated_kv, split_axis
 from scorematrix.scoring.shared_prefix import deal_items
@@ -175,7 +175,7 @@ def finish_share(
     """As `finish_layer`, where each device holds a part of the layer: two products, each summed over all parts."""
     part_td = attention_part(layer, attended_tnh)
     dist.all_reduce(part_td, group=group)
-    x_td = any_length(x_td + part_td)
+    x_td = x_td + part_td
     part_td = feed_forward_part(config, layer, x_td)
     dist.all_reduce(part_td, group=group)
     return x_td + part_td
