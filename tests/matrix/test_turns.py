@@ -11,7 +11,7 @@ import pytest
 
 from scorematrix.compare.pairs import central
 from scorematrix.matrix.plan import plan_groups
-from scorematrix.matrix.turns import Block, plan_blocks, score_of, slots, standard_error, widest_error
+from scorematrix.matrix.turns import Block, error_bound, plan_blocks, score_of, slots, standard_error, widest_error
 from scorematrix.results import PlannedRound
 from tests.factory import make_params, make_workload
 
@@ -85,6 +85,15 @@ def test_the_standard_error_is_that_of_the_estimate(n: int) -> None:
     draws = np.random.default_rng(3).normal(0, 0.05, (4000, n))
     found = np.median([standard_error(own.tolist()) for own in draws])
     assert found == pytest.approx(np.std([central(own) for own in draws]), rel=0.15)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_few_laps_that_agree_by_chance_are_not_precise(n: int) -> None:
+    draws = np.random.default_rng(3).normal(0, 0.05, (2000, n))
+    bounds = np.array([error_bound(own.tolist()) for own in draws])
+    true = np.std([central(own) for own in draws])
+    assert np.mean(bounds >= true) > 0.86
+    assert np.mean([standard_error(own.tolist()) >= true for own in draws]) < 0.6, "the estimate alone is not enough"
 
 
 def test_one_disturbed_turn_does_not_move_it_and_one_turn_tells_nothing() -> None:

@@ -66,11 +66,16 @@ class Budget:
 
 
 def _loading_seconds(rounds: Sequence[Round]) -> float:
-    """What each backend took to load and prepare, together: a tuning round probes and profiles besides."""
+    """What each backend took to load and prepare, together: a tuning round probes and profiles besides.
+
+    What it compiled anew does not count: the next process finds it in the cache.
+    """
     longest: dict[str, float] = {}
     for r in rounds:
         if setup := r.setup:
-            seconds = setup.load_model_seconds + setup.load_backend_seconds + setup.prepare_seconds
+            anew = sum(made.trace_seconds + made.compile_seconds for made in setup.compiles if not made.from_cache)
+            prepare = max(0.0, setup.prepare_seconds - anew)
+            seconds = setup.load_model_seconds + setup.load_backend_seconds + prepare
             longest[r.backend] = max(longest.get(r.backend, 0.0), seconds)
     return sum(longest.values())
 

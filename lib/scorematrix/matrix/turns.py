@@ -25,6 +25,8 @@ FRESH_EVERY = 3
 """One lap of so many has tokens that nobody has seen, the second first."""
 FEW_RATIOS = 6
 """From so many on, scatter is read off the median absolute deviation, which one disturbed turn does not move."""
+SURE = 0.9
+"""A scatter is held to be no larger than its estimate shows with this confidence."""
 
 
 @dataclass(frozen=True)
@@ -191,12 +193,23 @@ def standard_error(logs: Sequence[float]) -> float:
     return math.sqrt(math.pi / 3) * scatter / math.sqrt(n)
 
 
+def error_bound(logs: Sequence[float]) -> float:
+    """What that standard error surely does not exceed (at 90 %): two laps may agree by chance, and tell nothing."""
+    from scipy.special import gammaincinv
+
+    n = len(logs)
+    if n < 2:
+        return math.inf
+    lowest_chi_squared = 2 * float(gammaincinv((n - 1) / 2, 1 - SURE))
+    return standard_error(logs) * math.sqrt((n - 1) / lowest_chi_squared)
+
+
 def widest_error(seconds: Mapping[CellKey, Sequence[float]]) -> float:
-    """The largest standard error of a ratio between two of these cells.
+    """The largest bound of a standard error of a ratio between two of these cells.
 
     Args:
         seconds: of each lap, by cell; of one cell alone the error of its own time counts.
     """
     logs = [np.log(laps) for laps in seconds.values()]
     pairs = itertools.combinations(logs, 2) if len(logs) > 1 else [(logs[0], np.zeros(len(logs[0])))]
-    return max(standard_error((a - b).tolist()) for a, b in pairs)
+    return max(error_bound((a - b).tolist()) for a, b in pairs)
