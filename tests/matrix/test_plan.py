@@ -84,15 +84,15 @@ def test_a_view_may_have_chunk_sizes_of_its_own() -> None:
 
 
 def test_controls_run_among_those_that_they_repeat() -> None:
-    """One a target and index, next to its twin, at the largest chunk size, of the best view that there is."""
+    """One a target and index, each side in turn, at the largest chunk size, of the best view that there is."""
     backends = [{"backend": name, "views": ["portable", "best_native"]} for name in ("pytorch", "jax")]
     plan = plan_rounds(make_params(backends=backends))
     controls = [p for p in plan if p.role == "control"]
-    assert [(p.backend, p.view, p.index) for p in controls if p.target == "cpu"] == [
-        ("pytorch", "best_native", i) for i in range(1, 6)
-    ]
-    assert {(p.backend, p.target) for p in controls} == {
-        ("pytorch", "cpu"), ("jax", "tpu-v6e-1"), ("pytorch", "gpu-g4")
+    on_cpu = {p.index: (p.backend, p.view) for p in controls if p.target == "cpu"}
+    assert list(on_cpu) == [1, 2, 3, 4, 5] and {view for _, view in on_cpu.values()} == {"best_native"}
+    assert all({on_cpu[i][0], on_cpu[i + 1][0]} == {"jax", "pytorch"} for i in range(1, 5)), "each in turn"
+    assert {(p.backend, p.target) for p in controls if p.target != "cpu"} == {
+        ("jax", "tpu-v6e-1"), ("pytorch", "gpu-g4")
     }  # fmt: skip
     for control in controls:
         together = [p for p in plan if (p.index, p.target, p.view) == (control.index, control.target, control.view)]

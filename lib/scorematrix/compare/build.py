@@ -56,7 +56,7 @@ def compare_run(manifest: Manifest, workload: Workload, readiness: Readiness, ro
         controls=[
             judge_control(c, looks.indices(reached), looks.confidence, margin, done == len(needed))
             for c in controls
-            if readiness.skip(c.target, c.backend) is None
+            if any(readiness.skip(c.target, backend) is None for backend in c.backends)
         ],
         compiled=readiness.compiled,
         looks=list(looks.counts),

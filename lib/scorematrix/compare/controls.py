@@ -1,4 +1,4 @@
-"""What a run shows of its own instrument: a backend against itself, and against itself slowed by a known share (21)."""
+"""What a run shows of its own instrument: its sides against themselves, and against themselves slowed (rule 21)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,14 @@ SLOWED_STATUS: dict[SlowedVerdict, GateStatus] = {"found": "passed", "missed": "
 
 @dataclass(frozen=True)
 class ControlEvidence:
-    """The control rounds of one target, paired by index with the confirmation rounds of the same backend and view."""
+    """The control rounds of one view on one target: in each index one side's, paired with that side's own round.
 
-    backend: str
+    Attributes:
+        backends: the sides that take turns.
+        twins: the confirmation rounds of these sides.
+    """
+
+    backends: tuple[str, ...]
     view: str
     target: str
     rounds: tuple[Round, ...]
@@ -38,24 +43,32 @@ class ControlEvidence:
         return next((c for r in self.rounds for c in r.cells if c.slowdown > 1), None)
 
     def ratios(self, slowdown: float) -> dict[int, float]:
-        """Control seconds over the twin's, by index; 1.0: the backend against itself."""
-        if self.slowed_cell is None:
-            return {}
-        chunk = self.slowed_cell.chunk_size
-        pairs = pair_ratios(self.rounds, chunk, self.twins, chunk, slowdown)
-        return {index: pair.ratio for index, pair in pairs.items()}
+        """Control seconds over the twin's, by index; 1.0: a backend against itself."""
+        found: dict[int, float] = {}
+        for backend in self.backends:
+            own, twins = ([r for r in these if r.backend == backend] for these in (self.rounds, self.twins))
+            chunk = next((c.chunk_size for r in own for c in r.cells if c.slowdown > 1), None)
+            if chunk is not None:
+                pairs = pair_ratios(own, chunk, twins, chunk, slowdown)
+                found |= {index: pair.ratio for index, pair in pairs.items()}
+        return dict(sorted(found.items()))
 
 
 def gather_controls(manifest: Manifest, rounds: Sequence[Round]) -> list[ControlEvidence]:
     """The controls that a run planned, recorded or not."""
-    planned = dict.fromkeys((p.backend, p.view, p.target) for p in manifest.plan if p.role == "control")
+    planned: dict[tuple[str, str], dict[str, None]] = {}
+    for p in manifest.plan:
+        if p.role == "control":
+            planned.setdefault((p.view, p.target), {})[p.backend] = None
     return [
         ControlEvidence(
-            *key,
-            rounds=tuple(r for r in rounds if r.role == "control" and (r.backend, r.view, r.target) == key),
-            twins=tuple(r for r in rounds if r.role == "confirm" and (r.backend, r.view, r.target) == key),
+            tuple(sorted(backends)),
+            view,
+            target,
+            rounds=tuple(r for r in rounds if r.role == "control" and (r.view, r.target) == (view, target)),
+            twins=tuple(r for r in rounds if r.role == "confirm" and (r.view, r.target) == (view, target)),
         )
-        for key in planned
+        for (view, target), backends in planned.items()
     ]
 
 
@@ -67,22 +80,22 @@ def judge_control(
     Args:
         indices: the round indices of the look.
         complete: whether its planned rounds are all recorded; asked after each one, chance would void too many runs.
-        margin: the smallest difference that counts, as a fraction; widened to twice the half-width of the backend
-            against itself (rule 23).
+        margin: the smallest difference that counts, as a fraction; widened to the largest one that the comparison of
+            backends with themselves cannot rule out (rule 23).
     """
     slow = evidence.slowed_cell
     itself = _interval(evidence.ratios(1.0), indices, confidence)
     slowed = _interval(evidence.ratios(slow.slowdown), indices, confidence) if slow else None
-    widened = margin if itself is None else max(margin, math.expm1(2 * _half(itself)))
+    widened = margin if itself is None else max(margin, 1 / itself.low - 1, itself.high - 1)
     may_fail = complete and len(indices) >= MIN_ROUNDS
     return Control(
-        backend=evidence.backend,
+        backend=" and ".join(evidence.backends),
         view=evidence.view,
         target=evidence.target,
         chunk_size=slow.chunk_size if slow else None,
         slowdown=slow.slowdown if slow else None,
         itself=Effect.of(itself),
-        itself_verdict=_itself(itself, margin, widened, may_fail),
+        itself_verdict=_itself(itself, margin, may_fail),
         slowed=Effect.of(slowed),
         slowed_verdict=_slowed(slowed, slow.slowdown if slow else 1.0, may_fail),
         margin=widened,
@@ -109,18 +122,14 @@ def _interval(ratios: dict[int, float], indices: range, confidence: float) -> In
     return geometric_interval(values, confidence) if len(values) > 1 else None
 
 
-def _half(interval: Interval) -> float:
-    return (math.log(interval.high) - math.log(interval.low)) / 2
-
-
-def _itself(interval: Interval | None, margin: float, widened: float, may_fail: bool) -> ItselfVerdict:
-    """A difference counts against the margin that was fixed; no difference is shown within the widened one."""
+def _itself(interval: Interval | None, margin: float, may_fail: bool) -> ItselfVerdict:
+    """No difference: none that shows, or none that counts."""
     if interval is None:
         return "not_run"
-    low, high = math.log(interval.low), math.log(interval.high)
-    if low > math.log1p(margin) or high < -math.log1p(margin):
+    low, high, bound = math.log(interval.low), math.log(interval.high), math.log1p(margin)
+    if low > bound or high < -bound:
         return "difference" if may_fail else "undecided"
-    return "tie" if -math.log1p(widened) < low and high < math.log1p(widened) else "undecided"
+    return "tie" if low <= 0 <= high or (-bound < low and high < bound) else "undecided"
 
 
 def _slowed(interval: Interval | None, slowdown: float, may_fail: bool) -> SlowedVerdict:

@@ -122,7 +122,7 @@ def answer(question: Question, count: int, looks: Looks, margin: float) -> Contr
     in_turns = _in_turns(first, second, indices, looks.confidence)
     most = math.inf
     if interval is not None and interval.n > 1 and in_turns is not None:
-        most = math.expm1(math.log(interval.high / interval.low))
+        most = math.sqrt(interval.high / interval.low) - 1
     # A control of another view meets noise that this contrast, measured in other turns, need not have.
     of_view = {first.view, second.view}
     widened = max([margin, *(c.margin if c.view in of_view else min(c.margin, most) for c in controls)])

@@ -70,9 +70,9 @@ class ChunkResult(Part):
 
 
 class Control(Part):
-    """A backend against itself, and against itself slowed by a known share, in fresh processes of one target."""
+    """Backends against themselves, and against themselves slowed by a known share, in fresh processes of one target."""
 
-    backend: str
+    backend: str = Field(description="one, or those that take turns: jax and pytorch")
     view: str
     target: str
     chunk_size: int | None
@@ -81,7 +81,9 @@ class Control(Part):
     itself_verdict: Literal["tie", "difference", "undecided", "not_run"]
     slowed: Effect | None
     slowed_verdict: Literal["found", "missed", "undecided", "not_run"]
-    margin: float = Field(description="the params' margin, or twice the half-width against itself where that is more")
+    margin: float = Field(
+        description="the params', or the largest difference from itself that is not ruled out"
+    )
 
 
 class Start(Part):

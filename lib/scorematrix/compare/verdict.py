@@ -88,8 +88,8 @@ def judge(
         reason = f"the interval lies neither beyond the {words} nor inside the {percent(tie_margin)} margin"
         if margin > USELESS_MARGIN:
             reason = (
-                f"a backend is within a factor of {math.sqrt(1 + margin):.2f} of itself only, so no difference of less "
-                f"than {1 + margin:.1f} times could be told"
+                f"a backend's time is known to be within a factor of {1 + margin:.2f} of its own time only, so no "
+                "smaller difference could be told"
             )
     more = needed - n if needed else None
     step = (
@@ -104,7 +104,7 @@ def judge(
 
 def margin_words(margin: float, params_margin: float) -> str:
     """A margin in words; one that the controls widened says so."""
-    widened = f" (not {percent(params_margin)}: twice what a control scatters)" if margin > params_margin else ""
+    widened = f" (not {percent(params_margin)}: the A/A control rules out no less)" if margin > params_margin else ""
     return f"{percent(margin)} margin{widened}"
 
 

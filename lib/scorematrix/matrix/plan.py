@@ -26,10 +26,10 @@ def plan_rounds(params: Params) -> list[PlannedRound]:
 def plan_groups(params: Params) -> list[list[PlannedRound]]:
     """The rounds that belong together, in order of execution: the reference, then tuning, then confirmation.
 
-    Backends that share a target and a view, and the control of one of them, are a group: they measure in turns where
-    they can, else back to back in an order that is drawn from the params' seed, because all of one before all of the
-    other turns drift into a winner (rule 15). Every second group of a target, view and role has the reverse of the one
-    before it: each side goes first in half of the pairs, whatever the seed.
+    Backends that share a target and a view are a group, with a control of one of them, each in turn. They measure in
+    turns where they can, else back to back in an order that is drawn from the params' seed, because all of one before
+    all of the other turns drift into a winner (rule 15). Every second group of a target, view and role has the reverse
+    of the one before it: each side goes first in half of the pairs, whatever the seed.
     """
     rng = np.random.Generator(np.random.PCG64(params.seed))
     drawn: dict[tuple[str, str, Role], list[int]] = {}
@@ -37,13 +37,13 @@ def plan_groups(params: Params) -> list[list[PlannedRound]]:
         [(0, "reference", *_reference(params), None)]
     ]
     pairs = _pairs(params)
-    controls = _controls(params, pairs) if params.controls else {}
+    controls = _controls(params, pairs, rng) if params.controls else {}
     for index in range(params.tuning_rounds + params.most_rounds):
         role: Role = "tuning" if index < params.tuning_rounds else "confirm"
         for target, view, measured in pairs:
             together: list[tuple[Role, str, str]] = [(role, *one) for one in measured]
-            if role == "confirm" and (target, view) in controls:
-                together.append(("control", controls[target, view], view))
+            if role == "confirm" and (sides := controls.get((target, view))):
+                together.append(("control", sides[index % len(sides)], view))
             before = drawn.pop((target, view, role), None)
             order = before[::-1] if before else rng.permutation(len(together)).tolist()
             if not before:
@@ -157,12 +157,14 @@ def _beside(params: Params, comparison: ComparisonChoice, choice: BackendChoice,
     return others[-1] if is_server or (own == 1 and not set(views[0]) & set(views[1])) else view
 
 
-def _controls(params: Params, pairs: list[tuple[str, str, list[tuple[str, str]]]]) -> dict[tuple[str, str], str]:
-    """One backend and view a target, by (target, view): the first that a comparison names, best_native if there."""
+def _controls(
+    params: Params, pairs: list[tuple[str, str, list[tuple[str, str]]]], rng: np.random.Generator
+) -> dict[tuple[str, str], list[str]]:
+    """The backends that are measured again, in turn, by target and view: one view a target, best_native if there."""
     named = [side for comparison in params.comparisons for side, _ in comparison.sides]
-    chosen: dict[str, tuple[str, str]] = {}
+    chosen: dict[str, tuple[str, list[str]]] = {}
     for target, view, measured in pairs:
-        own = next((b for b, its in measured if its == view and any(stands_for(side, b) for side in named)), None)
-        if own is not None and (target not in chosen or (view == CONTROL_VIEW and chosen[target][0] != view)):
-            chosen[target] = (view, own)
-    return {(target, view): backend for target, (view, backend) in chosen.items()}
+        own = [b for b, its in measured if its == view and any(stands_for(side, b) for side in named)]
+        if own and (target not in chosen or (view == CONTROL_VIEW and chosen[target][0] != view)):
+            chosen[target] = (view, [own[i] for i in rng.permutation(len(own))])
+    return {(target, view): sides for target, (view, sides) in chosen.items()}

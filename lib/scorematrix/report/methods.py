@@ -139,10 +139,10 @@ def _controls(comparison: Comparison) -> str:
     if not comparison.controls:
         return "Controls were not measured."
     return (
-        "Controls: in each confirmation index one more fresh process measures a backend again, as it is and slowed by "
-        "5 %. A difference from itself voids the verdicts of its target, and the margin is twice the half-width of "
-        "that comparison where that is more, of a control in another view no more than twice the contrast's own; a tie "
-        "needs the slowdown to be found."
+        "Controls: in each confirmation index one more fresh process measures a side again, as it is and slowed by "
+        "5 %; the sides take turns. A difference from itself voids the verdicts of its target. The margin is at least "
+        "the largest difference from itself that the control does not rule out; a control in another view widens it to "
+        "no more than the contrast's own half-width. A tie needs the slowdown to be found."
     )
 
 

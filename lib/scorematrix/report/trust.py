@@ -73,7 +73,8 @@ def controls(comparison: Comparison) -> Fragment:
         return head + paragraph("Controls: NOT AVAILABLE, this run has no control rounds.")
     note = (
         "Fresh processes, in turns with those that they repeat. Against itself no difference may show; the slowdown "
-        "must be found, else no tie is declared. Where a backend scatters against itself, the margin is twice that."
+        "must be found, else no tie is declared. A difference that the interval against itself does not rule out is no "
+        "win: the margin is at least that."
     )
     columns = ["backend", "target", "against", "found", "ratio", "interval", "margin"]
     return head + table("A backend's time over its own", columns, rows, (0, 1, 2, 3)) + paragraph(note, "note")
