@@ -51,6 +51,7 @@ def test_a_folder_that_takes_no_line_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("rounds_here")
 def test_a_round_that_was_deleted_and_measured_again_says_so(tmp_path: Path) -> None:
     here = "comparisons=[{numpy: cpu, numpy-per-item: cpu}]"
     command = ("run", str(FIXTURES / "numpy.yaml"), "--run-id", "r", "--set", here)
