@@ -81,9 +81,7 @@ class Control(Part):
     itself_verdict: Literal["tie", "difference", "undecided", "not_run"]
     slowed: Effect | None
     slowed_verdict: Literal["found", "missed", "undecided", "not_run"]
-    margin: float = Field(
-        description="the params', or the largest difference from itself that is not ruled out"
-    )
+    margin: float = Field(description="the params', or the largest difference from itself that is not ruled out")
 
 
 class Start(Part):

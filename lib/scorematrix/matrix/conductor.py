@@ -21,6 +21,7 @@ import numpy as np
 
 from scorematrix.matrix.turns import Block, CellKey, Score, Slot, slots, widest_error
 from scorematrix.measure.noise import Bystanders
+from scorematrix.readiness.targets import target
 from scorematrix.results import PlannedRound
 
 LEAST_DISTURBED_NS = 20_000_000
@@ -116,10 +117,13 @@ class Conductor:
                 self._pings[name].append(self.clock() - start)
 
     def _prepare_all(self) -> dict[str, dict[str, Any] | None]:
-        """Every member's answer once its programs are compiled. Tuning rounds tell how long that takes, so there each
-        does it alone; later ones do it side by side.
+        """Every member's answer once its programs are compiled.
+
+        Tuning rounds tell how long that takes, so there each does it alone. On a CPU later ones do too: threads that
+        spin make each other wait for ten times as long as it takes.
         """
-        at_once = 1 if any(m.planned.role == "tuning" for m in self.members.values()) else len(self.members)
+        alone = any(m.planned.role == "tuning" or target(m.planned.target).kind == "cpu" for m in self.members.values())
+        at_once = 1 if alone else len(self.members)
         with ThreadPoolExecutor(max(1, at_once)) as pool:
             asked = {name: pool.submit(self._prepare, name) for name in list(self.members)}
             return {name: answer.result() for name, answer in asked.items()}
