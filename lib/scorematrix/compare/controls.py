@@ -16,6 +16,8 @@ from scorematrix.results.cells import Cell
 from scorematrix.results.manifest import Manifest
 from scorematrix.results.schema import Round
 
+FALSE_ALARMS = 0.2
+"""A control fails, and voids its target's verdicts, by an interval that errs in this share of the cases only."""
 ItselfVerdict = Literal["tie", "difference", "undecided", "not_run"]
 SlowedVerdict = Literal["found", "missed", "undecided", "not_run"]
 ITSELF_STATUS: dict[ItselfVerdict, GateStatus] = {"tie": "passed", "difference": "failed", "undecided": "undecided"}
@@ -83,9 +85,10 @@ def judge_control(
         margin: the smallest difference that counts, as a fraction; widened to the largest one that the comparison of
             backends with themselves cannot rule out (rule 23).
     """
-    slow = evidence.slowed_cell
-    itself = _interval(evidence.ratios(1.0), indices, confidence)
-    slowed = _interval(evidence.ratios(slow.slowdown), indices, confidence) if slow else None
+    slow, surely = evidence.slowed_cell, 1 - (1 - confidence) * FALSE_ALARMS
+    own, slower = evidence.ratios(1.0), evidence.ratios(slow.slowdown) if slow else {}
+    itself, itself_surely = _interval(own, indices, confidence), _interval(own, indices, surely)
+    slowed, slowed_surely = _interval(slower, indices, confidence), _interval(slower, indices, surely)
     widened = margin if itself is None else max(margin, 1 / itself.low - 1, itself.high - 1)
     may_fail = complete and len(indices) >= MIN_ROUNDS
     return Control(
@@ -95,9 +98,9 @@ def judge_control(
         chunk_size=slow.chunk_size if slow else None,
         slowdown=slow.slowdown if slow else None,
         itself=Effect.of(itself),
-        itself_verdict=_itself(itself, margin, may_fail),
+        itself_verdict=_itself(itself, itself_surely if may_fail else None, margin),
         slowed=Effect.of(slowed),
-        slowed_verdict=_slowed(slowed, slow.slowdown if slow else 1.0, may_fail),
+        slowed_verdict=_slowed(slowed, slowed_surely if may_fail else None, slow.slowdown if slow else 1.0),
         margin=widened,
     )
 
@@ -122,24 +125,25 @@ def _interval(ratios: dict[int, float], indices: range, confidence: float) -> In
     return geometric_interval(values, confidence) if len(values) > 1 else None
 
 
-def _itself(interval: Interval | None, margin: float, may_fail: bool) -> ItselfVerdict:
-    """No difference: none that shows, or none that counts."""
+def _itself(interval: Interval | None, surely: Interval | None, margin: float) -> ItselfVerdict:
+    """No difference: none that shows, or none that counts. A difference is one that counts, and surely."""
     if interval is None:
         return "not_run"
-    low, high, bound = math.log(interval.low), math.log(interval.high), math.log1p(margin)
-    if low > bound or high < -bound:
-        return "difference" if may_fail else "undecided"
+    bound = math.log1p(margin)
+    if surely is not None and (math.log(surely.low) > bound or math.log(surely.high) < -bound):
+        return "difference"
+    low, high = math.log(interval.low), math.log(interval.high)
     return "tie" if low <= 0 <= high or (-bound < low and high < bound) else "undecided"
 
 
-def _slowed(interval: Interval | None, slowdown: float, may_fail: bool) -> SlowedVerdict:
+def _slowed(interval: Interval | None, surely: Interval | None, slowdown: float) -> SlowedVerdict:
     """Found: surely slower, and by no more than twice what it was slowed by."""
     if interval is None:
         return "not_run"
-    low, high, known = math.log(interval.low), math.log(interval.high), math.log(slowdown)
-    if high < known / 2 or low > 2 * known:
-        return "missed" if may_fail else "undecided"
-    return "found" if low > 0 else "undecided"
+    known = math.log(slowdown)
+    if surely is not None and (math.log(surely.high) < known / 2 or math.log(surely.low) > 2 * known):
+        return "missed"
+    return "found" if 0 < math.log(interval.low) <= 2 * known else "undecided"
 
 
 def _words(effect: Effect | None) -> str:

@@ -174,7 +174,8 @@ class Template:
         recorded = self.by_kind[planned.backend, planned.role]
         cells = [player.cell(c) for c in recorded.cells if planned.role == "reference" or c.chunk_size == self.chunk]
         place = planned.model_dump()
-        return recorded.model_copy(update=place | {"cells": cells, "noise": None, "group": group})
+        seconds = 10 * sum(t.conductor_ns or 0 for cell in cells for t in cell.turns) / 1e9  # it waited for the others
+        return recorded.model_copy(update=place | {"cells": cells, "noise": None, "group": group, "seconds": seconds})
 
 
 def simulate(template: Template, seed: int, ratio: float, design: str, most: int | None) -> dict:
