@@ -28,9 +28,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_whole_matrix_runs_over_http(run: Path) -> None:
     rounds = RunStore(run).rounds()
-    assert len(rounds) == 1 + 4 * 2
+    assert len(rounds) == 1 + 4 * 3
     assert all(cell.status == "ok" for r in rounds for cell in r.cells), [r.error for r in rounds]
-    (last,) = (r for r in rounds if (r.view, r.index, r.backend) == ("best_native", 1, "jax"))
+    (last,) = (r for r in rounds if (r.view, r.index, r.backend) == ("best_native", 2, "jax"))
     assert last.setup.compiles and all(c.from_cache for c in last.setup.compiles)
     for round_ in (r for r in rounds if r.view == "server"):
         assert round_.record and round_.setup and round_.events == []

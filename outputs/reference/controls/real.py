@@ -104,7 +104,7 @@ def settle(control: ControlEvidence, slowdown: float, looks: Looks) -> dict:
             missing_sides=[], gates=[], interval=interval, missing_rounds=0, margin=MARGIN, confidence=looks.confidence
         )
         answer = {
-            "verdict": {"jax": "faster", "pytorch": "slower"}.get(verdict.state, verdict.state),
+            "verdict": {"first": "faster", "second": "slower"}.get(verdict.state, verdict.state),
             "settled": not verdict.wants_rounds,
             "rounds": count,
             "ratio": round(interval.center, 4),

@@ -49,8 +49,8 @@ PROCESS_SCATTER = 0.005
 VIEW = "best_native"
 SECONDS = 4.0
 """A turn: slower than the recorded run's ceiling allows, as the physics gate demands."""
-TURNS = 50
-"""A group's time budget: 14 s of turns that take 0.28 s, as in the quick run."""
+TURNS = 110
+"""Of a pair and its control, as in the quick run: 22 s of turns that take 0.2 s."""
 START_TURNS = 60
 """What starting a process takes, in turns."""
 
@@ -165,7 +165,7 @@ class Template:
             truth = SECONDS * (ratio if planned.backend == "jax" else 1.0)
             players[planned.name] = Player(planned, truth * math.exp(rng.normal(0, PROCESS_SCATTER)), machine)
         chosen = {planned.name: self.chunk for planned in group}
-        score = score_of(params, self.workload, group, chosen=chosen, seconds=TURNS * SECONDS / 4 * len(group))
+        score = score_of(params, self.workload, group, chosen=chosen, seconds=TURNS * SECONDS * len(group) / 3)
         Conductor(dict(players), score, {}, rng, clock=machine.clock, watch=lambda _: machine).conduct()
         name = f"{group[0].index}-{group[0].view}" if len(group) > 1 else None
         return [self._round(planned, players[planned.name], name) for planned in group]
