@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -63,6 +64,30 @@ def test_all_prepare_and_warm_up_before_anyone_measures_and_all_are_told_to_end(
     phases = [order["do"] for _, order in log if order["do"] != "ping"]
     order = ["prepare", "warm_up", "turn", "settle", "after", "end"]
     assert list(dict.fromkeys(phases)) == order and phases == sorted(phases, key=order.index)
+
+
+@pytest.mark.parametrize(
+    ("target", "role", "at_once"),
+    [("cpu", "confirm", 1), ("gpu-h100", "tuning", 1), ("gpu-h100", "confirm", 2)],
+)
+def test_on_a_cpu_and_while_tuning_programs_are_prepared_one_after_the_other(
+    target: str, role: str, at_once: int
+) -> None:
+    """Threads that spin would slow down whoever prepares beside them."""
+    meeting, most = threading.Barrier(2), []
+
+    class Slow(Player):
+        def ask(self, **order: Any) -> dict[str, Any]:
+            if order["do"] == "prepare":
+                with contextlib.suppress(threading.BrokenBarrierError):
+                    most.append(meeting.wait(0.3))
+            return super().ask(**order)
+
+    players = [Slow(name, [], role=role) for name in "ab"]
+    for player in players:
+        player.planned = player.planned.model_copy(update={"target": target})
+    conduct(players, [block("a", "b")])
+    assert len(most) == (2 if at_once == 2 else 0), "two met only where both prepared at once"
 
 
 def test_turns_of_a_lap_and_request_stand_beside_each_other_and_places_count_them() -> None:
