@@ -67,7 +67,7 @@ MUTATIONS = [
     Mutation("plan-order", "matrix/plan.py",  # one side may go first in all pairs
              "order = before[::-1] if before else", "order = before if before else",
              "tests/matrix/test_plan.py"),
-    Mutation("turn-order", "matrix/turns.py",  # the same side always goes first, in every other slot
+    Mutation("turn-order", "matrix/turns.py",  # drawn orders are not followed by their reverse
              "order = order[::-1] if (lap", "order = order if (lap",
              "tests/matrix/test_turns.py"),
     Mutation("retry-failed", "matrix/run.py",  # --retry-failed measures nothing again

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from scorematrix.compare import compare_run
+from scorematrix.compare.verdict import margin_words, percent
 from tests.factory import equal_seconds, make_params, make_run
 
 ONE = {"comparisons": [{"jax": "cpu", "pytorch": "cpu"}]}
@@ -97,3 +98,9 @@ def test_no_outlier_is_dropped() -> None:
     (contrast,) = compare_run(*run).contrasts
     assert contrast.effect.n_rounds == 5 and contrast.effect.ratio == pytest.approx(10 ** (1 / 5))
     assert contrast.effect.low < 1 < contrast.effect.high and contrast.verdict == "not_enough_evidence"
+
+
+@pytest.mark.parametrize(("margin", "names_both"), [(0.03, False), (0.0303, False), (0.11, True)])
+def test_a_margin_is_called_widened_only_where_the_reader_sees_it(margin: float, names_both: bool) -> None:
+    words = margin_words(margin, 0.03)
+    assert percent(margin) in words and ("widened" in words) == names_both

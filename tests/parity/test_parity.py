@@ -13,6 +13,7 @@ from scorematrix import ScoreRequest, load_backend
 from scorematrix.models import Model, load_model
 from scorematrix.scoring.precision import auto_dtype
 from scorematrix.scoring.profiles import profile_call
+from scorematrix.scoring.pytorch.compiles import COUNTS
 from scorematrix.workload import text_workload
 from tests.parity.reference import hf_from_tree, reference_scores
 
@@ -104,9 +105,10 @@ def test_vocabulary_probabilities_agree_on_the_real_model(engine: Engine, load, 
 def test_what_inductor_compiles_agrees(engine: Engine, dtype: str, cap: float) -> None:
     model, request = load_model("random:tiny-qwen3", seed=11), tiny_request()
     backend = load_backend(engine[0], view=engine[1], model=model, device="cpu", dtype=dtype)
+    before = COUNTS.made + COUNTS.loaded
     found = chunked_scores(backend, request, 8)
     assert np.abs(found - reference_scores(hf_from_tree(model), request)).max() <= cap
-    assert backend.compile_events, "else the fixture would do nothing"
+    assert backend.compile_events and COUNTS.made + COUNTS.loaded > before, "else the fixture would do nothing"
     n_known = len(backend.compile_events)
     for n_query, n_items in ((2, 1), (3, 2), (64, 1), (129, 11)):
         other = dataclasses.replace(request, query_ids=[7] * n_query, items_ids=request.items_ids[:n_items])

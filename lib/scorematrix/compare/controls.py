@@ -1,4 +1,4 @@
-"""What a run shows of its own instrument: its sides against themselves, and against themselves slowed (rule 21)."""
+"""Judge the controls: each side against itself, unchanged and slowed by a known share (rule 21)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from typing import Literal
 
 from scorematrix.compare.pairs import pair_ratios
 from scorematrix.compare.schema import Control, Effect, Gate
-from scorematrix.compare.statistics import MIN_ROUNDS, Interval, geometric_interval
+from scorematrix.compare.statistics import FAILING, MIN_ROUNDS, Interval, geometric_interval
 from scorematrix.results.audits import GateStatus
 from scorematrix.results.cells import Cell
 from scorematrix.results.manifest import Manifest
 from scorematrix.results.schema import Round
 
-FALSE_ALARMS = 0.2
-"""A control fails, and voids its target's verdicts, by an interval that errs in this share of the cases only."""
 ItselfVerdict = Literal["tie", "difference", "undecided", "not_run"]
 SlowedVerdict = Literal["found", "missed", "undecided", "not_run"]
 ITSELF_STATUS: dict[ItselfVerdict, GateStatus] = {"tie": "passed", "difference": "failed", "undecided": "undecided"}
@@ -26,11 +24,11 @@ SLOWED_STATUS: dict[SlowedVerdict, GateStatus] = {"found": "passed", "missed": "
 
 @dataclass(frozen=True)
 class ControlEvidence:
-    """The control rounds of one view on one target: in each index one side's, paired with that side's own round.
+    """The control rounds of one view on one target. Each repeats the confirmation round of its index and backend.
 
     Attributes:
-        backends: the sides that take turns.
-        twins: the confirmation rounds of these sides.
+        backends: the sides, which alternate from index to index.
+        twins: the confirmation rounds of all sides.
     """
 
     backends: tuple[str, ...]
@@ -45,7 +43,7 @@ class ControlEvidence:
         return next((c for r in self.rounds for c in r.cells if c.slowdown > 1), None)
 
     def ratios(self, slowdown: float) -> dict[int, float]:
-        """Control seconds over the twin's, by index; 1.0: a backend against itself."""
+        """Return control time over the repeated round's time, by index. Slowdown 1.0: unchanged."""
         found: dict[int, float] = {}
         for backend in self.backends:
             own, twins = ([r for r in these if r.backend == backend] for these in (self.rounds, self.twins))
@@ -82,10 +80,10 @@ def judge_control(
     Args:
         indices: the round indices of the look.
         complete: whether its planned rounds are all recorded; asked after each one, chance would void too many runs.
-        margin: the smallest difference that counts, as a fraction; widened to the largest one that the comparison of
-            backends with themselves cannot rule out (rule 23).
+        margin: the smallest difference that counts, as a fraction. It is widened to the largest bias that the A/A
+            interval allows (rule 23).
     """
-    slow, surely = evidence.slowed_cell, 1 - (1 - confidence) * FALSE_ALARMS
+    slow, surely = evidence.slowed_cell, 1 - (1 - confidence) * FAILING
     own, slower = evidence.ratios(1.0), evidence.ratios(slow.slowdown) if slow else {}
     itself, itself_surely = _interval(own, indices, confidence), _interval(own, indices, surely)
     slowed, slowed_surely = _interval(slower, indices, confidence), _interval(slower, indices, surely)
@@ -126,7 +124,11 @@ def _interval(ratios: dict[int, float], indices: range, confidence: float) -> In
 
 
 def _itself(interval: Interval | None, surely: Interval | None, margin: float) -> ItselfVerdict:
-    """No difference: none that shows, or none that counts. A difference is one that counts, and surely."""
+    """Return `tie` if the interval contains 1 or lies within the margin.
+
+    Args:
+        surely: the interval that can fail the control: `difference` if it lies beyond the margin. None: it cannot fail.
+    """
     if interval is None:
         return "not_run"
     bound = math.log1p(margin)
@@ -137,7 +139,7 @@ def _itself(interval: Interval | None, surely: Interval | None, margin: float) -
 
 
 def _slowed(interval: Interval | None, surely: Interval | None, slowdown: float) -> SlowedVerdict:
-    """Found: surely slower, and by no more than twice what it was slowed by."""
+    """Return `found` if the cell is significantly slower, but not by more than twice the slowdown."""
     if interval is None:
         return "not_run"
     known = math.log(slowdown)

@@ -70,9 +70,9 @@ class ChunkResult(Part):
 
 
 class Control(Part):
-    """Backends against themselves, and against themselves slowed by a known share, in fresh processes of one target."""
+    """The sides of one target against themselves in fresh processes, unchanged and slowed by a known share."""
 
-    backend: str = Field(description="one, or those that take turns: jax and pytorch")
+    backend: str = Field(description="the sides, which alternate: jax and pytorch")
     view: str
     target: str
     chunk_size: int | None
@@ -81,7 +81,7 @@ class Control(Part):
     itself_verdict: Literal["tie", "difference", "undecided", "not_run"]
     slowed: Effect | None
     slowed_verdict: Literal["found", "missed", "undecided", "not_run"]
-    margin: float = Field(description="the params', or the largest difference from itself that is not ruled out")
+    margin: float = Field(description="the params', or the largest bias that the A/A interval allows if that is more")
 
 
 class Start(Part):

@@ -85,12 +85,9 @@ def judge(
     reason, needed = f"the interval crosses the {words}", rounds_to_decide(interval, margin, confidence)
     if margin > tie_margin:
         needed = rounds_to_decide(interval, tie_margin, confidence, widened=margin)
-        reason = f"the interval lies neither beyond the {words} nor inside the {percent(tie_margin)} margin"
+        reason = f"the interval lies neither beyond the {words} nor within the {percent(tie_margin)} tie margin"
         if margin > USELESS_MARGIN:
-            reason = (
-                f"a backend's time is known to be within a factor of {1 + margin:.2f} of its own time only, so no "
-                "smaller difference could be told"
-            )
+            reason = f"A/A noise is {percent(margin)}, and only a larger difference would show"
     more = needed - n if needed else None
     step = (
         f"about {more} more rounds would decide: a new run with rounds={needed}, or with --until-decided"
@@ -98,14 +95,14 @@ def judge(
         else f"more than {MOST_ROUNDS:,} rounds would be needed: treat as close"
     )
     if margin > tie_margin:
-        step += "; a backend scatters so much against itself that a quieter machine helps too"
+        step += "; a quieter machine would also help, because A/A noise widened the margin"
     return Verdict("not_enough_evidence", reason, step, more, wants_rounds=True)
 
 
 def margin_words(margin: float, params_margin: float) -> str:
-    """A margin in words; one that the controls widened says so."""
-    widened = f" (not {percent(params_margin)}: the A/A control rules out no less)" if margin > params_margin else ""
-    return f"{percent(margin)} margin{widened}"
+    """Write a margin, and the params' one if the controls visibly widened it."""
+    now, before = percent(margin), percent(params_margin)
+    return f"{now} margin" + (f" (widened from {before} because of A/A noise)" if now != before else "")
 
 
 def percent(fraction: float) -> str:

@@ -66,9 +66,9 @@ class Budget:
 
 
 def _loading_seconds(rounds: Sequence[Round]) -> float:
-    """What each backend took to load and prepare, together: a tuning round probes and profiles besides.
+    """Return the seconds that all backends together took to load and prepare.
 
-    What it compiled anew does not count: the next process finds it in the cache.
+    Time for new compilations is left out, because the next process finds the programs in the cache.
     """
     longest: dict[str, float] = {}
     for r in rounds:

@@ -26,10 +26,10 @@ def plan_rounds(params: Params) -> list[PlannedRound]:
 def plan_groups(params: Params) -> list[list[PlannedRound]]:
     """The rounds that belong together, in order of execution: the reference, then tuning, then confirmation.
 
-    Backends that share a target and a view are a group, with a control of one of them, each in turn. They measure in
-    turns where they can, else back to back in an order that is drawn from the params' seed, because all of one before
-    all of the other turns drift into a winner (rule 15). Every second group of a target, view and role has the reverse
-    of the one before it: each side goes first in half of the pairs, whatever the seed.
+    Backends that share a target and a view are a group. So is the control, which repeats one of them; they alternate
+    from index to index. A group measures in turns where it can, else back to back (rule 15). The order is drawn from
+    the params' seed, and the next group of the same target, view and role has the reverse order: each side goes first
+    in half of the pairs, whatever the seed.
     """
     rng = np.random.Generator(np.random.PCG64(params.seed))
     drawn: dict[tuple[str, str, Role], list[int]] = {}
@@ -160,7 +160,7 @@ def _beside(params: Params, comparison: ComparisonChoice, choice: BackendChoice,
 def _controls(
     params: Params, pairs: list[tuple[str, str, list[tuple[str, str]]]], rng: np.random.Generator
 ) -> dict[tuple[str, str], list[str]]:
-    """The backends that are measured again, in turn, by target and view: one view a target, best_native if there."""
+    """Return the backends that controls repeat, by target and view: one view per target, best_native if it has it."""
     named = [side for comparison in params.comparisons for side, _ in comparison.sides]
     chosen: dict[str, tuple[str, list[str]]] = {}
     for target, view, measured in pairs:

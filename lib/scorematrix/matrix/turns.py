@@ -26,7 +26,7 @@ FRESH_EVERY = 3
 FEW_RATIOS = 6
 """From so many on, scatter is read off the median absolute deviation, which one disturbed turn does not move."""
 SURE = 0.9
-"""A scatter is held to be no larger than its estimate shows with this confidence."""
+"""Confidence of the bound."""
 
 
 @dataclass(frozen=True)
@@ -194,18 +194,15 @@ def standard_error(logs: Sequence[float]) -> float:
 
 
 def error_bound(logs: Sequence[float]) -> float:
-    """What that standard error surely does not exceed (at 90 %): two laps may agree by chance, and tell nothing."""
-    from scipy.special import gammaincinv
+    """Return an upper confidence bound of that standard error, because two laps may agree by chance."""
+    from scipy.special import chdtri  # every kernel imports this module, and few need it
 
     n = len(logs)
-    if n < 2:
-        return math.inf
-    lowest_chi_squared = 2 * float(gammaincinv((n - 1) / 2, 1 - SURE))
-    return standard_error(logs) * math.sqrt((n - 1) / lowest_chi_squared)
+    return standard_error(logs) * math.sqrt((n - 1) / chdtri(n - 1, SURE)) if n > 1 else math.inf
 
 
 def widest_error(seconds: Mapping[CellKey, Sequence[float]]) -> float:
-    """The largest bound of a standard error of a ratio between two of these cells.
+    """Return the largest error bound of a ratio between two of these cells.
 
     Args:
         seconds: of each lap, by cell; of one cell alone the error of its own time counts.

@@ -43,19 +43,14 @@ class LayerWeights(Generic[Leaf]):
     k_norm_lh: Leaf | None = None
 
     @cached_property
-    def names(self) -> list[str]:
-        """Of the leaves that are there."""
-        return [field.name for field in fields(self) if getattr(self, field.name) is not None]
-
-    @cached_property
-    def leaves(self) -> list[Leaf]:
-        """Those that are there."""
-        return [getattr(self, name) for name in self.names]
+    def named(self) -> dict[str, Leaf]:
+        """The leaves that the architecture has, by name, in the order of the fields."""
+        leaves = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: leaf for name, leaf in leaves if leaf is not None}
 
     def mapped(self, change: Callable[[Leaf], Other]) -> LayerWeights[Other]:
         """The same tree with every leaf changed; absent leaves stay absent."""
-        leaves = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return LayerWeights(**{name: change(leaf) for name, leaf in leaves if leaf is not None})
+        return LayerWeights(**{name: change(leaf) for name, leaf in self.named.items()})
 
 
 @dataclass(frozen=True)
@@ -79,10 +74,8 @@ class DecoderWeights(Generic[Leaf]):
     def named_leaves(self) -> Iterator[tuple[str, Leaf]]:
         """Leaf names and arrays in a fixed order; a tied head is not repeated."""
         yield "embed_vd", self.embed_vd
-        for field in fields(self.layers):
-            array = getattr(self.layers, field.name)
-            if array is not None:
-                yield f"layers.{field.name}", array
+        for name, array in self.layers.named.items():
+            yield f"layers.{name}", array
         yield "final_norm_d", self.final_norm_d
         if self.head_vd is not self.embed_vd:
             yield "head_vd", self.head_vd

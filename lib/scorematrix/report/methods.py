@@ -139,10 +139,11 @@ def _controls(comparison: Comparison) -> str:
     if not comparison.controls:
         return "Controls were not measured."
     return (
-        "Controls: in each confirmation index one more fresh process measures a side again, as it is and slowed by "
-        "5 %; the sides take turns. A difference from itself voids the verdicts of its target. The margin is at least "
-        "the largest difference from itself that the control does not rule out; a control in another view widens it to "
-        "no more than the contrast's own half-width. A tie needs the slowdown to be found."
+        "Controls: in every confirmation round, one more fresh process repeats one side, unchanged and slowed by 5 %. "
+        "The sides alternate, and their ratios are pooled. A control fails if its 99 % interval shows a difference "
+        "from itself, or misses the slowdown. A failed control voids all verdicts of its target. The decision margin "
+        "is at least the largest bias that the 95 % A/A interval allows. A control in another view widens the margin "
+        "to at most the half-width of the contrast's interval. A tie requires that the slowdown was found."
     )
 
 

@@ -72,9 +72,9 @@ def controls(comparison: Comparison) -> Fragment:
     if not rows:
         return head + paragraph("Controls: NOT AVAILABLE, this run has no control rounds.")
     note = (
-        "Fresh processes, in turns with those that they repeat. Against itself no difference may show; the slowdown "
-        "must be found, else no tie is declared. A difference that the interval against itself does not rule out is no "
-        "win: the margin is at least that."
+        "A fresh process repeats a side and alternates with it, call by call. A difference from itself voids the "
+        "verdicts. A tie requires that the slowdown was found. The decision margin is at least the largest bias that "
+        "the interval of the unchanged repetition allows."
     )
     columns = ["backend", "target", "against", "found", "ratio", "interval", "margin"]
     return head + table("A backend's time over its own", columns, rows, (0, 1, 2, 3)) + paragraph(note, "note")

@@ -1,9 +1,10 @@
-"""The default job again and again, as on an ordinary shared machine: what does it decide, and is it right?
+"""Repeat the default job beside a busy process, and record what it decides.
 
     python outputs/reference/controls/quick.py [N] [--beside BUSY] [--params FILE]
 
-N more runs (default 1), each with a seed of its own, in a temporary folder. BUSY is the share of all cores that another
-process takes meanwhile (default 0.25; 0: none). Adds a line a run to quick.jsonl beside this file and prints a summary.
+Runs the job N times (default 1) in a temporary folder, each time with a new seed. Meanwhile other processes take the
+share BUSY of all cores (default 0.25; 0: none). Appends a line per run to quick.jsonl beside this file, and prints a
+summary of all lines.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ PERIOD_SECONDS = 0.1
 
 
 def keep_busy(share: float) -> None:
-    """Take a share of one core, in slices."""
+    """Use a share of one core, in slices."""
     while True:
         end = time.perf_counter() + PERIOD_SECONDS * share
         while time.perf_counter() < end:
@@ -39,7 +40,7 @@ def keep_busy(share: float) -> None:
 
 
 def one_run(seed: int, busy: float, params: Path) -> dict:
-    """A whole run by the command line, and what it says."""
+    """Run the job by the command line and return its verdicts."""
     n_cores = len(os.sched_getaffinity(0))
     neighbours = []
     for i in range(n_cores):
@@ -105,7 +106,7 @@ def one_run(seed: int, busy: float, params: Path) -> dict:
 
 
 def summary(found: list[dict]) -> dict:
-    """Verdicts by view, what controls said, gates that failed, and how long runs took."""
+    """Count verdicts, control results and failed gates over all runs."""
     verdicts: dict[str, Counter[str]] = defaultdict(Counter)
     for run in found:
         for view, contrast in run["contrasts"].items():

@@ -1,4 +1,4 @@
-"""Programs for a CPU, compiled ahead of time by AOTInductor and kept in the cache folder as shared libraries."""
+"""Compile functions for a CPU ahead of time (AOTInductor) and cache them on disk as shared libraries."""
 
 from __future__ import annotations
 
@@ -21,36 +21,45 @@ from scorematrix.scoring.pytorch import model
 from scorematrix.scoring.pytorch.compiles import COUNTS
 
 OPTIONS = {
-    # The wrapper only calls kernels: optimizing it takes half of the time and gains nothing.
+    # The wrapper only calls kernels. Optimizing it takes half of the compile time and makes no call faster.
     "aot_inductor.compile_wrapper_opt_level": "O0",
-    "cpp.enable_kernel_profile": True,  # a profile names the kernels
+    "cpp.enable_kernel_profile": True,  # so that a profile names the kernels
 }
 
 
 class Program(Protocol):
-    """A function of tensors: those of the call, then the leaves of its `LayerWeights`."""
+    """A compiled function. Its inputs are in the order of `flat`."""
 
     def run(self, inputs: list[Tensor], /) -> list[Tensor]: ...
 
 
-class Plain:
-    """What stands for a program where PyTorch is told not to compile."""
+def flat(args: Sequence[Any]) -> list[Tensor]:
+    """List the tensor arguments, then the leaves of every `LayerWeights`."""
+    rows = [one for one in args if isinstance(one, Tensor)]
+    return rows + [leaf for one in args if isinstance(one, LayerWeights) for leaf in one.named.values()]
 
-    def __init__(self, function: Callable[..., Any], args: Sequence[Any]) -> None:
-        self._call = _Call(function, args)
 
-    def run(self, inputs: list[Tensor]) -> list[Tensor]:
-        found = self._call(inputs)
-        return [found] if isinstance(found, Tensor) else list(found)
+def signature(args: Sequence[Any]) -> tuple[Any, ...]:
+    """Return all that a program depends on in its arguments: constants, strides, dtypes, every size but the first.
+
+    Size 1 is compiled separately, because it broadcasts.
+    """
+
+    def described(one: Any) -> Any:
+        if isinstance(one, Tensor):
+            return min(one.shape[0], 2), *one.shape[1:], one.stride(), one.dtype
+        if isinstance(one, LayerWeights):
+            return tuple((name, leaf.shape, leaf.stride(), leaf.dtype) for name, leaf in one.named.items())
+        return one
+
+    return tuple(map(described, args))
 
 
 def load_program(function: Callable[..., Any], args: Sequence[Any]) -> Program:
-    """The program of a function for arguments like these, from disk or compiled now.
+    """Load the program of a function for arguments like these; compile it if it is not in the cache.
 
-    Of several processes that need the same one, one compiles and the others wait.
+    If several processes need the same program, one compiles it and the others wait.
     """
-    if os.environ.get("TORCHDYNAMO_DISABLE") == "1":
-        return Plain(function, args)
     folder = cache_folder() / "compiled" / "pytorch"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{function.__name__}-{_digest(function, args)}.so"
@@ -72,15 +81,14 @@ def _compile(function: Callable[..., Any], args: Sequence[Any], path: Path) -> N
         torch.inference_mode(False),
         torch.no_grad(),
         tempfile.TemporaryDirectory(dir=path.parent) as folder,
-        warnings.catch_warnings(action="ignore"),  # of what PyTorch will change in itself
+        warnings.catch_warnings(action="ignore"),  # PyTorch's deprecations of its own code
     ):
-        call = _Call(function, args)
-        # Neither values nor the length matter; strides do.
-        examples = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype) for t in call.tensors(args)]
+        # Only sizes, strides and dtypes matter, not values.
+        examples = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype) for t in flat(args)]
         n_rows = sum(isinstance(one, Tensor) for one in args)
         any_length = {0: torch.export.Dim.DYNAMIC}
         shapes = [any_length if i < n_rows and t.shape[0] > 1 else None for i, t in enumerate(examples)]
-        program = torch.export.export(call, (examples,), dynamic_shapes=(shapes,))
+        program = torch.export.export(_Call(function, args), (examples,), dynamic_shapes=(shapes,))
         library = f"{folder}/{path.name}"
         torch._inductor.aot_compile(
             program.module(), (examples,), options=OPTIONS | {"aot_inductor.output_path": library}
@@ -89,47 +97,35 @@ def _compile(function: Callable[..., Any], args: Sequence[Any], path: Path) -> N
 
 
 class _Call(torch.nn.Module):
-    """A function with its constants bound: what is left are tensors, in a list."""
+    """A function with its constants bound. It takes the list that `flat` makes."""
 
     def __init__(self, function: Callable[..., Any], args: Sequence[Any]) -> None:
         super().__init__()
-        self._function = function
-        self._names = [name for one in args if isinstance(one, LayerWeights) for name in one.names]
-        # Tensors go by their kind: a program that lives on does not keep those of its first call.
-        kinds = (Tensor, LayerWeights)
-        self._args = [next((kind for kind in kinds if isinstance(one, kind)), one) for one in args]
-
-    @staticmethod
-    def tensors(args: Sequence[Any]) -> list[Tensor]:
-        """Those of the call, then the leaves of its `LayerWeights`."""
-        rows = [one for one in args if isinstance(one, Tensor)]
-        return rows + [leaf for one in args if isinstance(one, LayerWeights) for leaf in one.leaves]
+        self._function, self._args = function, args
 
     def forward(self, tensors: list[Tensor]) -> Any:
-        rows, leaves = iter(tensors), dict(zip(self._names, tensors[self._args.count(Tensor) :], strict=True))
-        args = [next(rows) if a is Tensor else LayerWeights(**leaves) if a is LayerWeights else a for a in self._args]
-        return self._function(*args)
+        left = iter(tensors)
+        args = [next(left) if isinstance(one, Tensor) else one for one in self._args]
+        return self._function(
+            *(one.mapped(lambda _: next(left)) if isinstance(one, LayerWeights) else one for one in args)
+        )
 
 
 def _digest(function: Callable[..., Any], args: Sequence[Any]) -> str:
-    """Of all that a program depends on: PyTorch, the processor, threads, the function's source and its arguments."""
+    """Hash all that a program depends on: source code, PyTorch, processor, threads and arguments."""
     digest = hashlib.sha256()
     for source in (inspect.getfile(function), model.__file__, __file__):
         digest.update(Path(source).read_bytes())
-    digest.update(repr((torch.__version__, _processor(), torch.get_num_threads(), function.__qualname__)).encode())
-    digest.update(repr([one for one in args if not isinstance(one, Tensor | LayerWeights)]).encode())
-    n_rows = sum(isinstance(one, Tensor) for one in args)
-    for i, tensor in enumerate(_Call.tensors(args)):
-        length = min(tensor.shape[0], 2) if i < n_rows else tensor.shape[0]
-        digest.update(repr((length, *tensor.shape[1:], tensor.stride(), tensor.dtype)).encode())
+    machine = (torch.__version__, _processor(), torch.get_num_threads())
+    digest.update(repr((function.__qualname__, machine, signature(args))).encode())
     return digest.hexdigest()[:20]
 
 
 def _processor() -> str:
-    """What tells one kind of processor from another: programs use all of its instructions."""
+    """Return model and features of the processor: a program uses all of its instructions."""
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
     except OSError:
         lines = []
-    told = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
-    return "\n".join(told) or " ".join(os.uname())
+    features = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
+    return "\n".join(features) or " ".join(os.uname())

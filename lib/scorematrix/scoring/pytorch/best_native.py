@@ -30,7 +30,7 @@ from scorematrix.scoring.pytorch.attention import (
     joint_attention,
     scored_attention,
 )
-from scorematrix.scoring.pytorch.compiled import ahead_of_time, compile_counts, compiled, load_compiler
+from scorematrix.scoring.pytorch.compiled import compile_counts, compile_mode, compiled, load_compiler
 from scorematrix.scoring.pytorch.graphs import MOST_GRAPHS, StepGraphs
 from scorematrix.scoring.pytorch.model import (
     feed_forward,
@@ -99,7 +99,7 @@ class BestNativeBackend:
             self._device,
             dtype,
             dtype_choice=why,
-            compile="ahead of time" if ahead_of_time(self._device) else "torch.compile",
+            compile=compile_mode(self._device),
             attention=self._form,
             step_tokens=self._step_tokens,
             reuse_prefix=reuse_prefix,

@@ -1,9 +1,10 @@
-"""How many programs PyTorch has compiled in this process, whoever asked for them."""
+"""Count the programs that PyTorch has compiled in this process, whoever asked for them."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass
@@ -18,6 +19,12 @@ COUNTS = Counts()
 
 
 def compiles_so_far() -> int:
-    """Programs so far, torch.compile's graphs included; PyTorch's compiler is not imported for the question."""
+    """Return the number of programs so far, torch.compile's graphs included."""
+    counters = compiler_counters()
+    return COUNTS.made + COUNTS.loaded + (counters["stats"]["unique_graphs"] if counters else 0)
+
+
+def compiler_counters() -> Any:
+    """Return torch.compile's counters; None if nothing has imported PyTorch's compiler yet."""
     utils = sys.modules.get("torch._dynamo.utils")
-    return COUNTS.made + COUNTS.loaded + (utils.counters["stats"]["unique_graphs"] if utils else 0)
+    return utils.counters if utils else None
