@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -72,6 +73,20 @@ def test_watchdog_ends_what_python_cannot_interrupt() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], timeout=60)
     assert done.returncode == 75
+
+
+def test_a_call_that_ends_while_it_is_given_up_goes_no_further() -> None:
+    order, begun = [], threading.Event()
+
+    def on_timeout() -> None:
+        begun.set()
+        time.sleep(0.2)
+        order.append("recorded")
+
+    with Watchdog(0.01, on_timeout).limit():
+        begun.wait(60)
+    order.append("went on")
+    assert order == ["recorded", "went on"]
 
 
 def test_a_machine_without_a_network_card_is_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
