@@ -85,6 +85,19 @@ def test_a_call_that_is_all_overhead_need_not_grow() -> None:
     assert gate.status == "passed" and gate.found["ratio"] < gate.allowed["ratio"], "less than is due of others"
 
 
+@pytest.mark.parametrize(("undisturbed", "bad"), [([], {"growth jax"}), ([4], set())])
+def test_small_calls_that_others_slow_are_no_fault(undisturbed: list[int], bad: set[str]) -> None:
+    """One round without them tells more than four with: noise adds time and takes none away."""
+
+    def seconds(backend: str, index: int, chunk: int) -> float:
+        slowed = backend == "jax" and chunk == 4 and index not in undisturbed
+        return equal_seconds(backend, index, chunk) * (3 if slowed else 1)
+
+    contrast, _ = contrast_of(seconds=seconds)
+    (gate,) = [g for g in contrast.gates if g.name == "growth jax"]
+    assert gate.found["ratio"] < gate.allowed["ratio"] and failed(contrast) == bad
+
+
 def test_a_query_that_was_asked_before_may_not_be_faster() -> None:
     def edit(round_):
         if (round_.backend, round_.role) != ("jax", "tuning"):
@@ -118,6 +131,19 @@ def test_a_side_that_goes_slow_in_the_second_half_is_refused(kind: str) -> None:
     contrast, comparison = contrast_of(edit)
     assert failed(contrast) == {"steady jax"} and kind in contrast.reason
     assert comparison.sides[0].steadiness == {kind: 5}
+
+
+@pytest.mark.parametrize(("last", "bad"), [((1.04, 1.05, 1.06, 1.07, 1.08), set()), ((1.1,) * 5, {"steady jax"})])
+def test_a_side_is_refused_for_drift_only_if_it_is_sure(last: tuple[float, ...], bad: set[str]) -> None:
+    """Over 3 % with 95 % confidence is not enough: each side is asked at each look."""
+
+    def edit(round_):
+        factors = [1.0] * 6 + [last[max(round_.index, 1) - 1]] * 2
+        return with_cells(lambda c: {"call_ns": passes_of(factors, c)})(round_)
+
+    contrast, _ = contrast_of(edit)
+    (gate,) = [g for g in contrast.gates if g.name == "steady jax"]
+    assert gate.found["ratio"] > gate.allowed["ratio"] and failed(contrast) == bad
 
 
 def test_one_round_that_drifts_is_listed_and_no_more() -> None:

@@ -10,7 +10,7 @@ from statistics import median
 import numpy as np
 
 from scorematrix.compare.numerics import Caps, Distance, Ranking, RequestArrays, caps_for, distance, ranking
-from scorematrix.compare.rounds import round_seconds
+from scorematrix.compare.rounds import is_sound, round_seconds
 from scorematrix.compare.statistics import geometric_interval, percentile
 from scorematrix.results.cells import Cell
 from scorematrix.results.figures import pass_seconds, request_seconds
@@ -160,6 +160,12 @@ class SideEvidence:
     def seconds_by_round(self, chunk_size: int) -> dict[int, float]:
         """Median seconds of a pass, by index of the confirmation round; rounds without a sound cell are absent."""
         return self._seconds.get(chunk_size, {})
+
+    def fastest_seconds(self, chunk_size: int) -> float:
+        """Seconds of a pass whose every call takes the fastest time that it ever took in a confirmation round."""
+        cells = [cell for r in self.confirm if is_sound(cell := r.cell(chunk_size), r)]
+        passes = [[ns for calls in one_pass for ns in calls] for cell in cells for one_pass in cell.call_ns]
+        return float(np.min(passes, axis=0).sum()) / 1e9
 
     def clock_by_round(self) -> dict[int, float]:
         """Mean clock of the GPUs (MHz), by index of the confirmation round; rounds that were not told it are absent."""

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from scorematrix.compare.evidence import SideEvidence
-from scorematrix.compare.statistics import Interval, geometric_interval
+from scorematrix.compare.statistics import SURE, Interval, geometric_interval
 from scorematrix.results.figures import pass_seconds
 
 SteadyClass = Literal["steady", "warming", "slowing", "unsteady"]
@@ -25,7 +25,7 @@ class Steadiness:
     """Of one side at its chosen chunk size, over its confirmation rounds.
 
     Attributes:
-        drift: last quarter over second quarter, over the rounds.
+        drift: last quarter over second quarter, over the rounds, with its 99 % interval.
         classes: how many rounds are of which class.
         tolerance: what drift is allowed, as a fraction.
     """
@@ -46,7 +46,7 @@ def steadiness(side: SideEvidence) -> Steadiness | None:
         return None
     tolerance = TOLERANCE.get(side.target, OTHER_TOLERANCE)
     quarters = [quarter_medians(seconds) for seconds in series]
-    drift = geometric_interval([last / second for _, second, _, last in quarters])
+    drift = geometric_interval([last / second for _, second, _, last in quarters], SURE)
     return Steadiness(drift, dict(Counter(classify(q, tolerance) for q in quarters)), tolerance)
 
 
