@@ -25,7 +25,8 @@ from tests.here import execute_here
 # share a core wait for each other without end.
 if (n_workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))) > 1:
     cores = sorted(os.sched_getaffinity(0))
-    own = cores[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) :: n_workers] or cores
+    number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    own = cores[number::n_workers] or [cores[number % len(cores)]]
     os.sched_setaffinity(0, own)
     os.environ["OMP_NUM_THREADS"] = str(len(own))
 

@@ -42,7 +42,7 @@ COMPARISONS = (
 )
 COMMAND = ("run", str(FIXTURES / "numpy.yaml"), "--run-id", "r", "--set", f"comparisons={COMPARISONS}")
 N_ROUNDS = 7
-SMALL = {"object_store_memory": 80 << 20, "include_dashboard": False, "num_cpus": 2}
+SMALL = {"object_store_memory": 80 << 20, "include_dashboard": False, "num_cpus": 1}
 ENDED = re.compile(r"^\[\d+/\d+\] (\S+) \w+ on node (\w+)", re.MULTILINE)
 
 
@@ -74,6 +74,7 @@ def cluster() -> Iterator[SmallCluster]:
     folder = tempfile.mkdtemp(prefix="r-", dir="/tmp")  # a socket's path is short
     kept = dict(os.environ)
     os.environ |= environment_of_users(RAY_USAGE_STATS_ENABLED="0", RAY_TMPDIR=folder)
+    os.environ |= {"RAY_enable_worker_prestart": "0", "RAY_prestart_worker_first_driver": "0"}  # 4 s of processor each
     os.environ["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = "300"  # how long a client's server may take to start
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}  # nobody else gets in
     ray._raylet.Config.initialize("")  # read on import, which may be long ago
