@@ -125,8 +125,8 @@ def test_scores_kept_by_query_are_seen_by_new_queries(model: Model, workload: Wo
     sound = load_backend("pytorch", view="portable", model=model, device="cpu", dtype="float32")
     slow = clock.taking(2_000_000)
     caching = LyingBackend(LyingBackend(sound, slow), remembering(100))
-    honest = meter(workload, "pytorch").probes(LyingBackend(sound, slow), 4, 0, caching=True)
-    kept = meter(workload, "pytorch").probes(caching, 4, 0, caching=True)
+    honest = meter(workload, "pytorch").probes(LyingBackend(sound, slow), 4, caching=True)
+    kept = meter(workload, "pytorch").probes(caching, 4, caching=True)
     contrast = judged_with(probes=kept.model_dump() | {"neighbours_moved": 0.0})
     assert contrast.verdict == "invalid" and "gate no caching jax" in contrast.reason
     assert "gate no caching" not in judged_with(probes=honest.model_dump()).reason
@@ -134,8 +134,8 @@ def test_scores_kept_by_query_are_seen_by_new_queries(model: Model, workload: Wo
 
 def test_leaking_neighbours_are_seen_by_the_probe(model: Model, workload: Workload) -> None:
     sound = load_backend("pytorch", view="portable", model=model, device="cpu", dtype="float32")
-    assert meter(workload, "pytorch").probes(sound, 4, 0, caching=False).neighbours_moved < 1e-5
-    leak = meter(workload, "pytorch").probes(LyingBackend(sound, leaks), 4, 0, caching=False)
+    assert meter(workload, "pytorch").probes(sound, 4, caching=False).neighbours_moved < 1e-5
+    leak = meter(workload, "pytorch").probes(LyingBackend(sound, leaks), 4, caching=False)
     contrast = judged_with(probes=leak.model_dump())
     assert contrast.verdict == "invalid" and "gate isolation jax" in contrast.reason
 
@@ -151,7 +151,7 @@ def test_a_score_that_is_no_number_among_other_neighbours_is_seen(model: Model, 
             scores[-1, 0] = np.nan
         return scores
 
-    found = meter(workload, "pytorch").probes(LyingBackend(sound, breaks), 4, 0, caching=False)
+    found = meter(workload, "pytorch").probes(LyingBackend(sound, breaks), 4, caching=False)
     contrast = judged_with(probes=found.model_dump())
     assert np.isnan(found.neighbours_moved) and "gate isolation jax" in contrast.reason
 
@@ -161,7 +161,7 @@ def test_a_probe_that_raises_is_recorded(model: Model, workload: Workload) -> No
         raise RuntimeError("boom")
 
     sound = load_backend("pytorch", view="portable", model=model, device="cpu", dtype="float32")
-    probes = meter(workload, "pytorch").probes(LyingBackend(sound, breaks), 4, 0, caching=True)
+    probes = meter(workload, "pytorch").probes(LyingBackend(sound, breaks), 4, caching=True)
     assert probes.error == "RuntimeError: boom" and not probes.fresh_ns
 
 

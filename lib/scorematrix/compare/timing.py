@@ -177,17 +177,18 @@ def steady_gate(side: SideEvidence) -> Gate | None:
 
 
 def effort_gate(sides: Sequence[SideEvidence]) -> Gate:
-    """Both sides were tuned over as many configurations (rule 2)."""
+    """Both sides were tuned over the same configurations (rule 2): as many others may leave out a side's best."""
     tried = {side.backend: side.tuning_configurations for side in sides}
-    spent = ", ".join(f"{s.backend} {s.tuning_configurations} in {s.tuning_seconds / 60:.1f} min" for s in sides)
+    detail = "configurations tried: " + ", ".join(
+        f"{s.backend} {tried[s.backend]} in {s.tuning_seconds / 60:.1f} min" for s in sides
+    )
     sizes = {side.backend: side.chunk_sizes for side in sides}
-    if len({tuple(own) for own in sizes.values()}) > 1:
-        spent += "; chunk sizes differ: " + ", ".join(f"{name} {own}" for name, own in sizes.items())
+    are_alike = len({tuple(own) for own in sizes.values()}) == 1
+    if not are_alike:
+        detail += f"; chunk sizes differ: {', '.join(f'{name} {own}' for name, own in sizes.items())}; try all on both"
     if not all(side.tuning for side in sides):
         return Gate(name="effort", status="not_run", detail="a side has no tuning round yet")
-    return Gate(
-        name="effort", status=gate_status(len(set(tried.values())) == 1), detail=f"configurations tried: {spent}"
-    )
+    return Gate(name="effort", status=gate_status(are_alike and len(set(tried.values())) == 1), detail=detail)
 
 
 def choice_gate(sides: Sequence[SideEvidence], margin: float) -> Gate | None:

@@ -205,22 +205,22 @@ class Meter:
         """Draws requests like them."""
         return FreshTokens(self.requests)
 
-    def probes(self, backend: Backend, chunk_size: int, seed: int, *, caching: bool) -> Probes:
-        """The workload's items among other neighbours, and new queries in turn with the workload's own.
+    def probes(self, backend: Backend, chunk_size: int, *, caching: bool) -> Probes:
+        """The workload's items among other neighbours, and drawn requests in turn with the workload's own.
 
         All have the lengths of the workload's, so nothing new is compiled.
 
         Args:
-            caching: whether to ask new queries, which takes a few passes.
+            caching: whether to ask drawn requests, which takes a few passes.
         """
-        rng = np.random.Generator(np.random.PCG64(seed))
         calls = self.workload.calls(chunk_size)
         fresh, repeat = [], []
         try:
             known = time_pass(backend, calls, self.watchdog)
             moved = self._moved(backend, calls, known)
             while caching and _too_few(fresh, repeat):
-                fresh.append(time_pass(backend, with_other_queries(calls, rng), self.watchdog).call_ns)
+                drawn = [self.fresh.like(one, secrets.randbits(SEED_BITS)).chunks(chunk_size) for one in self.requests]
+                fresh.append(time_pass(backend, drawn, self.watchdog).call_ns)
                 repeat.append(time_pass(backend, calls, self.watchdog).call_ns)
         except Exception as error:
             return Probes(chunk_size=chunk_size, error=error_text(error))
@@ -256,15 +256,6 @@ def _too_few(fresh: PassSamples, repeat: PassSamples) -> bool:
         return True
     quickest, slowest = (pick(sum(map(sum, one)) for one in passes) for pick, passes in ((min, fresh), (max, repeat)))
     return len(fresh) < MOST_PROBE_PASSES and quickest > SUSPECT_SHARE * slowest
-
-
-def with_other_queries(calls: Calls, rng: np.random.Generator) -> list[list[ScoreRequest]]:
-    """The same calls with each request's query in another order: new to any cache, of the same tokens and length."""
-    found = []
-    for one in calls:
-        query_ids = tuple(rng.permutation(one[0].query_ids).tolist())
-        found.append([dataclasses.replace(call, query_ids=query_ids) for call in one])
-    return found
 
 
 def with_other_neighbours(call: ScoreRequest) -> ScoreRequest:

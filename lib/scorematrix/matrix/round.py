@@ -138,7 +138,7 @@ def _after_tuning(draft: Draft, backend: Backend, meter: Meter, device_kind: str
     entry = backend_entry(draft.planned.backend)
     if sound := [cell.chunk_size for cell in draft.cells if cell.status == "ok"]:
         caching = draft.planned.backend in SIDES or entry.address is not None
-        draft.probes = meter.probes(backend, max(sound), draft.params.seed, caching=caching)
+        draft.probes = meter.probes(backend, max(sound), caching=caching)
     if entry.is_live:
         draft.study()
         draft.end_live()  # it has the device to itself while it lives
