@@ -3,7 +3,7 @@ PYTHON ?= python3
 EXTRAS ?= cpu
 UV ?= uv
 PARAMS ?= params/quick.yaml
-WORKERS ?= 2
+WORKERS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready-$(EXTRAS)
@@ -44,7 +44,7 @@ accelerator: $(if $(SKIP_SETUP),,$(STAMP))  ## test and measure a GPU or TPU: de
 
 compilers: $(STAMP) $(TPU_COMPILER)  ## put the TPU's compiler beside .venv, for scorematrix preflight --compile
 
-test: $(STAMP)  ## run the quick tests, in WORKERS (2) processes
+test: $(STAMP)  ## run the quick tests, in WORKERS (4) processes
 	$(PYTEST) -m "not chaos"
 
 test-all: $(STAMP) $(TPU_COMPILER)  ## run all tests that this machine can; COVERAGE=1 also measures coverage
