@@ -35,6 +35,7 @@ def scaled(by: int, x_td: torch.Tensor) -> torch.Tensor:
     return by * x_td + 1
 
 
+@pytest.mark.chaos
 def test_one_process_compiles_and_later_ones_load_without_a_compiler(tmp_path: Path) -> None:
     (script := tmp_path / "script.py").write_text(SCRIPT)
     environment, command = environment_of_users(SCOREMATRIX_CACHE=str(tmp_path)), [sys.executable, str(script)]

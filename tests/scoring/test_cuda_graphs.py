@@ -189,6 +189,7 @@ print(run_round(sys.argv[1], planned).model_dump_json())
 """
 
 
+@pytest.mark.chaos
 def test_a_round_records_what_could_not_be_prepared(tmp_path: Path) -> None:
     store = write_run(tmp_path / "run", params=make_params(rounds=2, chunk_sizes=[2], passes=1))
     command = [sys.executable, "-c", ROUND, str(store.folder)]

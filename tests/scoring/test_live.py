@@ -191,6 +191,7 @@ def test_other_weights_or_another_number_format_are_refused(tmp_path: Path) -> N
         )
 
 
+@pytest.mark.chaos
 def test_one_that_keeps_queries_must_be_declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")  # in the servers: what they compile is not looked at
     serve = (

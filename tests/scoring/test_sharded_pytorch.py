@@ -104,6 +104,7 @@ def test_a_head_of_its_own_biases_steps_and_kept_queries(name: str) -> None:
         many.close()
 
 
+@pytest.mark.chaos
 def test_bad_requests_break_nothing_and_a_second_mesh_is_refused(model: Model) -> None:
     many = ShardedBackend(model, mesh=Mesh(data=2), device="cpu", dtype="float32")
     try:
