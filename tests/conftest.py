@@ -129,7 +129,7 @@ def run_cli(*arguments: str, cwd: Path = ROOT, python: str = sys.executable, **v
     """Run the command line in a process of its own, as a user does; `call_cli` is faster where that is not tested."""
     command = [python, "-m", "scorematrix", *arguments]
     environment = environment_of_users(**variables)
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=500)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=1000)
 
 
 def report_of(run: Path, ending: str = "html") -> str:
