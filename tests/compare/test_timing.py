@@ -156,13 +156,18 @@ def test_one_round_that_drifts_is_listed_and_no_more() -> None:
     assert comparison.sides[0].steadiness == {"steady": 4, "slowing": 1}
 
 
-def test_one_round_alone_tells_nothing_of_drift() -> None:
-    """A run is judged between its rounds too, to know what tuning chose."""
-    edit = with_cells(lambda c: {"call_ns": passes_of(DRIFTS["slowing"], c)})
-    manifest, workload, readiness, rounds = make_run(edit=edit, keep=lambda p: p.index < 2)
-    comparison = compare_run(manifest, workload, readiness, rounds)
-    (gate,) = (g for g in comparison.contrasts[0].gates if g.name == "steady jax")
-    assert gate.status == "not_run"
+@pytest.mark.parametrize("n_long", [1, 2])
+def test_one_long_round_alone_tells_nothing_of_drift(n_long: int) -> None:
+    """On a busy machine other rounds may have too few passes: these stand in no verdict's way."""
+
+    def edit(round_):
+        factors = DRIFTS["slowing" if round_.index <= n_long else "steady"][: 8 if round_.index <= n_long else 3]
+        return with_cells(lambda c: {"call_ns": passes_of(factors, c)})(round_)
+
+    contrast, comparison = contrast_of(edit, seconds=lambda b, i, c: equal_seconds(b, i, c) * (2 if b != "jax" else 1))
+    gates = {g.name: g.status for g in contrast.gates}
+    assert gates.get("steady jax") == (None if n_long == 1 else "failed")
+    assert comparison.sides[0].steadiness == {"slowing": n_long}
 
 
 def test_a_call_too_short_to_time_makes_its_chunk_size_ineligible() -> None:

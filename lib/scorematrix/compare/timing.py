@@ -156,19 +156,19 @@ def cache_gate(side: SideEvidence) -> Gate | None:
 def steady_gate(side: SideEvidence) -> Gate | None:
     """Warm-up was over: over the rounds, the last quarter of the passes is as fast as the second (rule 14).
 
-    One round that drifts is classed and listed; only a side whose rounds drift together is refused. None below four
-    timed passes a cell.
+    One round that drifts is classed and listed; only a side whose rounds drift together is refused. None where fewer
+    than two rounds have four timed passes.
     """
     found = steadiness(side)
-    if found is None:
+    if found is None or found.drift.n < 2:
         return None
     drift, tolerance = found.drift, found.tolerance
-    sure = drift.n > 1 and (drift.low > 1 + tolerance or drift.high < 1 / (1 + tolerance))
+    sure = drift.low > 1 + tolerance or drift.high < 1 / (1 + tolerance)
     classes = ", ".join(f"{n} {name}" for name, n in found.classes.items())
     kind = "slowing" if drift.center > 1 else "warming"
     return Gate(
         name=f"steady {side.backend}",
-        status="not_run" if drift.n < 2 else gate_status(not sure),
+        status=gate_status(not sure),
         detail=f"{f'{kind}: ' if sure else ''}passes of the last quarter take {drift.center:.3f} times those of the "
         f"second ({drift.low:.3f} to {drift.high:.3f}), {tolerance:.0%} allowed; rounds: {classes}",
         found={"ratio": drift.center},
