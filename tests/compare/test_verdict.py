@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from scorematrix.compare import compare_run
-from scorematrix.compare.verdict import margin_words, percent
+from scorematrix.compare.statistics import geometric_interval
+from scorematrix.compare.verdict import judge, margin_words, percent
 from tests.factory import equal_seconds, make_params, make_run
 
 ONE = {"comparisons": [{"jax": "cpu", "pytorch": "cpu"}]}
@@ -104,3 +105,6 @@ def test_no_outlier_is_dropped() -> None:
 def test_a_margin_is_called_widened_only_where_the_reader_sees_it(margin: float, names_both: bool) -> None:
     words = margin_words(margin, 0.03)
     assert percent(margin) in words and ("widened" in words) == names_both
+    interval = geometric_interval([1.0, 1.1, 1.05, 1.02, 0.99])
+    found = judge(missing_sides=[], gates=[], interval=interval, missing_rounds=0, margin=margin, tie_margin=0.03)
+    assert found.state == "not_enough_evidence" and ("A/A" in (found.next_step or "")) == names_both

@@ -82,9 +82,10 @@ def judge(
             reason = "; ".join(f"gate {gate.name} has not passed: {gate.detail}" for gate in waiting)
             return Verdict("not_enough_evidence", reason, "more rounds narrow the controls", wants_rounds=True)
         return Verdict("tie", f"the whole interval lies inside the {percent(tie_margin)} margin")
-    reason, needed = f"the interval crosses the {words}", rounds_to_decide(interval, margin, confidence)
-    if margin > tie_margin:
-        needed = rounds_to_decide(interval, tie_margin, confidence, widened=margin)
+    is_widened = percent(margin) != percent(tie_margin)  # as the reader sees it
+    reason = f"the interval crosses the {words}"
+    needed = rounds_to_decide(interval, tie_margin, confidence, widened=margin)
+    if is_widened:
         reason = f"the interval lies neither beyond the {words} nor within the {percent(tie_margin)} tie margin"
         if margin > USELESS_MARGIN:
             reason = f"A/A noise is {percent(margin)}, and only a larger difference would show"
@@ -94,7 +95,7 @@ def judge(
         if more
         else f"more than {MOST_ROUNDS:,} rounds would be needed: treat as close"
     )
-    if margin > tie_margin:
+    if is_widened:
         step += "; a quieter machine would also help, because A/A noise widened the margin"
     return Verdict("not_enough_evidence", reason, step, more, wants_rounds=True)
 
