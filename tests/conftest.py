@@ -21,8 +21,8 @@ from scorematrix.scoring import BACKENDS
 from tests.here import execute_here
 
 # scorematrix loads no framework by itself: what they read on import is set in time.
-# Test processes side by side have cores of their own, and so have the rounds that they start: frameworks whose threads
-# share a core wait for each other without end.
+# Each test process, with the rounds that it starts, is bound to its cores: one core where there are more processes than
+# cores. Threads of one framework that spin on a shared core would wait for each other.
 if (n_workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))) > 1:
     cores = sorted(os.sched_getaffinity(0))
     number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))

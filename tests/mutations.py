@@ -106,7 +106,7 @@ MUTATIONS = [
              "for contrast in comparison.contrasts):\n        raise typer.Exit(GATE_FAILED)",
              "for contrast in comparison.contrasts):\n        raise typer.Exit(0)", "tests/test_cli.py"),
     Mutation("lost-node", "cluster/fleet.py",  # a round that was lost with its node does not say so
-             "{\"lost\": list(lost),", "{\"lost\": [],", "tests/cluster/test_ray.py"),
+             '{"lost": list(lost),', '{"lost": [],', "tests/cluster/test_ray.py"),
 ]  # fmt: skip
 
 

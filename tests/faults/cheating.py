@@ -1,4 +1,4 @@
-"""Scorers that take a false advantage, and machines that give one: see `test_whole_runs.py`."""
+"""Scorers that cheat, and machines that favour one side: see `test_whole_runs.py`."""
 
 from __future__ import annotations
 
@@ -14,113 +14,120 @@ from tests.faults.whole_run import CALL_SECONDS, Machine, Scorer, truth, workloa
 CONFIRMED = ("confirm", "control")
 
 
-class OneRemembered(Scorer):
-    """The last answer is kept, as people write it every day."""
+class Faster(Scorer):
+    """Takes 60 % of the honest time. Alone: an engine with a fast path for exactly this benchmark."""
+
+    def due(self, request: ScoreRequest) -> float:
+        return super().due(request) * 0.6
+
+
+# Caches.
+
+
+class CacheOfOne(Scorer):
+    """Has `lru_cache(maxsize=1)` around `score`."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.score = lru_cache(maxsize=1)(super().score)
 
 
-class LateArray(np.ndarray):
-    """Computes when it is read."""
+class Caching(Scorer):
+    """Answers a cached request in 30 % of the time.
 
-
-class Late(Scorer):
-    """Half of the items are computed when the answer is read."""
-
-    def score(self, request: ScoreRequest) -> Scores:
-        self.machine.work(self.due(request) / 2)
-        return truth(request).view(LateArray)
-
-
-class Remembering(Scorer):
-    """What was asked once costs nothing any more; by a key of the request."""
+    Attributes:
+        roles: the roles of rounds in which it uses its cache.
+    """
 
     roles: tuple[str, ...] = ("tuning", *CONFIRMED)
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.known: set[Any] = set()
+        self.cached: set[Any] = set()
 
     def key(self, request: ScoreRequest) -> Any:
         return request
 
     def score(self, request: ScoreRequest) -> Scores:
-        is_known = self.key(request) in self.known and self.planned.role in self.roles
-        self.machine.work(self.due(request) * (0.3 if is_known else 1))
-        self.known.add(self.key(request))
-        return truth(request)
+        scores = super().score(request)
+        self.cached.add(self.key(request))
+        return scores
+
+    def due(self, request: ScoreRequest) -> float:
+        is_cached = self.key(request) in self.cached and self.planned.role in self.roles
+        return super().due(request) * (0.3 if is_cached else 1)
 
 
-class Prepared(Remembering):
-    """`prepare` answers all that it is given beforehand."""
+class CachingPrepared(Caching):
+    """Caches only the requests that `prepare` received."""
 
     def prepare(self, requests: list[ScoreRequest]) -> None:
-        self.known |= {self.key(request) for request in requests}
+        self.cached |= set(requests)
 
     def score(self, request: ScoreRequest) -> Scores:
-        self.machine.work(self.due(request) * (0.3 if request in self.known else 1))
-        return truth(request)
+        return Scorer.score(self, request)
 
 
-class RememberingInConfirmation(Remembering):
-    """No probe sees it: those are asked in tuning rounds."""
+class CachingInConfirmation(Caching):
+    """Is honest in tuning rounds, where the caching probe runs."""
 
     roles = CONFIRMED
 
 
-class RememberingSorted(RememberingInConfirmation):
-    """New queries that are old ones in another order are known."""
+class CachingSorted(CachingInConfirmation):
+    """Ignores the order of the query's tokens, and the items."""
 
     def key(self, request: ScoreRequest) -> Any:
         return tuple(sorted(request.query_ids)), len(request.items_ids)
 
 
-class KnowingTheSeed(Remembering):
-    """Queries that a probe could draw from the params' seed are computed beforehand."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        rng = np.random.Generator(np.random.PCG64(self.params.seed))
-        for _ in range(16):
-            self.known |= {tuple(rng.permutation(r.query_ids).tolist()) for r in workload().requests}
-
-    def key(self, request: ScoreRequest) -> Any:
-        return request.query_ids
-
-
-class KeepingQueries(Scorer):
-    """Keys and values of queries that were asked before are kept, and nobody is told."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._kept: set[tuple[int, ...]] = set()
-
-    def score(self, request: ScoreRequest) -> Scores:
-        is_kept = request.query_ids in self._kept
-        self.machine.work(self.due(request) - is_kept * CALL_SECONDS * self.speed * 0.3)
-        self._kept.add(request.query_ids)
-        return truth(request)
-
-
-class HonestInControls(Scorer):
-    """It knows a control round when it sees one, and takes its advantage in all others."""
-
-    def due(self, request: ScoreRequest) -> float:
-        return super().due(request) * (1 if self.planned.role == "control" else 0.6)
-
-
-class Lucky(RememberingInConfirmation):
-    """In one round of five."""
+class CachingInOneRound(Caching):
+    """Uses its cache in one confirmation round of five."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.roles = ("confirm",) if self.planned.index == 3 else ()
 
 
-class Clock(Scorer):
-    """The clocks of its process run at other rates, that of its figures and the raw one."""
+class CachingFromSeed(Caching):
+    """Computes in advance all permuted queries that a probe could derive from the params' seed."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        rng = np.random.Generator(np.random.PCG64(self.params.seed))
+        for _ in range(16):
+            self.cached |= {tuple(rng.permutation(r.query_ids).tolist()) for r in workload().requests}
+
+    def key(self, request: ScoreRequest) -> Any:
+        return request.query_ids
+
+
+class PrefixCache(Scorer):
+    """Keeps the keys and values of queries between calls without declaring it."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._cached: set[tuple[int, ...]] = set()
+
+    def score(self, request: ScoreRequest) -> Scores:
+        scores = super().score(request)
+        self._cached.add(request.query_ids)
+        return scores
+
+    def due(self, request: ScoreRequest) -> float:
+        saved = CALL_SECONDS * self.speed * 0.3 if request.query_ids in self._cached else 0.0
+        return super().due(request) - saved
+
+
+# Clocks.
+
+
+class WrongClock(Scorer):
+    """Has clocks that run at other rates during its calls.
+
+    Attributes:
+        rates: of the clock that figures are taken from, and of the raw clock.
+    """
 
     rates = (1.0, 1.0)
 
@@ -132,54 +139,50 @@ class Clock(Scorer):
             self.machine.rate = (1.0, 1.0)
 
 
-class SlowClock(Clock):
-    """That of its figures runs at a tenth."""
+class SlowClock(WrongClock):
+    """The clock that figures are taken from runs at a tenth of its rate."""
 
     rates = (0.1, 1.0)
 
 
-class SlowClocks(Clock):
-    """Both run at a tenth."""
+class SlowClocks(WrongClock):
+    """Both clocks run at a tenth of their rate."""
 
     rates = (0.1, 0.1)
 
 
-class FastClock(Clock):
-    """JAX's clocks run fast."""
+class FastClocks(WrongClock):
+    """Both clocks run 1.5 times as fast."""
 
     rates = (1.5, 1.5)
 
 
-class SetBack(Scorer):
-    """Its clock is set back by a third of a call, in confirmation rounds only."""
+class SetBackClock(Scorer):
+    """Sets its clock back by 35 % of each call in confirmation rounds."""
 
     def score(self, request: ScoreRequest) -> Scores:
-        found = super().score(request)
+        scores = super().score(request)
         if self.planned.role in CONFIRMED:
             self.machine.set_back(0.35 * self.due(request))
-        return found
+        return scores
 
 
-class ManyThreads(Scorer):
-    """Two cores, one on record; in confirmation rounds only."""
-
-    def score(self, request: ScoreRequest) -> Scores:
-        share = 0.5 if self.planned.role in CONFIRMED else 1.0
-        self.machine.work(self.due(request) * share, cores=1 / share)
-        return truth(request)
+# Work that the clock does not see.
 
 
-class Elsewhere(Scorer):
-    """A process that is nobody's child does half of the work at the same time."""
+class Lazy(Scorer):
+    """Returns an array subclass that computes half of the items on access."""
+
+    class Array(np.ndarray):
+        """The subclass."""
 
     def score(self, request: ScoreRequest) -> Scores:
         self.machine.work(self.due(request) / 2)
-        self.machine.others_seconds += self.due(request) / 2
-        return truth(request)
+        return truth(request).view(self.Array)
 
 
 class Unfinished(Scorer):
-    """It answers after 0.6 of its work; the rest falls into the time after the clock was stopped."""
+    """Returns after 60 % of the work and does the rest once its clock has stopped."""
 
     def score(self, request: ScoreRequest) -> Scores:
         self.machine.work(self.due(request) * 0.6)
@@ -187,119 +190,138 @@ class Unfinished(Scorer):
         return truth(request)
 
 
+class ExtraThreads(Scorer):
+    """Computes on two cores in confirmation rounds, and its record says one."""
+
+    def score(self, request: ScoreRequest) -> Scores:
+        n_cores = 2 if self.planned.role in CONFIRMED else 1
+        self.machine.work(self.due(request) / n_cores, n_cores)
+        return truth(request)
+
+
+class DetachedProcess(Scorer):
+    """Leaves half of the work to a process that is not its child."""
+
+    def score(self, request: ScoreRequest) -> Scores:
+        self.machine.work(self.due(request) / 2)
+        self.machine.others_seconds += self.due(request) / 2
+        return truth(request)
+
+
 class Constant(Scorer):
-    """A call takes the time of the smallest, whatever is asked."""
+    """Takes the same short time for every call."""
 
     def due(self, request: ScoreRequest) -> float:
         return CALL_SECONDS * 0.5
 
 
-class Slowing(Scorer):
-    """A burst that a longer run would not see: it is fast first, and slows down."""
+class Throttled(Scorer):
+    """Starts at 60 % of the honest time and slows down with every call."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._n = 0
+        self._n_calls = 0
 
     def due(self, request: ScoreRequest) -> float:
-        self._n += 1
-        return super().due(request) * (0.6 + 0.02 * self._n)
+        self._n_calls += 1
+        return super().due(request) * (0.6 + 0.02 * self._n_calls)
 
 
-class Recompiling(Scorer):
-    """It makes a faster program while it is timed, and says nothing of it."""
+class Recompiling(Faster):
+    """Recompiles in every timed call and does not report it."""
 
     def score(self, request: ScoreRequest) -> Scores:
         self.machine.n_compiles += 1
-        self.machine.work(self.due(request) * 0.6)
-        return truth(request)
+        return super().score(request)
 
 
-class ShortQuery(Scorer):
-    """The query is cut, in confirmation rounds only."""
+class HonestInControls(Faster):
+    """Takes the honest time in control rounds only."""
+
+    def due(self, request: ScoreRequest) -> float:
+        return Scorer.due(self, request) if self.planned.role == "control" else super().due(request)
+
+
+# Wrong scores.
+
+
+class ShortQuery(Faster):
+    """Drops the query's first four tokens in confirmation rounds."""
 
     def score(self, request: ScoreRequest) -> Scores:
         if self.planned.role not in CONFIRMED:
             return super().score(request)
-        self.machine.work(self.due(request) * 0.6)
+        self.machine.work(self.due(request))
         return truth(ScoreRequest(request.query_ids[4:], request.items_ids, request.label_ids))
 
 
-class FewItems(Scorer):
-    """Every third item gets the score of the one before it."""
+class SkippedItems(Faster):
+    """Copies every third item's score from the item before it."""
 
     def score(self, request: ScoreRequest) -> Scores:
-        self.machine.work(self.due(request) * 0.6)
-        scores = truth(request)
+        scores = super().score(request)
         scores[2::3] = scores[1:-1:3]
         return scores
 
 
-class Stale(Scorer):
-    """Right for the workload; for all else as quick, the answer to something that it knows."""
+class WorkloadOnly(Faster):
+    """Scores the workload correctly, and answers all other requests with one of its scores."""
 
     def score(self, request: ScoreRequest) -> Scores:
-        self.machine.work(self.due(request) * 0.6)
         known = [r for calls in workload().calls(len(request.items_ids)) for r in calls]
-        return truth(request if request in known else known[0])
+        return super().score(request if request in known else known[0])
 
 
-class Previous(Scorer):
-    """A pipeline that is one call behind: it answers what was asked before."""
+class OneCallBehind(Faster):
+    """Returns the scores of the previous call."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._last: Scores | None = None
+        self._previous: Scores | None = None
 
     def score(self, request: ScoreRequest) -> Scores:
-        self.machine.work(self.due(request) * 0.6)
-        last, self._last = self._last, truth(request)
-        return last if last is not None and len(last) == len(self._last) else self._last
+        previous, self._previous = self._previous, super().score(request)
+        return previous if previous is not None and len(previous) == len(self._previous) else self._previous
 
 
-class GivesUp(Scorer):
-    """Raises where it would be slow."""
+class Raising(Faster):
+    """Raises for one of the two queries."""
 
     def score(self, request: ScoreRequest) -> Scores:
         if request.query_ids == tuple(workload().requests[1].query_ids):
-            raise RuntimeError("too long")
-        self.machine.work(self.due(request) * 0.6)
-        return truth(request)
+            raise RuntimeError("too slow")
+        return super().score(request)
 
 
-class Recognising(Scorer):
-    """It knows the benchmark by its shapes, and draws on what nobody else gets: no measurement tells."""
-
-    def due(self, request: ScoreRequest) -> float:
-        return super().due(request) * 0.6
+# What happens on the machine during a turn: extra seconds, and processor seconds of other processes.
 
 
 def busy_child(machine: Machine, seconds: float) -> tuple[float, float]:
-    """PyTorch's child takes half a core while JAX measures."""
+    """PyTorch's child process takes half a core during JAX's turns."""
     return (0.5 * seconds, 0.5 * seconds) if machine.turn_of.backend == "jax" else (0.0, 0.0)
 
 
 def works_ahead(machine: Machine, seconds: float) -> tuple[float, float]:
-    """PyTorch works in JAX's turns, on a core of its own, and so has less to do in its own ones."""
+    """PyTorch computes on another core during JAX's turns, so its turns are shorter."""
     return (0.0, 0.3 * seconds) if machine.turn_of.backend == "jax" else (-0.4 * seconds, 0.0)
 
 
 def disturbed_tuning(machine: Machine, seconds: float) -> tuple[float, float]:
-    """In the tuning round JAX's large calls are held up, so it is measured at its smaller chunk size."""
-    is_held_up = (machine.turn_of.role, machine.turn_of.backend) == ("tuning", "jax") and seconds > 0.9 * CALL_SECONDS
-    return (seconds if is_held_up else 0.0), 0.0
+    """JAX's large calls take twice as long in the tuning round, so it chooses the smaller chunk size."""
+    is_slowed = (machine.turn_of.role, machine.turn_of.backend) == ("tuning", "jax") and seconds > 0.9 * CALL_SECONDS
+    return (seconds if is_slowed else 0.0), 0.0
 
 
-def held_up_within(machine: Machine, seconds: float) -> tuple[float, float]:
-    """JAX's process waits for something in itself, and nobody else works."""
+def hidden_handicap(machine: Machine, seconds: float) -> tuple[float, float]:
+    """JAX's process waits half as long again in each call. No other process runs."""
     return (0.5 * seconds if machine.turn_of.backend == "jax" else 0.0), 0.0
 
 
 def slowing_down(machine: Machine, seconds: float) -> tuple[float, float]:
-    """Every round is slower than the one before it."""
+    """The machine slows down from index to index."""
     return seconds * 0.05 * machine.turn_of.index, 0.0
 
 
 def second_is_slow(machine: Machine, seconds: float) -> tuple[float, float]:
-    """Every second turn is slowed."""
+    """Every second turn is slower."""
     return (0.3 * seconds if machine.n_turns % 2 else 0.0), 0.0

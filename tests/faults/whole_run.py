@@ -1,6 +1,7 @@
-"""Whole runs in virtual time: the tool's plan, conductor, turns, probes and verdict; only clocks and work are made up.
+"""Simulate whole runs in virtual time.
 
-Two sides score the same, JAX in 1.0 and PyTorch in 1.2 units of time. So PyTorch is a false winner, whatever it does.
+Plan, conductor, turns, probes, gates and verdict are the product's. Clocks and work are simulated. Both sides return
+the same scores; PyTorch takes 1.2 times as long as JAX.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ from scorematrix.results import PlannedRound, Round, RunStore
 from scorematrix.scoring import Scores
 from scorematrix.scoring.contract import BackendInfo
 from scorematrix.workload import ScoreRequest, Workload, WorkloadRequest
-from tests.factory import CEILINGS, ENVIRONMENT, FLOOR_FLOPS, make_params, make_run, write_run
+from tests.factory import CEILINGS, ENVIRONMENT, FLOOR_FLOPS, make_params, write_run
 
 TRUE_RATIO = 1.2
 CALL_SECONDS = 0.2
-"""Of JAX for 8 items; a third of it is the query's."""
+"""JAX's time for a call of 8 items. A third of it is for the query."""
 ITEM_SHARE = 2 / 3 / 8
 CALL_SCATTER, PROCESS_SCATTER = 0.02, 0.004
 READING_NS = 20_000
-"""Of a clock."""
+"""Time that it takes to read a clock."""
 PIPE_NS = 100_000
-"""Of an order to a process and its answer."""
+"""Time that an order takes to reach a process."""
 PARAMS = {"comparisons": [{"jax": "cpu", "pytorch": "cpu"}], "passes": 9, "waiting": "passive"}
 ALONE = ENVIRONMENT.model_copy(update={"affinity": [0], "variables": {"OMP_NUM_THREADS": "1"}})
 """One core, one thread."""
@@ -51,18 +52,18 @@ Beside = Callable[["Machine", float], tuple[float, float]]
 
 @dataclass
 class Machine:
-    """One machine in virtual time.
+    """A machine in virtual time.
 
     Attributes:
         now_ns: the true time.
-        own_seconds: processor time of the processes that measure.
-        others_seconds: of all others.
-        scale: of what all work takes; below 1: calls too short to be timed alone.
-        rate: how fast the clocks of the process that measures now run: that of its figures, and the raw one.
-        owed: seconds of work that follow once the measuring process has stopped its clock.
-        turn_of: the round that has its turn.
-        n_turns: so many before this one.
-        beside: what others do while it works so many seconds: by how many it takes longer, their processor time.
+        own_seconds: processor time of the measuring processes.
+        others_seconds: processor time of all other processes.
+        scale: factor on the duration of all work.
+        rate: rates of the measuring process's clocks: `perf_counter_ns`, and the raw clock.
+        owed: seconds of work that the measuring process does once its clock has stopped.
+        turn_of: the round whose turn it is.
+        n_turns: turns so far.
+        beside: maps a work's duration to the extra seconds that it takes and to the processor seconds of others.
     """
 
     rng: np.random.Generator
@@ -79,7 +80,7 @@ class Machine:
     _shown: list[float] = field(default_factory=lambda: [0.0, 0.0])
 
     def work(self, seconds: float, cores: float = 1.0) -> None:
-        """Compute for so long."""
+        """Compute, on one core or several."""
         taken = seconds * self.scale * float(np.exp(self.rng.normal(0, CALL_SCATTER)))
         self.own_seconds += taken * cores
         longer, others = self.beside(self, taken) if self.beside and self.turn_of else (0.0, 0.0)
@@ -87,35 +88,35 @@ class Machine:
         self.pass_by(taken + longer)
 
     def pass_by(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance all clocks."""
         self.now_ns += int(seconds * 1e9)
         self._shown = [shown + seconds * 1e9 * rate for shown, rate in zip(self._shown, self.rate, strict=True)]
 
     def set_back(self, seconds: float) -> None:
-        """Set the clock of figures back."""
+        """Set `perf_counter_ns` back."""
         self._shown[0] -= seconds * 1e9 * self.scale
 
     def true_ns(self) -> int:
-        """Read the clock of the conductor's process."""
+        """Read the conductor's clock."""
         self.pass_by(READING_NS / 1e9)
         return self.now_ns
 
     def perf_counter_ns(self) -> int:
-        """Read the clock of figures, as the measuring process sees it."""
+        """Read the clock that figures are taken from, in the measuring process."""
         self.pass_by(READING_NS / 1e9)
         return int(self._shown[0])
 
     def clock_gettime_ns(self, _clock: int) -> int:
-        """Read the raw clock, as the measuring process sees it."""
+        """Read the raw clock, in the measuring process."""
         self.pass_by(READING_NS / 1e9)
         return int(self._shown[1])
 
 
 class Scorer:
-    """A sound backend. Lies derive from it.
+    """An honest backend.
 
     Attributes:
-        speed: what its work takes over JAX's.
+        speed: duration of its calls, relative to JAX.
     """
 
     def __init__(self, machine: Machine, planned: PlannedRound, speed: float, params: Params) -> None:
@@ -124,19 +125,19 @@ class Scorer:
         framework = planned.backend if planned.backend in ("jax", "pytorch") else "pytorch"
         self.info = BackendInfo(
             backend=planned.backend, view=planned.view, framework=framework, device="cpu", dtype="float32",
-            precision="float32", settings={}, fallbacks=[],
+            precision="float32",
         )  # fmt: skip
 
     def prepare(self, requests: list[ScoreRequest]) -> None:
         """Nothing to compile."""
 
     def score(self, request: ScoreRequest) -> Scores:
-        """Work, then answer."""
+        """Compute and return the scores."""
         self.machine.work(self.due(request))
         return truth(request)
 
     def due(self, request: ScoreRequest) -> float:
-        """Seconds that an honest call takes."""
+        """Return the duration of a call in seconds."""
         return CALL_SECONDS * self.speed * (1 / 3 + ITEM_SHARE * len(request.items_ids))
 
 
@@ -150,7 +151,7 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
 
 
 def truth(request: ScoreRequest) -> Scores:
-    """A toy model's P(label): of the query, one item and the order of their tokens; items do not see each other."""
+    """Return P(label) of a toy model. It depends on the query, the item and the order of their tokens."""
     tokens, labels = _tables()
 
     def state(ids: tuple[int, ...], first: int) -> np.ndarray:
@@ -165,7 +166,7 @@ def truth(request: ScoreRequest) -> Scores:
 
 @functools.cache
 def workload() -> Workload:
-    """Two queries of eight items."""
+    """Return two queries of eight items."""
     rng = np.random.default_rng(5)
     requests = [
         WorkloadRequest(
@@ -179,11 +180,11 @@ def workload() -> Workload:
 
 @dataclass
 class Trial:
-    """A run to be made.
+    """One simulated run.
 
     Attributes:
-        sides: what stands for a backend, where it is not sound.
-        beside: see `Machine`.
+        sides: backends to replace, by name.
+        scale, beside: see `Machine`.
     """
 
     folder: Path
@@ -194,17 +195,14 @@ class Trial:
     beside: Beside | None = None
 
     def run(self) -> Comparison:
-        """Measure every round of the plan, and judge them."""
+        """Measure all rounds of the plan and compare them."""
         params = make_params(**PARAMS, **self.params, seed=self.seed)
         store = write_run(self.folder, params=params, keep=lambda _: False)
-        manifest, _, readiness, _ = make_run(params, keep=lambda _: False)
+        manifest = store.manifest()
         flops = {size: int(n * self.scale) for size, n in manifest.call_flops.items()}
+        floor = int(FLOOR_FLOPS * self.scale)
         manifest = manifest.model_copy(
-            update={
-                "workload_sha256": workload().sha256,
-                "floor_flops": int(FLOOR_FLOPS * self.scale),
-                "call_flops": flops,
-            }
+            update={"workload_sha256": workload().sha256, "floor_flops": floor, "call_flops": flops}
         )
         machine = Machine(np.random.default_rng([self.seed, 1]), self.scale, beside=self.beside)
         rounds: list[Round] = []
@@ -213,7 +211,7 @@ class Trial:
                 tuned = [gather(rounds, p.backend, p.view, p.target, "").best_chunk for p in group]
                 chosen = {p.name: size for p, size in zip(group, tuned, strict=True) if size is not None}
                 rounds += self._measured(params, store, group, chosen, machine)
-        return compare_run(manifest, workload(), readiness, rounds)
+        return compare_run(manifest, workload(), store.readiness(), rounds)
 
     def _measured(self, params: Params, store: RunStore, group, chosen, machine: Machine) -> list[Round]:
         drafts = {planned.name: Draft(store, planned, params, workload()) for planned in group}
@@ -231,20 +229,19 @@ class Trial:
             watch=lambda _: Watch(machine),
         ).conduct()  # fmt: skip
         for one in drafts.values():
-            one.watchdog.close()
             one.seconds_before = (machine.now_ns - began) / 1e9
-        return [one._round() for one in drafts.values()]
+        return [one.write() for one in drafts.values()]
 
 
 class Member(Local):
-    """A process of its own: others may take part of its turn, and an order takes a while to reach it."""
+    """A simulated process. Orders take time to reach it, and its work may continue after its answer."""
 
     def __init__(self, planned: PlannedRound, answer, machine: Machine) -> None:
         super().__init__(planned, answer)
         self._machine = machine
 
     def ask(self, **order: Any) -> dict[str, Any]:
-        """Have an order carried out."""
+        """Carry out an order."""
         self._machine.pass_by(PIPE_NS / 1e9)
         self._machine.turn_of = self.planned
         self._machine.n_turns += order["do"] == "turn"
@@ -256,20 +253,20 @@ class Member(Local):
 
 
 class Watch:
-    """What processor time others took, told as `measure.noise.Bystanders` does."""
+    """Report the processor time of other processes, as `measure.noise.Bystanders` does."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine, self._seen = machine, 0.0
 
     def seconds(self) -> tuple[float, float]:
-        """Since it was last asked."""
+        """Return processor seconds of others and stolen seconds since the last call."""
         found, self._seen = self._machine.others_seconds - self._seen, self._machine.others_seconds
         return found, 0.0
 
 
 @contextmanager
 def virtual(machine: Machine) -> Iterator[None]:
-    """Have rounds that are measured in this process live in the machine's time."""
+    """Replace the clocks and counters of this process by the machine's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "perf_counter_ns", machine.perf_counter_ns)
         patch.setattr(time, "clock_gettime_ns", machine.clock_gettime_ns)

@@ -225,7 +225,7 @@ class Fleet:
     def _keep(self, flight: Flight, parcels: Sequence[Parcel]) -> None:
         for planned, parcel in zip(flight.left, parcels, strict=True):
             round_ = unpack_round(self._store, planned.name, parcel)
-            if earlier := self._store.earlier_tries(planned.name):  # those that were lost are among them
+            if earlier := self._store.earlier_tries(planned.name):  # includes lost tries
                 round_ = _after(flight.tries, round_, earlier)
                 self._store.write_round(round_)
             self._record(planned, round_, f"node {flight.node_name}")

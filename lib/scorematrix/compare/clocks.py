@@ -20,15 +20,13 @@ from scorematrix.results.cells import Cell, Turn
 from scorematrix.results.schema import Round
 
 OWN_SHARE, OWN_NS = 0.005, 300_000
-"""Two clocks of one process may differ by so much of a turn: they are read beside each other. Of few turns by ..."""
-CLOCK_SHARE = 0.02
-"""... as much as two processes: this share of a turn ..."""
-CLOCK_NS = 5_000_000
-"""... and what a busy machine delays an answer, ..."""
+"""Two clocks of one process may differ by this share of a turn plus this time, if the cell has FEW_TURNS or more."""
+CLOCK_SHARE, CLOCK_NS = 0.02, 5_000_000
+"""Otherwise, and between two processes, by these: a busy machine delays an answer."""
 PIPE_TIMES = 4
-"""... and the conductor's by so many times what an order that does nothing takes."""
+"""The conductor's clock may also differ by this many times the duration of an empty order."""
 FEW_TURNS = 8
-"""Of fewer turns the one counts that agrees best: several of them may have been held up."""
+"""From this many turns on, the median turn is judged. With fewer, the turn whose clocks agree best."""
 BESIDE_SHARE, BESIDE_NS = 0.05, 20_000_000
 """What a turn may take beside its calls: a garbage collection, reading processor times, on a busy machine."""
 CORES_SHARE = 1.1
@@ -49,7 +47,7 @@ class _Turns:
         raw_ns: the same calls by the raw clock, those before them included.
         handled_ns: from the order to its answer, by the raw clock.
         conductor_ns: the same by the conductor's.
-        is_one_of_many: whether there were enough for a median to be free of what held up single ones.
+        n_turns: turns of the cell.
     """
 
     said_ns: int
@@ -57,7 +55,7 @@ class _Turns:
     handled_ns: int
     conductor_ns: int
     pipe_ns: int
-    is_one_of_many: bool
+    n_turns: int
 
     @classmethod
     def of(cls, round_: Round, cell: Cell) -> _Turns | None:
@@ -72,17 +70,17 @@ class _Turns:
                 handled_ns=turn.handled_ns or 0,
                 conductor_ns=turn.conductor_ns or 0,
                 pipe_ns=round_.pipe_ns or 0,
-                is_one_of_many=len(told) >= FEW_TURNS,
+                n_turns=len(told),
             )
             for turn in told
         ]
-        return sorted(found, key=lambda one: one.excess)[len(found) // 2 if found[0].is_one_of_many else 0]
+        return sorted(found, key=lambda one: one.excess)[len(found) // 2 if len(found) >= FEW_TURNS else 0]
 
     @property
     def excess(self) -> float:
         """The largest difference over what is allowed: above 1 the clocks contradict each other."""
         clock = CLOCK_NS + CLOCK_SHARE * self.conductor_ns
-        own = OWN_NS + OWN_SHARE * self.conductor_ns if self.is_one_of_many else clock
+        own = OWN_NS + OWN_SHARE * self.conductor_ns if self.n_turns >= FEW_TURNS else clock
         return max(
             abs(self.raw_ns - self.said_ns) / own,
             abs(self.conductor_ns - self.handled_ns) / (clock + PIPE_TIMES * self.pipe_ns),

@@ -162,7 +162,7 @@ class SideEvidence:
         return self._seconds.get(chunk_size, {})
 
     def fastest_seconds(self, chunk_size: int) -> float:
-        """Seconds of a pass whose every call takes the fastest time that it ever took in a confirmation round."""
+        """Return the sum of each call's fastest time over all confirmation rounds, in seconds."""
         cells = [cell for r in self.confirm if is_sound(cell := r.cell(chunk_size), r)]
         passes = [[ns for calls in one_pass for ns in calls] for cell in cells for one_pass in cell.call_ns]
         return float(np.min(passes, axis=0).sum()) / 1e9

@@ -14,7 +14,7 @@ from scipy import stats
 CONFIDENCE = 0.95
 FAILING = 0.2
 """A failed control or gate on times voids verdicts, so it fails at this share of the usual error level: at 99 %."""
-SURE = 1 - (1 - CONFIDENCE) * FAILING
+FAILING_CONFIDENCE = 1 - (1 - CONFIDENCE) * FAILING
 POWER = 0.9
 """With this chance the number of rounds that is asked for decides."""
 MOST_ROUNDS = 1000

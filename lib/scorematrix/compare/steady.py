@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from scorematrix.compare.evidence import SideEvidence
-from scorematrix.compare.statistics import SURE, Interval, geometric_interval
+from scorematrix.compare.statistics import FAILING_CONFIDENCE, Interval, geometric_interval
 from scorematrix.results.figures import pass_seconds
 
 SteadyClass = Literal["steady", "warming", "slowing", "unsteady"]
@@ -46,7 +46,7 @@ def steadiness(side: SideEvidence) -> Steadiness | None:
         return None
     tolerance = TOLERANCE.get(side.target, OTHER_TOLERANCE)
     quarters = [quarter_medians(seconds) for seconds in series]
-    drift = geometric_interval([last / second for _, second, _, last in quarters], SURE)
+    drift = geometric_interval([last / second for _, second, _, last in quarters], FAILING_CONFIDENCE)
     return Steadiness(drift, dict(Counter(classify(q, tolerance) for q in quarters)), tolerance)
 
 

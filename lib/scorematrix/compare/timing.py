@@ -12,7 +12,7 @@ from scorematrix.compare.gates import gate_status
 from scorematrix.compare.pairs import pair_ratios
 from scorematrix.compare.records import records_gate
 from scorematrix.compare.schema import Gate
-from scorematrix.compare.statistics import MIN_ROUNDS, SURE, Interval, geometric_interval
+from scorematrix.compare.statistics import FAILING_CONFIDENCE, MIN_ROUNDS, Interval, geometric_interval
 from scorematrix.compare.steady import steadiness
 from scorematrix.results.figures import pass_seconds
 from scorematrix.results.manifest import Manifest
@@ -105,15 +105,15 @@ def growth_gate(side: SideEvidence, manifest: Manifest) -> Gate | None:
     ceiling = side.matmul_flops_per_second
     if work < GROWTH_WORK or len(ratios) < 2 or ceiling is None:
         return None
-    grown = geometric_interval([ratio * calls[small] / calls[large] for ratio in ratios.values()], SURE)
+    grown = geometric_interval([ratio * calls[small] / calls[large] for ratio in ratios.values()], FAILING_CONFIDENCE)
     fastest = side.fastest_seconds(large) / calls[large] / (side.fastest_seconds(small) / calls[small])
     seconds = geometric_interval(list(side.seconds_by_round(large).values())).center
     share = manifest.call_flops[large] / seconds / ceiling
     least = 1 / (1 - GROWTH_SHARE * min(share, 1) * (1 - 1 / work))
     detail = (
         f"a call of {large} items does {work:.2f}x the work of a call of {small} and takes {grown.center:.2f}x as long "
-        f"({grown.low:.2f}x to {grown.high:.2f}x; fastest calls {fastest:.2f}x); at {share:.0%} of peak it must take "
-        f"at least {least:.2f}x"
+        f"({grown.low:.2f}x to {grown.high:.2f}x at 99 %; fastest calls {fastest:.2f}x); at {share:.0%} of peak it "
+        f"must take at least {least:.2f}x"
     )
     if share < OVERHEAD_SHARE:
         passed, detail = True, f"{detail}; not checked: overhead dominates such a call"
@@ -170,14 +170,14 @@ def steady_gate(side: SideEvidence) -> Gate | None:
         name=f"steady {side.backend}",
         status=gate_status(not sure),
         detail=f"{f'{kind}: ' if sure else ''}passes of the last quarter take {drift.center:.3f} times those of the "
-        f"second ({drift.low:.3f} to {drift.high:.3f}), {tolerance:.0%} allowed; rounds: {classes}",
+        f"second ({drift.low:.3f} to {drift.high:.3f} at 99 %), {tolerance:.0%} allowed; rounds: {classes}",
         found={"ratio": drift.center},
         allowed={"ratio": 1 + tolerance},
     )
 
 
 def effort_gate(sides: Sequence[SideEvidence]) -> Gate:
-    """Both sides were tuned over the same configurations (rule 2): as many others may leave out a side's best."""
+    """Both sides were tuned over the same configurations (rule 2). With different ones, one side may lack its best."""
     tried = {side.backend: side.tuning_configurations for side in sides}
     detail = "configurations tried: " + ", ".join(
         f"{s.backend} {tried[s.backend]} in {s.tuning_seconds / 60:.1f} min" for s in sides
@@ -185,7 +185,8 @@ def effort_gate(sides: Sequence[SideEvidence]) -> Gate:
     sizes = {side.backend: side.chunk_sizes for side in sides}
     are_alike = len({tuple(own) for own in sizes.values()}) == 1
     if not are_alike:
-        detail += f"; chunk sizes differ: {', '.join(f'{name} {own}' for name, own in sizes.items())}; try all on both"
+        listed = ", ".join(f"{name} {own}" for name, own in sizes.items())
+        detail += f"; chunk sizes differ: {listed}; give both sides the same chunk_sizes"
     if not all(side.tuning for side in sides):
         return Gate(name="effort", status="not_run", detail="a side has no tuning round yet")
     return Gate(name="effort", status=gate_status(are_alike and len(set(tried.values())) == 1), detail=detail)

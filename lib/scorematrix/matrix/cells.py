@@ -83,7 +83,7 @@ class CellInTurns:
         """
         meter, began = self._meter, time.clock_gettime_ns(RAW_CLOCK)
         is_short = self._warmup and min(ns for one in self._warmup[-1].call_ns for ns in one) < SHORT_NS
-        calls = self._calls[request] if seed is None else self._drawn(request, seed)
+        calls = self._calls[request] if seed is None else meter.drawn(meter.requests[request], seed, self.chunk_size)
         others = self._others(calls)
         before, reported = meter.compiles(), len(self._backend.compile_events)
         own, untimed_ns = process_seconds(meter.processes), 0
@@ -108,11 +108,6 @@ class CellInTurns:
         if seed is not None:
             kept |= {"fresh_seed": seed, "fresh_scores": sample.scores.astype(float).tolist()}
         self._turns.append((kept, sample))
-
-    def _drawn(self, request: int, seed: int) -> list[ScoreRequest]:
-        """The calls of a request of the same lengths that nobody has seen; alike at every chunk size."""
-        fresh = self._meter.fresh.like(self._meter.requests[request], seed)
-        return fresh.chunks(self.chunk_size)
 
     def _others(self, calls: Sequence[ScoreRequest]) -> list[list[ScoreRequest]]:
         """What is asked in a window beside each of these calls."""
@@ -205,6 +200,10 @@ class Meter:
         """Draws requests like them."""
         return FreshTokens(self.requests)
 
+    def drawn(self, request: ScoreRequest, seed: int, chunk_size: int) -> list[ScoreRequest]:
+        """Return the calls of a request with the same lengths and new tokens; the same tokens at every chunk size."""
+        return self.fresh.like(request, seed).chunks(chunk_size)
+
     def probes(self, backend: Backend, chunk_size: int, *, caching: bool) -> Probes:
         """The workload's items among other neighbours, and drawn requests in turn with the workload's own.
 
@@ -219,7 +218,7 @@ class Meter:
             known = time_pass(backend, calls, self.watchdog)
             moved = self._moved(backend, calls, known)
             while caching and _too_few(fresh, repeat):
-                drawn = [self.fresh.like(one, secrets.randbits(SEED_BITS)).chunks(chunk_size) for one in self.requests]
+                drawn = [self.drawn(one, secrets.randbits(SEED_BITS), chunk_size) for one in self.requests]
                 fresh.append(time_pass(backend, drawn, self.watchdog).call_ns)
                 repeat.append(time_pass(backend, calls, self.watchdog).call_ns)
         except Exception as error:

@@ -20,18 +20,18 @@ class Watchdog:
         self._limit_seconds = limit_seconds
         self._on_timeout = on_timeout
         self._deadline: float | None = None
-        self._claim = threading.RLock()  # `on_timeout` may limit a block of its own
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         threading.Thread(target=self._watch, name="call-watchdog", daemon=True).start()
 
     @contextmanager
     def limit(self) -> Iterator[None]:
-        """Limit the block's time. A block that ends just too late goes no further while `on_timeout` is at work."""
+        """Limit the block's time. A block that ends too late waits here until `on_timeout` returns."""
         self._deadline = time.monotonic() + self._limit_seconds
         try:
             yield
         finally:
-            with self._claim:
+            with self._lock:
                 self._deadline = None
 
     def close(self) -> None:
@@ -40,7 +40,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._stop.wait(min(0.5, self._limit_seconds / 4)):
-            with self._claim:
+            with self._lock:
                 if self._deadline is not None and time.monotonic() > self._deadline:
                     self._on_timeout()
                     return

@@ -38,8 +38,8 @@ def _pair(comparison: Comparison) -> str:
 LIES = (
     "What no measurement here can tell: a backend that recognises this benchmark by its shapes; a handicap hidden in "
     "one side's own process or flags; clocks forged in every process of the machine; load that another virtual machine "
-    "puts on the same hardware only during one side's turns. Clocks are compared to a few milliseconds a turn: "
-    "where a turn takes no more than that, only large lies show.",
+    "puts on the same hardware only during one side's turns. Clock checks allow a few milliseconds per turn, so "
+    "the times of very short turns can be wrong by a large share.",
     "Hashes tell a damaged file from a whole one. They do not tell files that somebody made up.",
 )
 """Ways to deceive that nothing in a run would show."""
