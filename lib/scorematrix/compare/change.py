@@ -75,8 +75,7 @@ def judge_change(
             reason = "; ".join(f"{gate.name} has not passed: {gate.detail}" for gate in open_)
             return Change("undecided", reason, ratio, margin)
         return Change("no_change", f"the whole interval lies inside the {percent(tie_margin)} margin", ratio, margin)
-    reason = f"the interval lies neither beyond the {words} nor inside the {percent(tie_margin)} margin"
-    return Change("undecided", reason, ratio, margin)
+    return Change("undecided", f"the interval overlaps the {words}", ratio, margin)
 
 
 def correct_changes(changes: Sequence[Change]) -> list[Change]:

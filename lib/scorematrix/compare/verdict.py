@@ -83,12 +83,10 @@ def judge(
             return Verdict("not_enough_evidence", reason, "more rounds narrow the controls", wants_rounds=True)
         return Verdict("tie", f"the whole interval lies inside the {percent(tie_margin)} margin")
     is_widened = percent(margin) != percent(tie_margin)  # as the reader sees it
-    reason = f"the interval crosses the {words}"
+    reason = f"the interval {'overlaps' if is_widened else 'crosses'} the {words}"
+    if margin > max(tie_margin, USELESS_MARGIN):
+        reason = f"A/A noise is {percent(margin)}, and only a larger difference would show"
     needed = rounds_to_decide(interval, tie_margin, confidence, widened=margin)
-    if is_widened:
-        reason = f"the interval lies neither beyond the {words} nor within the {percent(tie_margin)} tie margin"
-        if margin > USELESS_MARGIN:
-            reason = f"A/A noise is {percent(margin)}, and only a larger difference would show"
     more = needed - n if needed else None
     step = (
         f"about {more} more rounds would decide: a new run with rounds={needed}, or with --until-decided"
