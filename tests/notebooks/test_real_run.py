@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import nbformat
 import papermill
@@ -153,6 +154,17 @@ def test_unknown_parameters_are_refused(tmp_path: Path) -> None:
 def test_kernel_that_does_not_start_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scorematrix.kernels.tempfile.mkdtemp", lambda **_: str(tmp_path / "gone"))
     with pytest.raises(NotebookFailed, match="01_preflight.*kernel"):
+        execute_notebook("01_preflight", tmp_path / "o.ipynb", {"params_file": "../params/quick.yaml"}, 120)
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"), [(TimeoutError("no reply"), NotebookFailed), (OSError(28, "No space left"), OSError)]
+)
+def test_only_what_the_system_says_is_the_disks_word(
+    raised: OSError, expected: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("papermill.execute_notebook", Mock(side_effect=raised))
+    with pytest.raises(expected, match="no reply|No space left"):
         execute_notebook("01_preflight", tmp_path / "o.ipynb", {"params_file": "../params/quick.yaml"}, 120)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from scorematrix.compare.evidence import SideEvidence
 from scorematrix.compare.gates import gate_status
-from scorematrix.compare.numerics import BETWEEN_SIDES, distance
+from scorematrix.compare.numerics import BETWEEN_SIDES, Caps, distance
 from scorematrix.compare.pairs import central
 from scorematrix.compare.schema import Gate
 from scorematrix.compare.statistics import geometric_interval
@@ -17,6 +18,14 @@ from scorematrix.results.cells import Cell, Turn
 FRESH_SHARE = 1.1
 """Drawn tokens may take so many times as long as the workload's own (rule 36)."""
 LEAST_ROUNDS = 3
+ROUNDED_SIDES = Caps(mean=BETWEEN_SIDES.mean, p99=BETWEEN_SIDES.p99, max=0.06)
+"""In bfloat16, as far as one side may be from the reference (rule 32). Tokens differ from run to run and some of them
+are rounded badly: 1 in 25 drawn requests of a random model set two honest engines 0.02 to 0.026 apart."""
+LOGARITHMS = 0.25
+"""Allowed mean difference of log probabilities. Labels that a real model finds improbable have probabilities near 0
+whatever is asked. Honest engines differ by up to 0.04 (bfloat16), answers to two different requests by 1 or more."""
+LEAST_PROBABILITY = 1e-12
+"""Below it, logarithms say nothing."""
 
 
 def fresh_scores_gate(sides: Sequence[SideEvidence]) -> Gate | None:
@@ -28,15 +37,18 @@ def fresh_scores_gate(sides: Sequence[SideEvidence]) -> Gate | None:
     if not both:
         return None
     arrays = [[np.asarray(answers[key], float) for key in sorted(both)] for answers in own]
-    worst = max((distance([a], [b]) for a, b in zip(*arrays, strict=True)), key=lambda d: d.max)
-    passed = all(distance([a], [b]).within(BETWEEN_SIDES) for a, b in zip(*arrays, strict=True))
+    caps = ROUNDED_SIDES if any(side.dtype == "bfloat16" for side in sides) else BETWEEN_SIDES
+    pairs = list(zip(*arrays, strict=True))
+    apart = [distance([a], [b]) for a, b in pairs]
+    worst, mean = max(d.max for d in apart), max(d.mean for d in apart)
+    logs = max(_log_distance(a, b) for a, b in pairs)
     return Gate(
         name="drawn tokens",
-        status=gate_status(passed),
+        status=gate_status(all(d.within(caps) for d in apart) and logs <= LOGARITHMS),
         detail=f"{len(both)} requests of tokens drawn during the run: largest difference between the sides "
-        f"{worst.max:.1e} of {BETWEEN_SIDES.max:.0e} allowed",
-        found={"max": worst.max, "mean": worst.mean},
-        allowed={"max": BETWEEN_SIDES.max, "mean": BETWEEN_SIDES.mean},
+        f"{worst:.1e} of {caps.max:.0e} allowed, of logarithms on average {logs:.1e} of {LOGARITHMS}",
+        found={"max": worst, "mean": mean, "mean_log": logs},
+        allowed={"max": caps.max, "mean": caps.mean, "mean_log": LOGARITHMS},
     )
 
 
@@ -66,6 +78,14 @@ def _answers(side: SideEvidence) -> Iterator[tuple[tuple, list[list[float]]]]:
         for turn in cell.turns:
             if turn.fresh_seed is not None and turn.fresh_scores is not None:
                 yield (round_.group or "", turn.request, turn.fresh_seed), turn.fresh_scores
+
+
+def _log_distance(scores: np.ndarray, other: np.ndarray) -> float:
+    """Mean absolute difference of log probabilities; infinite where a score is not finite."""
+    if not (np.isfinite(scores).all() and np.isfinite(other).all()):
+        return math.inf
+    logs = [np.log(np.maximum(one, LEAST_PROBABILITY)) for one in (scores, other)]
+    return float(np.abs(logs[0] - logs[1]).mean())
 
 
 def _over_neighbours(cell: Cell) -> Iterator[float]:
