@@ -72,6 +72,9 @@ LIES = {
     "short query in confirmation rounds": Lie(cheating.ShortQuery, gate=REFERENCE),
     "skipped items": Lie(cheating.SkippedItems, gate=REFERENCE),
     "correct for the workload only": Lie(cheating.WorkloadOnly, gate="drawn tokens"),
+    "both correct for the workload only": Lie(
+        cheating.WorkloadOnly, cheating.WorkloadOnly, gate="drawn tokens' scores pytorch"
+    ),
     "one call behind": Lie(cheating.OneCallBehind, gate=REFERENCE),
     "raises for a slow query": Lie(cheating.Raising, gate="calls", words="too slow"),
     "interference in JAX's tuning": Lie(gate="choice", beside=cheating.disturbed_tuning),
@@ -107,5 +110,7 @@ def test_no_lie_wins(name: str, tmp_path: Path) -> None:
 def test_the_faster_side_wins_an_honest_run(seed: int, tmp_path: Path) -> None:
     contrast = judged(tmp_path, Lie(), seed)
     assert contrast.verdict == "jax", (contrast.sentence, contrast.reason)
+    asked = {gate.name: gate.status for gate in contrast.gates if gate.name.startswith("drawn tokens")}
+    assert len(asked) == 5 and set(asked.values()) == {"passed"}, asked
     assert contrast.effect.low < contrast.effect.ratio < contrast.effect.high
     assert abs(abs(np.log(contrast.effect.ratio)) - np.log(TRUE_RATIO)) < 0.02

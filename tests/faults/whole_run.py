@@ -26,7 +26,7 @@ from scorematrix.matrix.draft import Draft
 from scorematrix.matrix.member import Local
 from scorematrix.matrix.plan import plan_groups
 from scorematrix.matrix.round import _TurnTaker
-from scorematrix.matrix.turns import score_of
+from scorematrix.matrix.turns import score_of, seeds_for
 from scorematrix.results import PlannedRound, Round, RunStore
 from scorematrix.scoring import Scores
 from scorematrix.scoring.contract import BackendInfo
@@ -210,10 +210,11 @@ class Trial:
             for group in plan_groups(params):
                 tuned = [gather(rounds, p.backend, p.view, p.target, "").best_chunk for p in group]
                 chosen = {p.name: size for p, size in zip(group, tuned, strict=True) if size is not None}
-                rounds += self._measured(params, store, group, chosen, machine)
+                seeds = seeds_for(group, rounds[0] if rounds else None)
+                rounds += self._measured(params, store, group, chosen, seeds, machine)
         return compare_run(manifest, workload(), store.readiness(), rounds)
 
-    def _measured(self, params: Params, store: RunStore, group, chosen, machine: Machine) -> list[Round]:
+    def _measured(self, params: Params, store: RunStore, group, chosen, seeds, machine: Machine) -> list[Round]:
         drafts = {planned.name: Draft(store, planned, params, workload()) for planned in group}
         members = {}
         for planned in group:
@@ -224,7 +225,7 @@ class Trial:
         name = f"{group[0].index}-{group[0].view}-{group[0].role}" if len(group) > 1 else None
         began = machine.now_ns
         Conductor(
-            members, score_of(params, workload(), group, chosen=chosen), {"group": name, "n": len(group)},
+            members, score_of(params, workload(), group, chosen=chosen, seeds=seeds), {"group": name, "n": len(group)},
             np.random.default_rng([params.seed, group[0].index]), clock=machine.true_ns,
             watch=lambda _: Watch(machine),
         ).conduct()  # fmt: skip

@@ -102,6 +102,17 @@ def test_turns_of_a_lap_and_request_stand_beside_each_other_and_places_count_the
     assert all(fact["conductor_ns"] >= 0 and fact["start_ns"] >= 0 for fact in a.facts)
 
 
+def test_tokens_that_the_reference_has_scored_are_asked_once_and_others_are_drawn_for_both_alike() -> None:
+    log: list = []
+    seeds = {1: 4711}
+    conduct([Player("a", log), Player("b", log)], [block("a", "b")], fewest_laps=6, draws_tokens=True, seeds=seeds)
+    drawn = [(name, o["lap"], o["request"], o["seed"]) for name, o in log if o["do"] == "turn" and o["seed"]]
+    asked = {name: {turn[1:] for turn in drawn if turn[0] == name} for name in "ab"}
+    assert asked["a"] == asked["b"] and len(asked["a"]) == 4, "two laps of two requests"
+    assert [turn[:2] for turn in sorted(asked["a"]) if turn[2] == 4711] == [(1, 1)]
+    assert len({seed for *_, seed in asked["a"]}) == 4 and seeds == {1: 4711}
+
+
 def test_blocks_have_laps_of_their_own() -> None:
     log: list = []
     conduct([Player("a", log), Player("b", log)], [block("a", goes_on=False), block("a", "b")], n_requests=1)

@@ -52,6 +52,11 @@ def test_rounds_are_recorded_as_planned(real_run: Path) -> None:
     for round_ in (r for r in rounds if r.role == "tuning"):
         assert 2 <= len(round_.probes.fresh_ns) <= MOST_PROBE_PASSES, "new queries were asked beside the known ones"
         assert round_.profile.error is None and all(part.seconds > 0 for part in round_.profile.parts)
+    (reference,) = (r for r in rounds if r.role == "reference")
+    assert [sample.index for sample in reference.samples] == [1, 2]
+    for sample in reference.samples:
+        asked = [t.fresh_seed for r in rounds if r.index == sample.index for c in r.cells for t in c.turns]
+        assert asked.count(sample.seed) == 2, "once a side"
     compiled = [r for r in rounds if r.backend == "jax"]  # PyTorch's: test_servers
     assert len(compiled) == 3 and all(r.setup.compiles for r in compiled)
     (last,) = (r for r in compiled if r.index == 2)
@@ -66,6 +71,7 @@ def test_real_scores_pass_every_gate(real_run: Path) -> None:
     ]
     measured, missing = comparison.contrasts
     assert {gate.status for gate in measured.gates} == {"passed"}, measured.gates
+    assert {f"drawn tokens' scores {name}" for name in ("jax", "pytorch")} <= {gate.name for gate in measured.gates}
     assert measured.verdict == "not_enough_evidence" and "2" in measured.reason
     assert missing.verdict == "deferred" and comparison.partial
 

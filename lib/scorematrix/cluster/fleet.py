@@ -24,7 +24,8 @@ from scorematrix.cluster.survey import Pool
 from scorematrix.cluster.worker import GroupRunner, Needed, NodeReport, look_at_node
 from scorematrix.matrix import Params
 from scorematrix.matrix.group import lost_round
-from scorematrix.matrix.run import Chosen, Progress, as_tuned
+from scorematrix.matrix.run import Chosen, Progress, as_tuned, reference_round
+from scorematrix.matrix.turns import seeds_for
 from scorematrix.readiness import target
 from scorematrix.results import LostTry, PlannedRound, Round, RunStore, TargetRecord, Try
 from scorematrix.results.parcel import Parcel, pack_plan, unpack_round
@@ -218,7 +219,8 @@ class Fleet:
         for planned in flight.left:
             self._tell(Progress("begin", planned, self._done, self._total, note=f"node {flight.node_name}"))
         seconds = self._shares.get(flight.group[0].name)
-        measured = flight.actor.measure.remote(*as_tuned(flight.left, self._chosen), seconds)
+        seeds = seeds_for(flight.left, reference_round(self._store))
+        measured = flight.actor.measure.remote(*as_tuned(flight.left, self._chosen), seconds, seeds)
         self._flights[measured] = flight
         return None
 

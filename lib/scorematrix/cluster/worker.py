@@ -64,15 +64,22 @@ class GroupRunner:
 
         return ray.get_runtime_context().get_node_id()
 
-    def measure(self, group: Sequence[PlannedRound], chosen: Mapping[str, int], seconds: float | None) -> list[Parcel]:
+    def measure(
+        self,
+        group: Sequence[PlannedRound],
+        chosen: Mapping[str, int],
+        seconds: float | None,
+        seeds: Mapping[int, int] | None = None,
+    ) -> list[Parcel]:
         """The rounds, as in a local run, in a run folder that lives as long as they; conducted on this node.
 
         Args:
             chosen: chunk sizes by round name, see `matrix.turns.plan_blocks`.
             seconds: for their turns.
+            seeds: see `matrix.turns.Score`.
         """
         with tempfile.TemporaryDirectory(prefix="scorematrix-") as folder:
             store = RunStore(Path(folder) / "run")
             unpack(store, self._plan)
-            measure_group(Params.model_validate(store.manifest().params), store, group, chosen, seconds)
+            measure_group(Params.model_validate(store.manifest().params), store, group, chosen, seconds, seeds=seeds)
             return [pack_round(store, planned.name, f"{NOTEBOOK}.{planned.name}") for planned in group]

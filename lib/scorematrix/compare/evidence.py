@@ -14,7 +14,7 @@ from scorematrix.compare.rounds import is_sound, round_seconds
 from scorematrix.compare.statistics import geometric_interval, percentile
 from scorematrix.results.cells import Cell
 from scorematrix.results.figures import pass_seconds, request_seconds
-from scorematrix.results.schema import Round, Waiting
+from scorematrix.results.schema import ReferenceSample, Round, Waiting
 
 MEASURED = ("tuning", "confirm")
 SHORTEST_WINDOW_NS = 1_000_000
@@ -44,6 +44,7 @@ class SideEvidence:
 
     Attributes:
         reference: the float32 one-sequence-per-item scores, or why there are none.
+        samples: the reference's scores of drawn tokens.
     """
 
     backend: str
@@ -51,6 +52,7 @@ class SideEvidence:
     target: str
     rounds: tuple[Round, ...]
     reference: RequestArrays | str
+    samples: tuple[ReferenceSample, ...] = ()
 
     @property
     def tuning(self) -> list[Round]:
@@ -224,4 +226,5 @@ def gather(
 ) -> SideEvidence:
     """The side's rounds out of all rounds of a run."""
     own = [r for r in rounds if (r.backend, r.view, r.target) == (backend, view, target) and r.role in MEASURED]
-    return SideEvidence(backend, view, target, tuple(sorted(own, key=lambda r: r.index)), reference)
+    samples = tuple(sample for r in rounds for sample in r.samples)
+    return SideEvidence(backend, view, target, tuple(sorted(own, key=lambda r: r.index)), reference, samples)

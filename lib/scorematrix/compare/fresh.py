@@ -52,6 +52,31 @@ def fresh_scores_gate(sides: Sequence[SideEvidence]) -> Gate | None:
     )
 
 
+def fresh_reference_gate(side: SideEvidence) -> Gate | None:
+    """The scores of drawn tokens keep to the reference, where it has scored the same. None where it has not."""
+    known = {(sample.index, sample.request, sample.seed): sample for sample in side.samples}
+    pairs = []
+    for round_, cell in side.sound_cells():
+        for turn in cell.turns:
+            sample = known.get((round_.index, turn.request, turn.fresh_seed or 0))
+            if sample is not None and turn.fresh_scores is not None:
+                found = np.asarray(turn.fresh_scores, float)
+                pairs.append((found[sample.items], np.asarray(sample.scores, float)))
+    if not pairs:
+        return None
+    found, expected = zip(*pairs, strict=True)
+    apart, logs = distance(found, expected), max(_log_distance(a, b) for a, b in pairs)
+    caps = Caps(mean=side.caps.mean, p99=math.inf, max=side.caps.max)  # the 99th percentile of few is their largest
+    return Gate(
+        name=f"drawn tokens' scores {side.backend}",
+        status=gate_status(apart.within(caps) and logs <= LOGARITHMS),
+        detail=f"{sum(map(len, found))} items of tokens drawn during the run: largest difference from the reference "
+        f"{apart.max:.1e} of {caps.max:.0e} allowed, of logarithms on average {logs:.1e} of {LOGARITHMS}",
+        found={"max": apart.max, "mean": apart.mean, "mean_log": logs},
+        allowed={"max": caps.max, "mean": caps.mean, "mean_log": LOGARITHMS},
+    )
+
+
 def fresh_time_gate(side: SideEvidence) -> Gate | None:
     """Drawn tokens take as long as the workload's own. None where too few rounds have any."""
     ratios = []

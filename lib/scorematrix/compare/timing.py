@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from scorematrix.compare.clocks import clock_gate, cores_gate, interference_gate
 from scorematrix.compare.evidence import SideEvidence, paired_ratios
-from scorematrix.compare.fresh import fresh_scores_gate, fresh_time_gate
+from scorematrix.compare.fresh import fresh_reference_gate, fresh_scores_gate, fresh_time_gate
 from scorematrix.compare.gates import gate_status
 from scorematrix.compare.pairs import pair_ratios
 from scorematrix.compare.records import records_gate
@@ -48,7 +48,7 @@ def side_timing_gates(side: SideEvidence, sides: Sequence[SideEvidence], manifes
     Args:
         sides: all that were measured, see `physics_gate`.
     """
-    gates: list[Gate | None] = [clock_gate(side), cores_gate(side)]
+    gates: list[Gate | None] = [clock_gate(side), cores_gate(side), fresh_reference_gate(side)]
     # Work that was left out on request would look like work that was not waited for.
     if not side.reuses_prefix:
         gates += [physics_gate(side, sides, manifest.floor_flops), growth_gate(side, manifest)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import secrets
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +19,12 @@ from scorematrix.measure.noise import process_seconds
 from scorematrix.measure.slowed import Slowed
 from scorematrix.models.config import DecoderConfig
 from scorematrix.privacy import redacted
-from scorematrix.results import Cell, Probes, Profile, ProfilePart
+from scorematrix.results import Cell, Probes, Profile, ProfilePart, ReferenceSample
 from scorematrix.results.cells import PassSamples, Turn
 from scorematrix.scoring import Backend
 from scorematrix.scoring.profiles import profile_call
 from scorematrix.workload import ScoreRequest, Workload
-from scorematrix.workload.fresh import FreshTokens
+from scorematrix.workload.fresh import FreshTokens, secret_seed
 
 MOST_WARMUP_PASSES = 8
 SHORT_NS = 20_000_000
@@ -39,8 +38,8 @@ LONG_ENOUGH_NS = 2_000_000
 
 MOST_REPEATS = 2_000
 """Calls of one window, each another one: a microsecond a call."""
-SEED_BITS = 53
-"""Of drawn tokens' seeds."""
+SAMPLED_ITEMS = 4
+"""Of a request of drawn tokens that the reference scores."""
 
 Calls = Sequence[Sequence[ScoreRequest]]
 
@@ -111,10 +110,7 @@ class CellInTurns:
 
     def _others(self, calls: Sequence[ScoreRequest]) -> list[list[ScoreRequest]]:
         """What is asked in a window beside each of these calls."""
-        return [
-            [self._meter.fresh.like(call, secrets.randbits(SEED_BITS)) for _ in range(self._repeats - 1)]
-            for call in calls
-        ]
+        return [[self._meter.fresh.like(call, secret_seed()) for _ in range(self._repeats - 1)] for call in calls]
 
     @property
     def last_seconds(self) -> float:
@@ -218,12 +214,28 @@ class Meter:
             known = time_pass(backend, calls, self.watchdog)
             moved = self._moved(backend, calls, known)
             while caching and _too_few(fresh, repeat):
-                drawn = [self.drawn(one, secrets.randbits(SEED_BITS), chunk_size) for one in self.requests]
+                drawn = [self.drawn(one, secret_seed(), chunk_size) for one in self.requests]
                 fresh.append(time_pass(backend, drawn, self.watchdog).call_ns)
                 repeat.append(time_pass(backend, calls, self.watchdog).call_ns)
         except Exception as error:
             return Probes(chunk_size=chunk_size, error=error_text(error))
         return Probes(chunk_size=chunk_size, fresh_ns=fresh, repeat_ns=repeat, neighbours_moved=moved)
+
+    def sample(self, backend: Backend, index: int) -> ReferenceSample:
+        """Score some items of a request with drawn tokens.
+
+        Args:
+            index: of the confirmation rounds that will score the whole request.
+        """
+        request, seed = index % len(self.requests), secret_seed()
+        drawn = self.fresh.like(self.requests[request], seed)
+        n_items = len(drawn.items_ids)
+        items = sorted(np.random.default_rng(seed).permutation(n_items)[:SAMPLED_ITEMS].tolist())
+        asked = dataclasses.replace(drawn, items_ids=tuple(drawn.items_ids[i] for i in items))
+        (scores,) = time_pass(backend, [[asked]], self.watchdog).scores
+        return ReferenceSample(
+            index=index, request=request, seed=seed, items=items, scores=scores.astype(float).tolist()
+        )
 
     def profile(self, backend: Backend, config: DecoderConfig, chunk_size: int) -> Profile | None:
         """Profile one call; None for a backend that cannot be profiled. A failing profiler is recorded, not raised."""

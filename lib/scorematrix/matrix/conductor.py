@@ -9,7 +9,6 @@ variable cloud computing environments, ICPE 2017.
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -23,13 +22,12 @@ from scorematrix.matrix.turns import Block, CellKey, Score, Slot, slots, widest_
 from scorematrix.measure.noise import Bystanders
 from scorematrix.readiness.targets import target
 from scorematrix.results import PlannedRound
+from scorematrix.workload.fresh import secret_seed
 
 LEAST_DISTURBED_NS = 20_000_000
 """Two ticks of the clock that processor time is counted in: less cannot be told from none."""
 MOST_TRIES = 4
 """Of a disturbed turn."""
-SEED_BITS = 53
-"""Of a seed that JSON keeps to the last digit, whoever reads it."""
 PINGS = 5
 """Orders that do nothing, before the turns and after them: what the way there and back takes."""
 
@@ -87,6 +85,7 @@ class Conductor:
         self._facts: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self._seconds: dict[CellKey, dict[tuple[int, int], float]] = defaultdict(dict)
         self._disturbed: set[tuple[CellKey, int, int]] = set()
+        self._seeds = dict(self.score.seeds)
         self._place = self._lap = 0
         self._origin: int | None = None
         self._watches: dict[str, Watch] = {}
@@ -188,8 +187,7 @@ class Conductor:
                 self._slot(slot)
 
     def _slot(self, slot: Slot) -> None:
-        # From the system's randomness: nobody who knows params and seeds knows these tokens.
-        seed = secrets.randbits(SEED_BITS) if slot.is_fresh else None
+        seed = self._seeds.pop(slot.request, None) or secret_seed() if slot.is_fresh else None
         for cell in slot.cells:
             if cell in self._failed or cell[0] not in self.members:
                 continue

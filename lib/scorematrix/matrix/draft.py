@@ -30,6 +30,7 @@ from scorematrix.results import (
     PlannedRound,
     Probes,
     Profile,
+    ReferenceSample,
     Round,
     RunStore,
     Setup,
@@ -76,6 +77,7 @@ class Draft:
         self.ceilings: Ceilings | None = None
         self.probes: Probes | None = None
         self.profile: Profile | None = None
+        self.samples: list[ReferenceSample] = []
         self.noise: Noise | None = None
         self.weights_sha256: str | None = None
         self.config: DecoderConfig | None = None
@@ -214,6 +216,7 @@ class Draft:
             ceilings=self.ceilings,
             probes=self.probes,
             profile=self.profile,
+            samples=self.samples,
             noise=self.noise,
             n_processes=self.n_processes,
             tries=self.tries,

@@ -44,6 +44,7 @@ def measure_group(
     chosen: Mapping[str, int] | None = None,
     seconds: float | None = None,
     because: str | None = None,
+    seeds: Mapping[int, int] | None = None,
 ) -> list[Round]:
     """Measure rounds in turns where they can be, else one after the other. A record of each is always made.
 
@@ -51,6 +52,7 @@ def measure_group(
         chosen: see `turns.plan_blocks`.
         seconds: for the turns of the group.
         because: why they are not measured with all that they should be; None: they are.
+        seeds: see `turns.Score`.
 
     Raises:
         StorageFailed: where the disk takes no more; the rounds in flight are lost, and no other.
@@ -61,7 +63,7 @@ def measure_group(
     together = [[planned] for planned in group] if apart else [list(group)]
     for own in together:
         share = None if seconds is None else seconds / len(together)
-        with _Stage(params, store, own, chosen or {}, share, because or apart) as stage:
+        with _Stage(params, store, own, chosen or {}, share, because or apart, seeds) as stage:
             left = stage.perform()
         for planned in left:  # its process was lost on the way: what it had not measured yet, in a fresh one
             with _Stage(params, store, [planned], {}, None, "its first process ended on the way") as stage:
@@ -95,8 +97,9 @@ class _Stage:
         chosen: Mapping[str, int],
         seconds: float | None,
         because: str | None,
+        seeds: Mapping[int, int] | None = None,
     ) -> None:
-        self._params, self._store = params, store
+        self._params, self._store, self._seeds = params, store, seeds
         self._planned = {planned.name: planned for planned in group}
         self._chosen, self._seconds, self._because = chosen, seconds, because
         self._threads: dict[str, _Notebook] = {}
@@ -139,7 +142,7 @@ class _Stage:
             because = self._because if self._because or len(group) > 1 else "the others of its group did not start"
             conductor = Conductor(
                 dict(self._remotes),
-                score_of(self._params, self._store.workload(), group, sizes, self._chosen, self._seconds),
+                score_of(self._params, self._store.workload(), group, sizes, self._chosen, self._seconds, self._seeds),
                 words | {"alone_because": because},
                 np.random.default_rng([self._params.seed, group[0].index, group[0].position]),
                 restart=self._restart,

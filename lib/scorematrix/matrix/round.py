@@ -125,8 +125,12 @@ class _TurnTaker:
         return {}
 
     def _after(self) -> dict:
-        if self._draft.planned.role == "tuning":
-            _after_tuning(self._draft, self._backend, self._meter, self._kind)
+        draft = self._draft
+        if draft.planned.role == "tuning":
+            _after_tuning(draft, self._backend, self._meter, self._kind)
+        if draft.is_reference and all(cell.status == "ok" for cell in draft.cells):
+            first = draft.params.tuning_rounds
+            draft.samples = [self._meter.sample(self._backend, first + i) for i in range(draft.params.rounds)]
         return {}
 
     def _end(self) -> dict:

@@ -13,6 +13,7 @@ from scorematrix.matrix.budget import Budget
 from scorematrix.matrix.group import measure_group
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.plan import needed_targets, plan_groups, plan_rounds
+from scorematrix.matrix.turns import seeds_for
 from scorematrix.matrix.workloads import build_workload, call_flops, call_tokens, floor_flops
 from scorematrix.measure.environment import cpu_name
 from scorematrix.models import locate
@@ -168,7 +169,14 @@ def _measured(
         return []
     because = "others of its group were measured before" if len(left) < len(group) else None
     tuned, sizes = as_tuned(left, chosen)
-    return measure_group(params, store, tuned, sizes, budget.share(group), because)
+    seeds = seeds_for(left, reference_round(store))
+    return measure_group(params, store, tuned, sizes, budget.share(group), because, seeds)
+
+
+def reference_round(store: RunStore) -> Round | None:
+    """The run's reference round, None before it is recorded."""
+    (name,) = (planned.name for planned in store.manifest().plan if planned.role == "reference")
+    return store.round(name) if store.round_path(name).is_file() else None
 
 
 def as_tuned(group: Sequence[PlannedRound], chosen: Chosen) -> tuple[list[PlannedRound], dict[str, int]]:

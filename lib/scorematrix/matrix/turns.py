@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.plan import chunk_order
-from scorematrix.results import PlannedRound, stands_for
+from scorematrix.results import PlannedRound, Round, stands_for
 from scorematrix.scoring import backend_entry
 from scorematrix.workload import Workload
 
@@ -73,6 +73,7 @@ class Score:
         disturbed_share: of a core: a turn during which others took more is disturbed.
         again_share: of `seconds`, for turns that are made again because they were disturbed.
         draws_tokens: whether some laps of blocks that go on have tokens drawn anew.
+        seeds: by request, of tokens that the reference has scored; used once, every other seed is drawn.
     """
 
     blocks: Sequence[Block]
@@ -83,6 +84,7 @@ class Score:
     disturbed_share: float = 0.05
     again_share: float = 0.25
     draws_tokens: bool = False
+    seeds: Mapping[int, int] = field(default_factory=dict)
 
     def laps_due(self, block: Block) -> int:
         """The fewest laps of a block: one with drawn tokens must be among them."""
@@ -96,6 +98,7 @@ def score_of(
     sizes: Mapping[str, Sequence[int]] | None = None,
     chosen: Mapping[str, int] | None = None,
     seconds: float | None = None,
+    seeds: Mapping[int, int] | None = None,
 ) -> Score:
     """What a group of rounds is to play, as the params ask for it.
 
@@ -103,6 +106,7 @@ def score_of(
         sizes: chunk sizes by round name, where they are not those of the plan.
         chosen: see `plan_blocks`.
         seconds: for its turns.
+        seeds: see `Score`.
     """
     sizes = sizes or {p.name: chunk_order(params, p) for p in group}
     sides = [side for comparison in params.comparisons for side, _ in comparison.sides]
@@ -117,6 +121,7 @@ def score_of(
         disturbed_share=params.disturbed_share,
         again_share=params.again_share,
         draws_tokens=not (is_reference or params.reuse_prefix or any(backend_entry(p.backend).is_live for p in group)),
+        seeds=seeds or {},
     )
 
 
@@ -155,6 +160,12 @@ def plan_blocks(
         if cell[0] != p.name and cell[2] == 1.0 and _is_control_of(cell, p, group)
     ]
     return [*blocks, Block(tuple(main), True, (*itertools.combinations(of_sides, 2), *beside))]
+
+
+def seeds_for(group: Sequence[PlannedRound], reference: Round | None) -> dict[int, int]:
+    """By request, the seeds of drawn tokens that the reference has scored for this group."""
+    samples = reference.samples if reference else []
+    return {one.request: one.seed for one in samples if one.index == group[0].index}
 
 
 def _cells(planned: PlannedRound, sizes: Sequence[int]) -> list[CellKey]:

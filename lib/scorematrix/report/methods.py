@@ -52,8 +52,8 @@ def _second_stopwatch(comparison: Comparison) -> list[str]:
         "Whoever hands out the turns times them too: a process whose clocks contradict this is refused, and so is one "
         "that uses more cores than on record, and a contrast beside whose sides other processes were not equally busy.",
         "Every third lap has tokens drawn from the system's randomness while the run goes on, alike for all sides: "
-        "their scores must agree between the sides and their time with that of the workload's own. What prepares a "
-        "program gets other tokens than those that are timed.",
+        "their scores must agree between the sides and, on sampled items, with the reference, and their time with that "
+        "of the workload's own. What prepares a program gets other tokens than those that are timed.",
     ]
 
 

@@ -167,6 +167,19 @@ class Noise(Part):
     gpus: list[GpuNoise] = Field(default=[])
 
 
+class ReferenceSample(Part):
+    """Scores of some items of a request with drawn tokens. Both sides score the whole request in a confirmation round.
+
+    Source: rule 36; MLPerf TEST04 likewise asks what no scorer can have kept.
+    """
+
+    index: int = Field(description="of the confirmation rounds")
+    request: int = Field(ge=0, description="whose lengths and labels it has")
+    seed: int = Field(description="of the tokens, from the system's randomness")
+    items: list[int] = Field(description="which of the request's items were scored")
+    scores: list[list[float]] = Field(description="[item][label]")
+
+
 class BackendRecord(Part):
     """What scored: see `scoring.BackendInfo`."""
 
@@ -225,6 +238,7 @@ class Round(SealedDocument):
     ceilings: Ceilings | None = Field(default=None, description="measured after the cells of tuning rounds")
     probes: Probes | None = Field(default=None, description="asked after the cells of tuning rounds")
     profile: Profile | None = Field(default=None, description="made last of all in tuning rounds")
+    samples: list[ReferenceSample] = Field(default=[], description="of the reference round")
     noise: Noise | None = None
     n_processes: int = Field(
         default=1, ge=1, description="more than one where a cell ended its process and the rest went on"

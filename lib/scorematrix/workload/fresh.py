@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,6 +12,14 @@ from scorematrix.workload.request import ScoreRequest
 
 FEWEST_TOKENS = 64
 """Of fewer different tokens draws would soon repeat: then all up to the largest are drawn from."""
+
+SEED_BITS = 53
+"""Of a seed that JSON keeps to the last digit, whoever reads it."""
+
+
+def secret_seed() -> int:
+    """A seed from the system's randomness: nobody who knows params and seeds can foresee its tokens."""
+    return secrets.randbits(SEED_BITS)
 
 
 class FreshTokens:
