@@ -30,6 +30,7 @@ REHEARSAL = (
     "workload={kind: canonical, query_tokens: 100, n_items: 20, item_tokens: 20, label_ids: [9, 27], seed: 1}",
     "chunk_sizes=[20]",
     "rounds=2",
+    "waiting=passive",
 )
 
 

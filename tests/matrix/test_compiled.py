@@ -221,6 +221,7 @@ def test_the_contract_through_the_real_compiler(tmp_path: Path) -> None:
     assert cells["best_native"]["status"] == "compiled" and cells["best_native"]["temporaries_bytes"] <= 1e9
     assert cells["best_native"]["arguments_bytes"] >= 1.1e9, "bfloat16 weights"
     assert "best_native, chunk 500, bfloat16: compiled, not measured; weights" in done.stdout
+    assert "without joint_attention" in done.stdout, "attention must be the Pallas kernel, not plain operations"
     assert cells["portable"]["status"] == "compiled"
     assert cells["portable"]["temporaries_bytes"] > 10 * cells["best_native"]["temporaries_bytes"]
 
