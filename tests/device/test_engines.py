@@ -20,6 +20,7 @@ import pytest
 from scorematrix import ScoreRequest, load_backend
 from scorematrix.models import Model, load_model
 from scorematrix.scoring import Backend
+from scorematrix.scoring.forms import time_forms
 
 FOUND = "tpu" if next(Path("/dev").glob("accel*"), None) else "gpu" if Path("/dev/nvidiactl").exists() else None
 DEVICE = os.environ.get("SCOREMATRIX_TEST_DEVICE", FOUND)
@@ -128,7 +129,7 @@ def test_nothing_is_compiled_again_within_a_bucket(framework: str) -> None:
 
 PLAIN = {"jax": "large_tiles", "pytorch": "flash"}
 CANDIDATES = {
-    "gpu": [("jax", "cudnn"), ("pytorch", "cudnn"), ("pytorch", "efficient")],
+    "gpu": [("jax", "cudnn"), ("pytorch", "cudnn"), ("pytorch", "flash_joined"), ("pytorch", "efficient")],
     "tpu": [("jax", "pallas")],
     "cpu": [("jax", "tiles"), ("jax", "pallas_interpreted")],
 }.get(str(DEVICE), [])
@@ -136,7 +137,7 @@ CANDIDATES = {
 
 
 def engine_of_form(framework: str, form: str, monkeypatch: pytest.MonkeyPatch) -> Backend:
-    monkeypatch.setattr(f"scorematrix.scoring.{framework}.best_native.attention_form", lambda *_: form)
+    monkeypatch.setattr(f"scorematrix.scoring.{framework}.best_native.attention_forms", lambda *_: (form,))
     model = model_of(MODELS["three heads a key head"])
     backend = load_backend(framework, view="best_native", model=model, device=DEVICE, dtype="bfloat16")
     assert backend.info.settings["attention"] == form
@@ -151,6 +152,14 @@ def test_every_form_of_attention_agrees_with_the_plain_one(
     request = request_of(MODELS["three heads a key head"], 300, (20, 3, 90, 200, 31, 33))
     plain = engine_of_form(framework, PLAIN[framework], monkeypatch).score(request)
     assert np.abs(engine_of_form(framework, form, monkeypatch).score(request) - plain).max() <= 0.02
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_forms_of_attention_are_timed(framework: str) -> None:
+    ours = engine(framework, "best_native", MODELS["three heads a key head"], "bfloat16")
+    found = time_forms(ours, request_of(MODELS["three heads a key head"], 300, (20,) * 64))
+    assert [one.form for one in found] == list(ours.attention_forms if len(ours.attention_forms) > 1 else [])
+    assert [one.error for one in found if one.error] == []
 
 
 @pytest.mark.skipif(KERNELS is None, reason="a CPU has plain operations only")

@@ -109,7 +109,7 @@ def test_engines_of_accelerators_score_the_same(
 ) -> None:
     """Each of the three architectures: queries and keys with biases, with norms, and plain."""
     model, request, expected = expected_of(architecture)
-    monkeypatch.setattr(best_native, "attention_form", lambda *_: form)
+    monkeypatch.setattr(best_native, "attention_forms", lambda *_: (form,))
     backend = best_native.BestNativeBackend(model, device="cpu", dtype="float32", **SETTINGS[how])
     assert backend.info.settings["attention"] == form
     if form == "pallas_interpreted":
@@ -147,7 +147,7 @@ def test_programs_for_a_gpu_can_be_written(dtype: str, n_kernels: int, cudnn: No
     ((_, key),) = keyed_steps(request, 1 << 16)
     weights = device.weight_shapes(config, dtype, cpu)
     inputs, given = best_native.program_shapes(config, key, jnp.dtype(dtype), cpu)
-    form = attention.attention_form("gpu", dtype, config.head_dim)
+    form = attention.attention_forms("gpu", dtype, config.head_dim)[0]
 
     def program(weights, inputs):
         query_q, n_query, blocks, label_c = best_native.unpacked(key, inputs)

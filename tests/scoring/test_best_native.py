@@ -13,8 +13,7 @@ from scorematrix.scoring.jax.best_native import BestNativeBackend as JaxBestNati
 from scorematrix.scoring.jax.best_native import compile_program
 from scorematrix.scoring.jax.device import weight_shapes
 from scorematrix.scoring.pytorch.best_native import BestNativeBackend as PytorchBestNative
-from scorematrix.scoring.pytorch.best_native import shortened
-from scorematrix.scoring.shared_prefix import ProgramKey, lay_out
+from scorematrix.scoring.shared_prefix import ProgramKey, lay_out, shortened
 
 ENGINES = [JaxBestNative, PytorchBestNative]
 rng = np.random.default_rng(4)

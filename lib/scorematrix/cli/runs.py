@@ -32,7 +32,7 @@ def run(
     outputs: Outputs = Path("outputs"),
 ) -> None:
     """Execute the plan by papermill; the same command again continues what is unfinished."""
-    from scorematrix.matrix import load_params, prepare_run, read_assignments, run_folder
+    from scorematrix.matrix import Choice, load_params, prepare_run, read_assignments, run_folder
     from scorematrix.readiness import load_written
     from scorematrix.report.progress import RunProgress
     from scorematrix.results import Mirror, RecordStore, RunStore
@@ -69,7 +69,8 @@ def run(
                 written=written,
                 settled=lambda: _compared(store).settled,
                 chosen=lambda: {
-                    (s.backend, s.view, s.target): (s.best_chunk, s.waiting) for s in _compared(store).sides
+                    (s.backend, s.view, s.target): Choice(s.best_chunk, s.waiting, s.attention)
+                    for s in _compared(store).sides
                 },
                 on_progress=on_progress,
             )

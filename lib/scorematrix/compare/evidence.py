@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,12 +15,15 @@ from scorematrix.compare.rounds import is_sound, round_seconds
 from scorematrix.compare.statistics import geometric_interval, percentile
 from scorematrix.results.cells import Cell
 from scorematrix.results.figures import pass_seconds, request_seconds
-from scorematrix.results.schema import ReferenceSample, Round, Waiting
+from scorematrix.results.probes import ReferenceSample
+from scorematrix.results.schema import Round, Waiting
 
 MEASURED = ("tuning", "confirm")
 SHORTEST_WINDOW_NS = 1_000_000
 """Below a millisecond a clock's own cost shows (rule 10)."""
 GUARDRAIL_P95 = 1.25
+SURELY_FASTER = 0.02
+"""A form of attention replaces the engine's own choice if it takes so much less of a call's time."""
 """A chunk size whose p95 latency is more than this times the lowest is not chosen (rule 25)."""
 
 
@@ -154,6 +158,20 @@ class SideEvidence:
     def waiting(self) -> Waiting | None:
         """How its threads wait, as tuning chose; None where it has no pool that could."""
         return self._tuned[1] if self._tuned else None
+
+    @property
+    def attention(self) -> str | None:
+        """The form of attention that tuning found fastest, if it is not the engine's own choice (the first)."""
+        seconds: dict[str, list[float]] = {}
+        tuned = [r for r in self.tuning if r.waiting == self.waiting and r.forms]
+        for form in (form for r in tuned for form in r.forms):
+            if form.seconds is not None:
+                seconds.setdefault(form.form, []).append(form.seconds)
+        taken = {name: geometric_interval(s).center for name, s in seconds.items() if len(s) == len(tuned)}
+        if not taken:
+            return None
+        own, best = tuned[0].forms[0].form, min(taken, key=taken.__getitem__)
+        return best if taken[best] < (1 - SURELY_FASTER) * taken.get(own, math.inf) else None
 
     @cached_property
     def _seconds(self) -> dict[int, dict[int, float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from scorematrix.results.cells import Part
-from scorematrix.results.schema import Profile
+from scorematrix.results.probes import Profile
 
 
 class PartShare(Part):

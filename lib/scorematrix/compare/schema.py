@@ -10,6 +10,7 @@ from scorematrix.compare.effect import Effect, InTurns
 from scorematrix.compare.profile import CallProfile
 from scorematrix.results.audits import Gate
 from scorematrix.results.cells import CellStatus, Part
+from scorematrix.results.probes import FormTime
 from scorematrix.results.schema import Waiting
 from scorematrix.results.targets import Attempt, CompiledRecord, Datasheet, SkipReason
 
@@ -112,6 +113,8 @@ class Side(Part):
     n_rounds_planned: int = 0
     best_chunk: int | None = None
     waiting: Waiting | None = Field(default=None, description="of its threads, as tuning chose; None: no such pool")
+    attention: str | None = Field(default=None, description="form that tuning chose; None: the engine's own choice")
+    forms: list[FormTime] = Field(default=[], description="of attention that a tuning round timed; empty: only one")
     chunks: list[ChunkResult] = Field(default=[])
     matmul_flops_per_second: float | None = Field(None, description="the side's own ceiling, median of its rounds")
     copy_bytes_per_second: float | None = None

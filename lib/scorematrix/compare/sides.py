@@ -70,6 +70,8 @@ def summarise_side(
         n_rounds_planned=len(own),
         best_chunk=side.best_chunk,
         waiting=side.waiting,
+        attention=side.attention,
+        forms=next((r.forms for r in side.tuning if r.forms), []),
         chunks=[_chunk(side, chunk, workload, manifest, floor) for chunk in side.chunk_sizes],
         matmul_flops_per_second=ceiling,
         copy_bytes_per_second=_median(r.ceilings.copy_bytes_per_second for r in side.rounds if r.ceilings),

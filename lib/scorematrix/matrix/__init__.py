@@ -5,9 +5,10 @@ from scorematrix.matrix.params import Params, load_params, read_assignments
 from scorematrix.matrix.plan import chunk_order, needed_targets, plan_rounds
 from scorematrix.matrix.preflight import preflight_readiness, unfit_cells, validate_path
 from scorematrix.matrix.round import run_round
-from scorematrix.matrix.run import fill_run, prepare_run, run_folder
+from scorematrix.matrix.run import Choice, fill_run, prepare_run, run_folder
 
 __all__ = [
+    "Choice",
     "Params",
     "chunk_order",
     "compile_cells",

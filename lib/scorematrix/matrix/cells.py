@@ -19,9 +19,10 @@ from scorematrix.measure.noise import process_seconds
 from scorematrix.measure.slowed import Slowed
 from scorematrix.models.config import DecoderConfig
 from scorematrix.privacy import redacted
-from scorematrix.results import Cell, Probes, Profile, ProfilePart, ReferenceSample
+from scorematrix.results import Cell, FormTime, Probes, Profile, ProfilePart, ReferenceSample
 from scorematrix.results.cells import PassSamples, Turn
 from scorematrix.scoring import Backend
+from scorematrix.scoring.forms import time_forms
 from scorematrix.scoring.profiles import profile_call
 from scorematrix.workload import ScoreRequest, Workload
 from scorematrix.workload.fresh import FreshTokens, secret_seed
@@ -236,6 +237,13 @@ class Meter:
         return ReferenceSample(
             index=index, request=request, seed=seed, items=items, scores=scores.astype(float).tolist()
         )
+
+    def forms(self, backend: Backend, chunk_size: int) -> list[FormTime]:
+        """Time every form of attention that the engine has, on the call with the most tokens."""
+        calls = [call for one in self.workload.calls(chunk_size) for call in one]
+        largest = max(calls, key=lambda call: len(call.query_ids) + sum(map(len, call.items_ids)))
+        found = time_forms(backend, self.fresh.like(largest, secret_seed()))
+        return [FormTime(form=one.form, seconds=one.seconds, error=one.error and redacted(one.error)) for one in found]
 
     def profile(self, backend: Backend, config: DecoderConfig, chunk_size: int) -> Profile | None:
         """Profile one call; None for a backend that cannot be profiled. A failing profiler is recorded, not raised."""

@@ -26,6 +26,7 @@ from scorematrix.results import (
     Ceilings,
     Cell,
     Compile,
+    FormTime,
     Noise,
     PlannedRound,
     Probes,
@@ -78,6 +79,7 @@ class Draft:
         self.probes: Probes | None = None
         self.profile: Profile | None = None
         self.samples: list[ReferenceSample] = []
+        self.forms: list[FormTime] = []
         self.noise: Noise | None = None
         self.weights_sha256: str | None = None
         self.config: DecoderConfig | None = None
@@ -109,6 +111,7 @@ class Draft:
                 dtype=dtype,
                 reuse_prefix=params.reuse_prefix if planned.view == "best_native" else 0,
                 mesh=params.mesh_of(planned.backend, planned.view, planned.target),
+                attention=planned.attention,
             )
         self._loaded_seconds = loaded - start, time.perf_counter() - loaded
         return backend
@@ -217,6 +220,7 @@ class Draft:
             probes=self.probes,
             profile=self.profile,
             samples=self.samples,
+            forms=self.forms,
             noise=self.noise,
             n_processes=self.n_processes,
             tries=self.tries,

@@ -149,6 +149,8 @@ def _after_tuning(draft: Draft, backend: Backend, meter: Meter, device_kind: str
     is_measurable = entry.address is None or device_kind == "cpu" or backend.info.framework in PROBED
     if is_measurable and entry.environment is None and not (entry.is_live and missing_packages(entry.framework)):
         draft.ceilings = _measure_ceilings(backend, device_kind)
+    if sound:
+        draft.forms = meter.forms(backend, max(sound))
     if sound and draft.config is not None:
         draft.profile = meter.profile(backend, draft.config, max(sound))  # last: nothing is timed after a profiler ran
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import scorematrix
 from scorematrix.matrix.budget import Budget
@@ -32,8 +32,17 @@ from scorematrix.results import (
 )
 from scorematrix.results.times import utc_now
 
-Chosen = Callable[[], Mapping[tuple[str, str, str], tuple[int | None, Waiting | None]]]
-"""Chunk size and way of waiting by backend, view and target."""
+
+class Choice(NamedTuple):
+    """What tuning chose for a side; None: nothing to choose, or nothing chosen yet."""
+
+    chunk_size: int | None = None
+    waiting: Waiting | None = None
+    attention: str | None = None
+
+
+Chosen = Callable[[], Mapping[tuple[str, str, str], Choice]]
+"""By backend, view and target."""
 
 
 @dataclass(frozen=True)
@@ -180,13 +189,16 @@ def reference_round(store: RunStore) -> Round | None:
 
 
 def as_tuned(group: Sequence[PlannedRound], chosen: Chosen) -> tuple[list[PlannedRound], dict[str, int]]:
-    """These rounds with the way of waiting that tuning chose, and the chosen chunk sizes by their names."""
+    """These rounds with the waiting and the attention that tuning chose, and the chosen chunk sizes by their names."""
     known, tuned, sizes = chosen(), [], {}
     for planned in group:
-        size, waiting = known.get((planned.backend, planned.view, planned.target), (None, None))
-        tuned.append(planned if planned.waiting or not waiting else planned.model_copy(update={"waiting": waiting}))
-        if size is not None:
-            sizes[planned.name] = size
+        choice = known.get((planned.backend, planned.view, planned.target), Choice())
+        waiting, attention = planned.waiting or choice.waiting, planned.attention or choice.attention
+        if planned.role != "tuning":  # each way is tried
+            planned = planned.model_copy(update={"waiting": waiting, "attention": attention})
+        tuned.append(planned)
+        if choice.chunk_size is not None:
+            sizes[planned.name] = choice.chunk_size
     return tuned, sizes
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scorematrix.compare.schema import Side
 
 NONE = "NOT AVAILABLE"
 
@@ -42,6 +46,15 @@ def small(value: float | None) -> str:
 def span(low: float | None, high: float | None) -> str:
     """An interval."""
     return NONE if low is None or high is None else f"{significant(low)} to {significant(high)}"
+
+
+def form_times(side: Side) -> str:
+    """Time of each form of attention that a tuning round timed, the chosen one first; empty without a choice."""
+    if not side.forms:
+        return ""
+    chosen = side.attention or side.forms[0].form
+    listed = sorted(side.forms, key=lambda f: (f.form != chosen, f.seconds is None, f.seconds or 0.0))
+    return ", ".join(f"{f.form} {milliseconds(f.seconds)} ms" if f.seconds else f"{f.form} failed" for f in listed)
 
 
 def lengths(values: list[int]) -> str:

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scorematrix.compare.schema import Comparison
-from scorematrix.report.ink import giga, milliseconds, percent
+from scorematrix.report.ink import form_times, giga, milliseconds, percent
 from scorematrix.results.audits import AuditReport
 from scorematrix.results.targets import Attempt, CompiledCell, Readiness
 
@@ -42,6 +42,8 @@ def figure_lines(comparison: Comparison) -> list[str]:
         if side.matmul_flops_per_second and side.copy_bytes_per_second:
             matmul, copy = giga(side.matmul_flops_per_second), giga(side.copy_bytes_per_second)
             lines.append(f"  measured peak in {side.framework}: matmul {matmul} GFLOP/s, copy {copy} GB/s")
+        if attention := form_times(side):
+            lines.append(f"  attention of the largest call: {attention}")
         if side.profile and side.profile.parts:
             shares = ", ".join(f"{part.part.replace('_', ' ')} {percent(part.share)}" for part in side.profile.parts)
             lines.append(f"  time of a {side.profile.chunk_size}-item call: {shares}")

@@ -6,7 +6,7 @@ from scorematrix.compare.schema import Comparison, Contrast, Effect
 from scorematrix.report.appendix import samples_anchor
 from scorematrix.report.banner import evidence_anchor, verdict_word
 from scorematrix.report.elements import Fragment, details, heading, links, marked, paragraph, table
-from scorematrix.report.ink import NONE, percent, significant, small, span
+from scorematrix.report.ink import NONE, form_times, percent, significant, small, span
 
 
 def gates(comparison: Comparison) -> Fragment:
@@ -107,12 +107,13 @@ def effort(comparison: Comparison) -> Fragment:
             str(s.tuning_configurations) if s.tuning_configurations else NONE,
             significant(s.tuning_seconds / 60) if s.tuning_configurations else NONE,
             s.waiting or "nothing to choose",
+            form_times(s) or "nothing to choose",
             ", ".join(f"{n} {name}" for name, n in s.steadiness.items()) or "not tested",
         ]
         for s in comparison.sides
     ]
-    columns = ["side", "target", "configurations tried", "minutes", "threads wait", "rounds by steadiness"]
-    return table("Tuning effort and steadiness", columns, rows, words=(0, 1, 4, 5))
+    columns = ["side", "target", "configurations tried", "minutes", "threads wait", "attention", "rounds by steadiness"]
+    return table("Tuning effort and steadiness", columns, rows, words=(0, 1, 4, 5, 6))
 
 
 def _summary(contrast: Contrast) -> str:

@@ -15,6 +15,7 @@ from scorematrix.results.load import (
 from scorematrix.results.manifest import Manifest
 from scorematrix.results.merge import keep_reached, merge_runs
 from scorematrix.results.mirror import Mirror, is_address
+from scorematrix.results.probes import Ceilings, FormTime, Probes, Profile, ProfilePart, ReferenceSample
 from scorematrix.results.records import RecordStore
 from scorematrix.results.schema import (
     PROTOCOL,
@@ -22,7 +23,6 @@ from scorematrix.results.schema import (
     SERVER_VIEW,
     SIDES,
     BackendRecord,
-    Ceilings,
     Compile,
     Environment,
     GpuNoise,
@@ -30,10 +30,6 @@ from scorematrix.results.schema import (
     Noise,
     Opposed,
     PlannedRound,
-    Probes,
-    Profile,
-    ProfilePart,
-    ReferenceSample,
     Round,
     Setup,
     Try,
@@ -72,6 +68,7 @@ __all__ = [
     "CompilerEstimate",
     "Datasheet",
     "Environment",
+    "FormTime",
     "GpuNoise",
     "LoadCeiling",
     "LoadPoint",

@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from scorematrix.results.cells import Cell, Part, PassSamples
+from scorematrix.results.cells import Cell, Part
+from scorematrix.results.probes import Ceilings, FormTime, Probes, Profile, ReferenceSample
 from scorematrix.sealed import SealedDocument
 
 SCHEMA_VERSION = 2
@@ -96,50 +97,6 @@ class Environment(Part):
     git_dirty: bool | None
 
 
-class Ceilings(Part):
-    """What the device gave through the framework at best in this very process: see `scoring.ceilings`."""
-
-    dtype: str
-    matmul_size: int
-    matmul_flops_per_second: float
-    copy_bytes_per_second: float
-
-
-class Probes(Part):
-    """What a tuning round asks beside the workload, at one chunk size (rules 35 and 36)."""
-
-    chunk_size: int
-    fresh_ns: PassSamples = Field(
-        default=[], description="passes with queries that were never asked before, of equal lengths"
-    )
-    repeat_ns: PassSamples = Field(
-        default=[], description="passes with the workload's own, in turn with the fresh ones"
-    )
-    neighbours_moved: float | None = Field(
-        default=None,
-        description="largest change of a score when items come in reverse order, every other one with other tokens",
-    )
-    error: str | None = None
-
-
-class ProfilePart(Part):
-    """One part of a profiled call: see `scoring.profiles`."""
-
-    part: str
-    seconds: float = Field(description="of its operations or kernels together; they may overlap")
-    n: int
-    flops: int | None = Field(default=None, description="operations of the mathematics, over the real tokens")
-
-
-class Profile(Part):
-    """One call under the framework's profiler, after all timing, in a tuning round."""
-
-    chunk_size: int
-    seconds: float | None = Field(default=None, description="of the call, slowed by the profiler")
-    parts: list[ProfilePart] = Field(default=[])
-    error: str | None = None
-
-
 class GpuNoise(Part):
     """What a GPU said of itself before and after the cells of a round."""
 
@@ -165,19 +122,6 @@ class Noise(Part):
         default=None, description="times that a core was slowed for heat; None: no counter"
     )
     gpus: list[GpuNoise] = Field(default=[])
-
-
-class ReferenceSample(Part):
-    """Scores of some items of a request with drawn tokens. Both sides score the whole request in a confirmation round.
-
-    Source: rule 36; MLPerf TEST04 likewise asks what no scorer can have kept.
-    """
-
-    index: int = Field(description="of the confirmation rounds")
-    request: int = Field(ge=0, description="whose lengths and labels it has")
-    seed: int = Field(description="of the tokens, from the system's randomness")
-    items: list[int] = Field(description="which of the request's items were scored")
-    scores: list[list[float]] = Field(description="[item][label]")
 
 
 class BackendRecord(Part):
@@ -226,6 +170,7 @@ class Round(SealedDocument):
         default=None, ge=0, description="taken, by a clock that is never set back; None: older files"
     )
     waiting: Waiting | None = Field(default=None, description="of its threads; None: it has no such pool")
+    attention: str | None = Field(default=None, description="form that tuning chose; None: the engine's own choice")
     group: str | None = Field(default=None, description="rounds with the same one were measured together, in turns")
     alone_because: str | None = Field(default=None, description="why a round was measured with no other in turns")
     pipe_ns: int | None = Field(default=None, description="what an order that does nothing takes, by the conductor")
@@ -238,6 +183,7 @@ class Round(SealedDocument):
     ceilings: Ceilings | None = Field(default=None, description="measured after the cells of tuning rounds")
     probes: Probes | None = Field(default=None, description="asked after the cells of tuning rounds")
     profile: Profile | None = Field(default=None, description="made last of all in tuning rounds")
+    forms: list[FormTime] = Field(default=[], description="of attention, timed after the cells of tuning rounds")
     samples: list[ReferenceSample] = Field(default=[], description="of the reference round")
     noise: Noise | None = None
     n_processes: int = Field(
@@ -292,6 +238,7 @@ class PlannedRound(Part):
     target: str
     position: int
     waiting: Waiting | None = None
+    attention: str | None = None
 
     @property
     def name(self) -> str:

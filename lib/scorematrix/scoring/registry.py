@@ -163,6 +163,7 @@ def load_backend(
     dtype: Literal["auto"] | DType = "auto",
     reuse_prefix: int = 0,
     mesh: str | Mesh | None = None,
+    attention: str | None = None,
 ) -> Backend:
     """Load a model into a backend, ready to score.
 
@@ -174,6 +175,7 @@ def load_backend(
         device: "auto" takes the framework's accelerator where there is one, else the CPU.
         dtype: "auto" is the fastest that keeps the numerics gate on the device; `info.settings` says which and why.
         reuse_prefix: so many queries' keys and values are kept between calls; `best_native` only.
+        attention: a form of attention that the engine has on the device, see its `attention_forms`; `best_native` only.
         mesh: spread over so many devices, "data=2,model=4" say (see `scoring.sharding`); `best_native` only.
 
     Raises:
@@ -196,6 +198,8 @@ def load_backend(
     if reuse_prefix and view != "best_native":
         raise ValueError(f"reuse_prefix={reuse_prefix} is not served by view {view!r}; use view 'best_native' or 0")
     loaders, options = entry.views, {"reuse_prefix": reuse_prefix} if reuse_prefix else {}
+    if attention is not None:
+        options = options | {"attention": attention}
     if mesh is not None:
         loaders, options = sharded_loaders(backend, view, mesh), {**options, "mesh": Mesh.parse(mesh)}
     if entry.address is not None:

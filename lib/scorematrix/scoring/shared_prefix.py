@@ -130,6 +130,15 @@ def shortest_item(window: int) -> int:
     return max((shorter for shorter in WINDOWS if shorter < window), default=0) + 1
 
 
+def shortened(request: ScoreRequest) -> ScoreRequest:
+    """The shortest request that needs the same graphs: a few tiles of items of each length class, a short query."""
+    items: list[tuple[int, ...]] = []
+    for block in lay_out(request, range(len(request.items_ids)), with_query=False).blocks:
+        length = shortest_item(block.shape.window)
+        items += [(0,) * length] * -(-4 * block.shape.tile // length)
+    return ScoreRequest((0,) * 64, tuple(items), request.label_ids, request.apply_softmax)
+
+
 def tile_rows(window: int) -> int:
     """Rows of a tile: few enough that most of the tile + window keys they look at are their own items'."""
     return min(max(window // 2, 16), 128)

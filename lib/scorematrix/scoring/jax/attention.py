@@ -54,14 +54,15 @@ class BlockInputs(NamedTuple, Generic[Leaf]):
     scored_s: Int[Leaf, " s"]
 
 
-def attention_form(platform: str, dtype: str, head_dim: int) -> Form:
-    """The fastest attention that a kind of device has for a number format."""
+def attention_forms(platform: str, dtype: str, head_dim: int) -> tuple[Form, ...]:
+    """Return the forms that a kind of device has for a number format, the one that is likely fastest first."""
     if platform == "cpu":
-        return "tiles"
+        return ("tiles",)
     if platform == "tpu":
-        return "pallas"
+        return ("pallas", "large_tiles")
     # cuDNN does not take float32, nor our kernel other sizes of a head.
-    return "cudnn" if dtype == "bfloat16" and head_dim in own_items_kernel.HEAD_DIMS else "large_tiles"
+    has_kernel = dtype == "bfloat16" and head_dim in own_items_kernel.HEAD_DIMS
+    return ("cudnn", "large_tiles") if has_kernel else ("large_tiles", "tiles")
 
 
 @jax.named_scope("own_items")

@@ -5,6 +5,8 @@ Laid out like scoring/pytorch/best_native.py.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
@@ -17,13 +19,14 @@ from scorematrix.models.catalogue import Model
 from scorematrix.models.config import DecoderConfig
 from scorematrix.models.weights import DecoderWeights, LayerWeights
 from scorematrix.scoring.contract import AskedDType, CompileEvent, Scores
+from scorematrix.scoring.forms import checked_form
 from scorematrix.scoring.jax import device as devices
 from scorematrix.scoring.jax.attention import (
     PALLAS,
     BlockInputs,
     Form,
     Prefix,
-    attention_form,
+    attention_forms,
     find_own_items,
     in_tiles,
     joint_attention,
@@ -61,6 +64,7 @@ class BestNativeBackend:
     Args:
         step_tokens: item tokens computed together at most; None takes what a share of the memory allows.
         reuse_prefix: so many queries' keys and values are kept for calls with the same query.
+        attention: a form that the device has; None takes the one that is likely fastest.
     """
 
     def __init__(
@@ -71,10 +75,13 @@ class BestNativeBackend:
         dtype: AskedDType = "auto",
         step_tokens: int | None = None,
         reuse_prefix: int = 0,
+        attention: str | None = None,
     ) -> None:
         self._device = devices.choose_device(device)
         dtype, why = devices.choose_dtype(dtype, self._device)
-        self._form: Form = attention_form(self._device.platform, dtype, model.config.head_dim)
+        forms = attention_forms(self._device.platform, dtype, model.config.head_dim)
+        self.attention_forms = forms
+        self._form: Form = checked_form(attention, forms)
         self.compile_events: list[CompileEvent] = []
         self._config = model.config
         self._weights = devices.place_weights(model.weights, dtype, self._device)
@@ -97,6 +104,14 @@ class BestNativeBackend:
             for query_known in [False, True] if self._kept.limit else [False]:
                 for _, key in self._steps(request, query_known):
                     self._program(key)
+
+    def with_attention(self, form: str) -> BestNativeBackend:
+        """Return an engine on the same weights that uses a form of attention."""
+        other = copy.copy(self)
+        other._form = checked_form(form, self.attention_forms)
+        other._programs, other._kept, other.compile_events = {}, PrefixCache(self._kept.limit), []
+        other.info = dataclasses.replace(self.info, settings=self.info.settings | {"attention": form})
+        return other
 
     def score(self, request: ScoreRequest) -> Scores:
         request.check_vocabulary(self._config.vocab_size)

@@ -23,7 +23,7 @@ from scorematrix.models.catalogue import read_description
 from scorematrix.models.config import DecoderConfig
 from scorematrix.scoring.jax import best_native, cuda_chips, portable, sharded
 from scorematrix.scoring.jax.assembler import ask_for_dumps, attention_kernels, find_assembler
-from scorematrix.scoring.jax.attention import attention_form
+from scorematrix.scoring.jax.attention import attention_forms
 from scorematrix.scoring.jax.device import weight_shapes
 from scorematrix.scoring.jax.estimates import estimate
 from scorematrix.scoring.mesh import Mesh
@@ -104,7 +104,7 @@ def _chips(platform: str, topology: str) -> list[Any]:
 def _programs(cell: dict[str, Any], config: DecoderConfig, request: ScoreRequest) -> list[tuple[Any, int]]:
     """The programs of a call, each with how many of its steps run it."""
     chips, dtype = _chips(cell["platform"], cell["topology"]), cell["dtype"]
-    form = attention_form(cell["platform"], dtype, config.head_dim)
+    form = attention_forms(cell["platform"], dtype, config.head_dim)[0]
     if (text := cell["mesh"]) is not None:
         mesh = Mesh.parse(text)
         over = sharded.mesh_of(mesh, chips[: mesh.size])

@@ -25,7 +25,7 @@ from scorematrix.models.weights import DecoderWeights
 from scorematrix.scoring.contract import AskedDType, CompileEvent, Scores
 from scorematrix.scoring.jax import best_native
 from scorematrix.scoring.jax import device as devices
-from scorematrix.scoring.jax.attention import Form, attention_form, rows_computed
+from scorematrix.scoring.jax.attention import Form, attention_forms, rows_computed
 from scorematrix.scoring.jax.best_native import BlockInputs, KeptPrefix, program_name, score_step
 from scorematrix.scoring.mesh import Mesh
 from scorematrix.scoring.prefix_cache import PrefixCache
@@ -63,7 +63,7 @@ class ShardedBackend:
         self._n_replicas, share = mesh.data, device_share(model.config, mesh)
         chosen = choose_devices(device, mesh)
         dtype, why = devices.choose_dtype(dtype, chosen[0])
-        self._form: Form = attention_form(chosen[0].platform, dtype, model.config.head_dim)
+        self._form: Form = attention_forms(chosen[0].platform, dtype, model.config.head_dim)[0]
         self.compile_events: list[CompileEvent] = []
         self._config, self._mesh = model.config, mesh_of(mesh, chosen)
         weights = repeat_kv_heads(model.config, model.weights, mesh)

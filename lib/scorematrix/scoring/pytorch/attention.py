@@ -20,9 +20,12 @@ from scorematrix.scoring.pytorch.model import einsum
 from scorematrix.scoring.pytorch.profiles import part
 from scorematrix.scoring.shared_prefix import PADDING, StepShape
 
-Form = Literal["flash", "efficient", "cudnn"]
+Form = Literal["flash", "efficient", "cudnn", "flash_joined"]
 """flash: PyTorch's FlashAttention over the query, plain operations over own items. efficient: the same with the
-memory-efficient kernel, which takes float32 on a GPU. cudnn: cuDNN's over the query, ours over the own items (GPUs)."""
+memory-efficient kernel, which takes float32 on a GPU. cudnn: cuDNN's over the query, our kernel over the own items
+(GPUs). flash_joined: FlashAttention over the query and our kernel."""
+JOINED = ("cudnn", "flash_joined")
+"""Forms in which our kernel joins the own items' attention with that over the query."""
 
 
 HEAD_DIMS = (16, 32, 64, 128, 256)
@@ -52,14 +55,16 @@ class BlockInputs(NamedTuple):
     scored_s: Int[Tensor, " s"]
 
 
-def attention_form(device: torch.device, dtype: str, head_dim: int) -> Form:
-    """The fastest attention that a kind of device has for a number format."""
+def attention_forms(device: torch.device, dtype: str, head_dim: int) -> tuple[Form, ...]:
+    """Return the forms that a kind of device has for a number format, the one that is likely fastest first."""
     if device.type == "cpu":
-        return "flash"
+        return ("flash",)
     if dtype == "float32":
-        return "efficient"  # the others do not take it
-    has_kernel = head_dim in HEAD_DIMS and importlib.util.find_spec("triton") is not None
-    return "cudnn" if has_kernel and torch.backends.cudnn.is_available() else "flash"
+        return ("efficient",)  # the others do not take it
+    if head_dim not in HEAD_DIMS or importlib.util.find_spec("triton") is None:
+        return ("flash", "efficient")
+    joined: tuple[Form, ...] = ("cudnn", "flash_joined") if torch.backends.cudnn.is_available() else ("flash_joined",)
+    return (*joined, "flash", "efficient")
 
 
 def merge(a: Attended, b: Attended) -> Float[Tensor, "r n h"]:
@@ -72,7 +77,7 @@ def merge(a: Attended, b: Attended) -> Float[Tensor, "r n h"]:
 
 def find_own_items(blocks: Sequence[BlockInputs], shape: StepShape, form: Form) -> list[Tensor]:
     """Which keys are a row's own item's, for all layers: a bias on each block's tiles, or each row's item."""
-    if form == "cudnn":
+    if form in JOINED:
         return [block.item_t for block in blocks]
     return [tile_bias(block.item_t, size.tile, size.window) for block, size in zip(blocks, shape.blocks, strict=True)]
 
@@ -87,7 +92,7 @@ def joint_attention(
     form: Form,
 ) -> Float[Tensor, "t n h"]:
     """Every token's attention: the query's over itself, the items' over the query and their own item."""
-    if form == "cudnn":
+    if form in JOINED:
         attended_tnh = torch.empty_like(q_tnh)
         if shape.with_query:
             attended_tnh[: shape.q] = query_attention(q_tnh[: shape.q], prefix, form)

@@ -5,6 +5,7 @@ Laid out like scoring/jax/best_native.py. What lies between attention kernels is
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -19,13 +20,14 @@ from scorematrix.models.catalogue import Model
 from scorematrix.models.config import DecoderConfig
 from scorematrix.models.weights import DecoderWeights, LayerWeights
 from scorematrix.scoring.contract import AskedDType, CompileEvent, DType, Scores
+from scorematrix.scoring.forms import checked_form
 from scorematrix.scoring.prefix_cache import PrefixCache
 from scorematrix.scoring.pytorch import device as devices
 from scorematrix.scoring.pytorch.attention import (
     BlockInputs,
     Form,
     Prefix,
-    attention_form,
+    attention_forms,
     find_own_items,
     joint_attention,
     scored_attention,
@@ -46,9 +48,8 @@ from scorematrix.scoring.shared_prefix import (
     ProgramKey,
     Step,
     keyed_steps,
-    lay_out,
     read_out,
-    shortest_item,
+    shortened,
     split_items,
     tokens_a_step,
 )
@@ -64,6 +65,7 @@ class BestNativeBackend:
     Args:
         step_tokens: item tokens computed together at most; None takes what a share of the memory allows.
         reuse_prefix: so many queries' keys and values are kept for calls with the same query.
+        attention: a form that the device has; None takes the one that is likely fastest.
     """
 
     _most_graphs: ClassVar[int] = MOST_GRAPHS
@@ -76,13 +78,16 @@ class BestNativeBackend:
         dtype: AskedDType = "auto",
         step_tokens: int | None = None,
         reuse_prefix: int = 0,
+        attention: str | None = None,
     ) -> None:
         self._device = devices.choose_device(device)
         dtype, why = devices.choose_dtype(dtype, self._device)
         self.compile_events: list[CompileEvent] = []
         self._config, self._weights, self._layers = self._placed(model, dtype)
         self._finish: Finish = finish_layer
-        self._form: Form = attention_form(self._device, dtype, model.config.head_dim)
+        forms = attention_forms(self._device, dtype, model.config.head_dim)
+        self.attention_forms = forms
+        self._form: Form = checked_form(attention, forms)
         self._kept: PrefixCache[list[Prefix]] = PrefixCache(reuse_prefix)
         self._inverse_frequency = torch.from_numpy(inverse_frequencies(model.config)).to(self._device)
         budget = devices.step_budget_bytes(self._device)
@@ -118,6 +123,15 @@ class BestNativeBackend:
         self._kept.clear()
         if self._graphs is not None:
             self._record_graphs(self._graphs, requests)
+
+    def with_attention(self, form: str) -> BestNativeBackend:
+        """Return an engine on the same weights that uses a form of attention."""
+        other = copy.copy(self)
+        other._form = checked_form(form, self.attention_forms)
+        other._kept, other.compile_events = PrefixCache(self._kept.limit), []
+        other._graphs = StepGraphs(self._most_graphs) if self._graphs is not None else None
+        other.info = dataclasses.replace(self.info, settings=self.info.settings | {"attention": form})
+        return other
 
     def score(self, request: ScoreRequest) -> Scores:
         return self._score(request, self._kept)
@@ -198,15 +212,6 @@ class BestNativeBackend:
     def _blank_prefix(self, n_query: int) -> list[Prefix]:
         blank = self._weights.embed_vd.new_zeros(n_query, self._config.n_kv_heads, self._config.head_dim)
         return [Prefix(blank.clone(), blank.clone()) for _ in self._layers]
-
-
-def shortened(request: ScoreRequest) -> ScoreRequest:
-    """The shortest request that needs the same graphs: a few tiles of items of each length class, a short query."""
-    items: list[tuple[int, ...]] = []
-    for block in lay_out(request, range(len(request.items_ids)), with_query=False).blocks:
-        length = shortest_item(block.shape.window)
-        items += [(0,) * length] * -(-4 * block.shape.tile // length)
-    return ScoreRequest((0,) * 64, tuple(items), request.label_ids, request.apply_softmax)
 
 
 def program_inputs(step: Step, label_ids: Sequence[int]) -> Int[Tensor, " n"]:

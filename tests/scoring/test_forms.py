@@ -1,0 +1,111 @@
+"""Forms of attention are timed against each other; one that fails or is wrong is named and never chosen."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from scorematrix import ScoreRequest, load_backend
+from scorematrix.compare import compare_run
+from scorematrix.matrix import Choice
+from scorematrix.matrix.run import as_tuned
+from scorematrix.models import load_model
+from scorematrix.report.ink import form_times
+from scorematrix.results import FormTime, PlannedRound, Round
+from scorematrix.scoring.forms import time_forms
+from tests.conftest import real_time
+from tests.factory import changed, make_params, make_run
+
+REQUEST = ScoreRequest([1, 2, 3] * 20, [[4, 5], [6], [7, 8, 9]], [3, 200])
+FORMS = {"jax": ("tiles", "large_tiles"), "pytorch": ("flash", "efficient")}
+
+
+class Engine:
+    """Sleeps as long as its form takes."""
+
+    attention_forms = ("first", "slow", "quick", "wrong", "broken")
+
+    def __init__(self, form: str = "first") -> None:
+        self.form, self.prepared = form, 0
+
+    def with_attention(self, form: str) -> Engine:
+        return Engine(form)
+
+    def prepare(self, requests: list[ScoreRequest]) -> None:
+        if self.form == "broken":
+            raise RuntimeError("no kernel image")
+
+    def score(self, request: ScoreRequest) -> np.ndarray:
+        time.sleep({"first": 0.01, "slow": 0.03, "quick": 0.002}.get(self.form, 0.0))
+        return np.full((3, 2), 0.9 if self.form == "wrong" else 0.5, np.float32)
+
+
+@real_time
+def test_each_form_is_timed_and_a_wrong_or_broken_one_says_why() -> None:
+    found = {one.form: one for one in time_forms(Engine(), REQUEST)}
+    assert list(found) == list(Engine.attention_forms)
+    assert found["quick"].seconds < found["first"].seconds < found["slow"].seconds
+    assert found["wrong"].seconds is None and "first" in found["wrong"].error and "0.4" in found["wrong"].error
+    assert found["broken"].seconds is None and "no kernel image" in found["broken"].error
+
+
+@pytest.mark.parametrize("framework", FORMS)
+def test_engines_switch_forms_on_the_same_weights(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch has no memory-efficient attention on a CPU: the error is recorded, the engine goes on."""
+    forms = FORMS[framework]
+    monkeypatch.setattr(f"scorematrix.scoring.{framework}.best_native.attention_forms", lambda *_: forms)
+    model = load_model("random:tiny-qwen3", seed=11)
+    options = {"view": "best_native", "model": model, "device": "cpu", "dtype": "float32"}
+    backend = load_backend(framework, **options)
+    before = backend.score(REQUEST)
+    found = time_forms(backend, REQUEST)
+    assert [one.form for one in found] == list(forms) and found[0].seconds
+    assert (found[1].seconds is None) == (framework == "pytorch") == (found[1].error is not None)
+    other = backend.with_attention(forms[1])
+    assert other._weights is backend._weights and backend.info.settings["attention"] == forms[0]
+    assert load_backend(framework, attention=forms[1], **options).info.settings["attention"] == forms[1]
+    assert other.info.settings["attention"] == forms[1] and np.array_equal(backend.score(REQUEST), before)
+    if framework == "jax":
+        assert np.abs(other.score(REQUEST) - before).max() <= 2e-6
+    with pytest.raises(ValueError, match=f"attention='none'.*{forms[0]}, {forms[1]}"):
+        load_backend(framework, attention="none", **options)
+
+
+def test_a_cpu_has_nothing_to_choose() -> None:
+    backend = load_backend("jax", view="best_native", model="random:tiny-llama", device="cpu")
+    assert time_forms(backend, REQUEST) == [] == time_forms(load_backend("numpy", model="random:tiny-llama"), REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [((1.0, 0.9, None), "b"), ((1.0, 0.99, None), None), ((None, 3.0, 2.0), "c"), ((1.0, 2.0, 3.0), None)],
+)
+def test_tuning_chooses_a_form_that_is_surely_faster(seconds: tuple, expected: str | None) -> None:
+    """A per cent between two forms is noise: then the engine's own choice stays."""
+    forms = [
+        FormTime(form=name, seconds=s, error=None if s else "boom") for name, s in zip("abc", seconds, strict=True)
+    ]
+
+    def edit(round_: Round) -> Round:
+        timed = round_.role == "tuning" and round_.backend == "jax"
+        return changed(round_, forms=[one.model_dump() for one in forms]) if timed else round_
+
+    one = {"comparisons": [{"jax": "cpu", "pytorch": "cpu"}]}
+    comparison = compare_run(*make_run(make_params(**one), edit=edit))
+    sides = {side.backend: side for side in comparison.sides}
+    assert sides["jax"].attention == expected and sides["jax"].forms == forms
+    assert sides["pytorch"].attention is None and sides["pytorch"].forms == []
+    assert form_times(sides["jax"]).split()[0] == (expected or "a") and form_times(sides["pytorch"]) == ""
+
+
+def test_what_tuning_chose_is_what_confirmation_rounds_use() -> None:
+    tuning, confirm, control = (
+        PlannedRound(index=i, role=role, backend="pytorch", view="best_native", target="gpu-h100", position=i)
+        for i, role in enumerate(("tuning", "confirm", "control"))
+    )
+    chosen = {("pytorch", "best_native", "gpu-h100"): Choice(32, None, "flash_joined")}
+    rounds, sizes = as_tuned([tuning, confirm, control], lambda: chosen)
+    assert [one.attention for one in rounds] == [None, "flash_joined", "flash_joined"]
+    assert set(sizes.values()) == {32}
