@@ -161,7 +161,7 @@ def test_the_worst_items_are_named_with_their_text() -> None:
 
 
 def test_cost_needs_a_price_with_source_and_date(page: ReportPage) -> None:
-    assert "Cost: NOT AVAILABLE" in page.starting().html
+    assert "No cost: add a dated" in page.starting().html
     prices = {"cpu": {"usd_per_hour": 3.6, "source": "a price list", "date": "2026-11-24"}}
     priced = page_of(make_run(make_params(prices=prices), seconds=lambda b, i, c: 1.6))
     html = priced.starting().html

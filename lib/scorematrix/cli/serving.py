@@ -86,7 +86,7 @@ def load(
     warmup: Annotated[float, typer.Option(help="Seconds before each point that count for nothing.")] = 2.0,
     max_in_flight: Annotated[int, typer.Option(help="Open loop: on their way at once, at most.", min=1)] = 512,
     timeout: Annotated[float, typer.Option(help="Seconds that a request may take.")] = 120.0,
-    bad_every: Annotated[int, typer.Option(help="A bad request at every so manieth place; 0: none.", min=0)] = 0,
+    bad_every: Annotated[int, typer.Option(help="Every Nth request is malformed; 0: none.", min=0)] = 0,
     mlperf: Annotated[bool, typer.Option(help="MLPerf LoadGen's scenarios too, as a second opinion.")] = False,
     mlperf_seconds: Annotated[float, typer.Option(help="Of each scenario; its rules ask for 60.")] = 60.0,
     seed: Annotated[int, typer.Option(help="Of the token ids and of the arrivals.", min=0)] = 0,

@@ -72,8 +72,8 @@ def _machine(rounds: Sequence[Round]) -> list[str]:
     spun = [r for r in rounds if r.waiting == "spinning" and r.role == "confirm" and _taken(r) >= TAKEN]
     if spun and all(_taken(r) < TAKEN for r in rounds if r.role == "tuning"):
         found.append(
-            f"threads spin while they wait, as tuning chose on a quiet machine, and other processes were busy in "
-            f"{len(spun)} of the rounds that followed: such threads may be slowed down severalfold"
+            f"threads spin while they wait, as tuning chose on a quiet machine, but other processes were busy in "
+            f"{len(spun)} later rounds, which can slow such threads severalfold"
         )
     return found
 
@@ -123,7 +123,7 @@ def _servers(manifest: Manifest, rounds: Sequence[Round]) -> list[str]:
     if kept := sorted({r.backend for r in asked if r.record and r.record.settings.get("reuse_prefix")}):
         found.append(f"{_some(kept)} kept queries between requests: repeated passes did not compute them anew")
     if away := sorted({f"{r.backend} on {r.target}" for r in asked if r.backend in placed}):
-        found.append(f"{_some(away)} ran at an address: on which device, with which flags, is the params' word")
+        found.append(f"{_some(away)} ran at an address: nobody here has checked its device and flags")
     return found
 
 

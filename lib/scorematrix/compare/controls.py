@@ -106,7 +106,7 @@ def judge_control(
 def control_gates(control: Control) -> tuple[Gate, Gate]:
     """The gate that any verdict must pass, and the one that a tie must pass too."""
     where = f"{control.backend} {control.view} on {control.target}"
-    waiting = f"fewer than two control rounds of {where} have a figure beside their twin"
+    waiting = f"fewer than two control rounds of {where} are complete"
     status = ITSELF_STATUS.get(control.itself_verdict, "not_run")
     words = {"tie": "no difference", "difference": "a difference where none is", "undecided": "undecided"}
     detail = f"{where} against itself: {words.get(control.itself_verdict, '')} {_words(control.itself)}"

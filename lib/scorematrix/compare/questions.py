@@ -186,7 +186,7 @@ def _confirmed_in_cycles(question: Question, verdict: Verdict, indices: range, c
     found = geometric_interval(ratios, confidence) if len(ratios) > 1 else None
     if found is not None and (found.high < 1 if verdict.state == "first" else found.low > 1):
         return verdict
-    words = f"{found.center:.3f} ({found.low:.3f} to {found.high:.3f})" if found else "not told"
+    words = f"{found.center:.3f} ({found.low:.3f} to {found.high:.3f})" if found else "unknown"
     over = " over ".join(question.names)
     reason = f"the difference in time is not one in GPU cycles ({over}: {words}): the clocks differed"
     return Verdict("not_enough_evidence", reason, "lock the GPU's clocks, then measure again", wants_rounds=True)
@@ -233,7 +233,7 @@ def _matched(first: SideEvidence, second: SideEvidence, chunk: int) -> Matched:
 
 
 def _break_even(first: SideEvidence, second: SideEvidence) -> float | None:
-    """Items after which the side that takes longer to prepare has caught up (rule 12); None: never, or not known."""
+    """Return the items scored before the slower-to-compile side catches up (rule 12); None: never, or not known."""
     starts = [side.cold_prepare_seconds for side in (first, second)]
     rates = [side.seconds_an_item for side in (first, second)]
     if starts[0] is None or starts[1] is None or rates[0] is None or rates[1] is None or rates[0] == rates[1]:

@@ -196,7 +196,7 @@ class Contrast(Part):
     margin: float = Field(0.03, description="as a fraction; the params', or more where the controls scatter")
     n_rounds: int = Field(0, description="the look that this is of: confirmation rounds a side")
     break_even_items: float | None = Field(
-        None, description="items after which the side that is slower to start has caught up; None: it never does"
+        None, description="items scored before the slower-to-compile side catches up; None: it never does"
     )
     p_adjusted: float | None = Field(
         default=None, description="of an effect within the margin, after looks (Bonferroni) and contrasts (Holm)"

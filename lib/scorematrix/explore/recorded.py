@@ -64,9 +64,9 @@ class Recorded:
             for cell in side.chunks
             if cell.status == "ok"
         ]
-        columns = ["backend", "view", "target", "chunk_size", "items_per_second", "of_floor"]
+        columns = ["backend", "view", "target", "chunk_size", "items_per_second", "of_peak"]
         frame = pd.DataFrame(rows, columns=columns).round(3)
-        return frame.astype({"of_floor": object}).fillna({"of_floor": NONE})
+        return frame.astype({"of_peak": object}).fillna({"of_peak": NONE})
 
     def items(self, contains: str = "", most: int = 12) -> pd.DataFrame | Fragment:
         """Items with the first label's probability by every side beside the reference's, the least alike first.

@@ -32,7 +32,7 @@ class LoadGenerator:
         requests: the shapes to ask, in turn; see `Questions`.
         server: its kind, a key of `DIALECTS`.
         timeout_seconds: for a request, all its calls together.
-        bad_every: mix a bad request in at every so manieth place.
+        bad_every: every Nth request is malformed; 0: none.
 
     Raises:
         ValueError: for an address, a kind or a number that is none.

@@ -55,7 +55,7 @@ class Questions:
 
     Args:
         requests: the shapes to ask, in turn.
-        bad_every: mix a bad request in at every so manieth place; 0: none.
+        bad_every: every Nth request is malformed; 0: none.
 
     Raises:
         ValueError: for no request, or an unknown kind of server.

@@ -1,4 +1,4 @@
-"""What attempts come to: why a target is not here, on what evidence, and what to do next, as commands."""
+"""Turn provisioning attempts into a skip reason, its evidence and the next commands."""
 
 from __future__ import annotations
 

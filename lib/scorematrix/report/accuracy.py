@@ -31,13 +31,13 @@ def numerics(comparison: Comparison, compared: pd.DataFrame) -> Fragment:
         axes.plot(own["reference"], own["difference"], label=name(side),
                   **(look(side) | {"linestyle": "none", "alpha": 0.6}))  # fmt: skip
     if not shown:
-        return nothing("Numerics", "no confirmation round stands beside a reference")
+        return nothing("Numerics", "no confirmation round can be compared with a reference")
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xlabel("reference probability of the first label")
     axes.set_ylabel("difference from the reference")
     axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     legend(axes)
-    words = "Each point is an item as the last confirmation round's timed call scored it; the line is exact agreement."
+    words = "Each point is an item, scored by a timed call of the last confirmation round. The line is exact agreement."
     return figure(drawing, "numerics-drawing", "Difference from the float32 reference", words)
 
 
@@ -82,8 +82,8 @@ def accuracy_table(comparison: Comparison) -> Fragment:
         for s in comparison.sides
     ]
     note = (
-        "Order of items by the first label's probability: Kendall's tau-b, and the share of the reference's top items "
-        "found again. All figures are the worst over rounds and chunk sizes."
+        "Items are ordered by the first label's probability: Kendall's tau-b, and the share of the reference's top "
+        "items that the side has too. All figures are the worst over rounds and chunk sizes."
     )
     caption = "Probabilities against one float32 sequence per item (Hugging Face transformers)"
     return table(caption, columns, rows, words=(0, 1, 2)) + paragraph(note, "note")

@@ -19,7 +19,7 @@ def appendix(comparison: Comparison, rounds: Sequence[Round]) -> Fragment:
         parts += details(f"Raw samples: {side.backend} {side.view} on {side.target}", samples_anchor(side),
                          samples(side, rounds))  # fmt: skip
     parts += details("Rounds: when, on what, beside what", "rounds", rounds_table(rounds))
-    parts += details("What scored, by its own account", "settings", settings(rounds))
+    parts += details("Backends as they describe themselves", "settings", settings(rounds))
     return heading("Appendix", "appendix") + parts + details("Machines and software", "software", software(rounds))
 
 
@@ -56,7 +56,7 @@ def samples(side: Side, rounds: Sequence[Round]) -> Fragment:
 
 def chunk_table(comparison: Comparison) -> Fragment:
     """Every cell of the matrix, and the matched ratios."""
-    columns = ["side", "target", "chunk", "items/s", "95 % interval", "of floor", "MFU", "padding", "p50 ms", "p95 ms"]
+    columns = ["side", "target", "chunk", "items/s", "95 % interval", "of peak", "MFU", "padding", "p50 ms", "p95 ms"]
     columns += ["peak MB", "rounds"]
     rows = []
     for side in comparison.sides:

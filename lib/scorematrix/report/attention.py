@@ -72,7 +72,7 @@ def _drawing(matrices: Sequence[LayoutMatrix]) -> Fragment:
         f"{m.title}: " + ", ".join(f"{int((m.pair_tu == i).sum())} {name}" for i, (name, _) in enumerate(PAIRS))
         for m in matrices
     )
-    words = f"A row is a token that looks, a column one that is looked at. No item sees another. Pairs: {spoken}."
+    words = f"Rows are query positions, columns are keys. No item sees another item. Pairs: {spoken}."
     return figure(drawing, "attention", "Who sees whom", words)
 
 

@@ -29,13 +29,13 @@ def title(comparison: Comparison) -> str:
 
 def banner(comparison: Comparison) -> Fragment:
     """Title, completeness, and every skip notice with its reason and next step."""
-    done = f"{comparison.rounds_done} of {comparison.rounds_planned} rounds that can run here are recorded."
+    done = f"{comparison.rounds_done} of {comparison.rounds_planned} rounds that can run here are done."
     head = f"Partial report. {_missing(comparison)}" if comparison.partial else "Complete report."
     notices = "".join(
         f'<li><b class="mark skipped">SKIPPED</b> <b>{text(n.label)}</b>, {text(n.backend)} '
         f"({text(', '.join(n.views))}): {text(_reason(n.reason))}: <span>{text(n.evidence)}.</span>"
         f'<br><span class="next">Next step: {commands(n.next_step)}.</span> '
-        f"{link('What was tried' if n.attempts else 'In full', f'skip-{i}', n.label)}</li>"
+        f"{link('Attempts' if n.attempts else 'Details', f'skip-{i}', n.label)}</li>"
         for i, n in enumerate(comparison.notices)
     )
     kind = "partial" if comparison.partial else "complete"
@@ -72,7 +72,7 @@ def notices_again(comparison: Comparison) -> Fragment:
         return Fragment("<p>Nothing was skipped.</p>")
     rows = "".join(f'<li id="skip-{i}">{text(n.text)}</li>' for i, n in enumerate(comparison.notices))
     return (
-        heading("What this report does not hold yet", "skipped")
+        heading("Skipped", "skipped")
         + Fragment(f"<ul>{rows}</ul>")
         + _attempts({notice.label: notice.attempts for notice in comparison.notices if notice.attempts})
     )
@@ -86,7 +86,7 @@ def _attempts(by_target: dict[str, list[Attempt]]) -> Fragment:
         for a in attempts
     ]
     columns = ["target", "date", "zone", "machine", "outcome", "class", "what the cloud said"]
-    return table("What was tried to get the machines", columns, rows, words=range(7)) if rows else Fragment("")
+    return table("Attempts to get the machines", columns, rows, words=range(7)) if rows else Fragment("")
 
 
 def _missing(comparison: Comparison) -> str:
@@ -99,13 +99,13 @@ def _missing(comparison: Comparison) -> str:
 def _reason(reason: str) -> str:
     return {
         "quota": "no quota (quota)",
-        "capacity": "the zone had none free (capacity)",
-        "no_device": "this machine has none (no_device)",
+        "capacity": "no free capacity in the zone (capacity)",
+        "no_device": "this machine has no such device (no_device)",
         "not_installed": "a package is missing (not_installed)",
         "unsupported": "it cannot run there (unsupported)",
-        "by_user": "left out on request (by_user)",
-        "permission": "this account may not (permission)",
-        "in_use": "another process has it (in_use)",
-        "no_answer": "no server answers there (no_answer)",
-        "unknown": "refused for a reason that is not known (unknown)",
+        "by_user": "excluded on request (by_user)",
+        "permission": "this account lacks the permission (permission)",
+        "in_use": "another process holds the device (in_use)",
+        "no_answer": "no server answers at this address (no_answer)",
+        "unknown": "refused for an unknown reason (unknown)",
     }[reason]

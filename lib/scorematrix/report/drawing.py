@@ -71,7 +71,7 @@ def chunk_ticks(axes: Axes, sides: Sequence[Side]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("chunk size (items a call)")
+    axes.set_xlabel("chunk size (items per call)")
 
 
 def measured(comparison: Comparison) -> list[Side]:

@@ -58,7 +58,7 @@ def chunk_curves(comparison: Comparison) -> Fragment:
         f"{name(s)}: " + ", ".join(f"{significant(c.items_per_second)} at {c.chunk_size}" for c in sound(s))
         for s in sides
     )
-    words = "Bands and bars are 95 % intervals over rounds, a star marks the chosen chunk size."
+    words = "Bands and bars are 95 % intervals over rounds. A star marks the chosen chunk size."
     return figure(drawing, "chunks", "Throughput by chunk size", words, f"Items/s: {spoken}.")
 
 
@@ -88,8 +88,8 @@ def paired_curves(comparison: Comparison) -> Fragment:
     axes.set_ylabel(f"speed of {first} / speed of {second}")
     legend(axes)
     words = (
-        f"Above 1, {first} is faster; bands are 95 % intervals by paired rounds, grey is the {margin:.0%} margin. "
-        "Descriptive: the verdict compares each side's own best chunk size."
+        f"Above 1, {first} is faster. Bands are 95 % intervals over paired rounds; grey is the {margin:.0%} margin. "
+        "Descriptive only: the verdict compares each side's best chunk size."
     )
     return figure(drawing, "paired", title, words, f"{'; '.join(spoken)}.")
 
@@ -120,8 +120,8 @@ def throughput_latency(comparison: Comparison) -> Fragment:
     axes.set_ylim(bottom=0)
     legend(axes)
     words = (
-        f"Each point is a chunk size (numbered: the ends of each line, and the chosen one). Latency is the {percent}th "
-        "percentile of one request."
+        f"Each point is a chunk size; the ends and the chosen one are numbered. Latency is the {percent}th percentile "
+        "of one request. Up and to the left is better."
     )
     return figure(drawing, "pareto", "Throughput against latency", words)
 
@@ -142,17 +142,17 @@ def latency_ecdf(comparison: Comparison, samples: pd.DataFrame) -> Fragment:
         sns.ecdfplot(x=seconds * 1e3, ax=tail, complementary=True, **style)
     if not shown:
         return nothing("Latency distribution")
-    body.set_ylabel("share of requests within")
+    body.set_ylabel("share of requests answered")
     body.set_xlim(left=0)
-    tail.set_ylabel("share of requests beyond")
+    tail.set_ylabel("share of requests still open")
     if max(shown) >= TAIL_SAMPLES:
         tail.set_yscale("log")
     for axes in (body, tail):
         axes.set_xlabel("latency of one request (ms)")
     drawing.legend(*body.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     words = (
-        f"All {sum(shown)} timed requests at the chosen chunk sizes, none dropped; on the right from the tail. "
-        "Steps are few samples, or queries of one length."
+        f"All {sum(shown)} timed requests at the chosen chunk sizes; none dropped. The right plot shows the tail. "
+        "Steps mean few samples, or queries of equal length."
     )
     return figure(drawing, "ecdf", "Latency distribution", words)
 
@@ -170,11 +170,13 @@ def run_sequence(comparison: Comparison, samples: pd.DataFrame) -> Fragment:
         axes.plot(rounds["position"], rounds["seconds"], label=name(side), **look(side) | NO_LINE)
     if not shown:
         return nothing("Run sequence")
-    axes.set_xlabel("place in the run's order of execution")
-    axes.set_ylabel("seconds a pass")
+    axes.set_xlabel("position of the round in the run")
+    axes.set_ylabel("seconds per pass")
     axes.set_ylim(bottom=0)
     legend(axes)
-    words = "Every timed pass at the chosen chunk size, by the place of its round in the run, tuning rounds included."
+    words = (
+        "Every timed pass at the chosen chunk size, in execution order, tuning rounds included. Drift shows as a slope."
+    )
     return figure(drawing, "sequence", "Run sequence", words)
 
 

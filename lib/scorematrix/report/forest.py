@@ -23,7 +23,7 @@ def forest(comparison: Comparison) -> Fragment:
             axes.barh(row, 2 * edge - 1 / edge + 1, left=1 / edge, height=0.6, facecolor="none", edgecolor="#999999",
                       hatch="///", linewidth=0)  # fmt: skip
             axes.text(1.0, row, word, ha="center", va="center", backgroundcolor="white", fontweight="bold")
-            spoken.append(f"{contrast.name}, {contrast.view}: {word}, no figure")
+            spoken.append(f"{contrast.name}, {contrast.view}: {word}, no ratio")
             continue
         axes.barh(row, contrast.margin + 1 - 1 / (1 + contrast.margin), left=1 / (1 + contrast.margin), height=0.6,
                   color="#DDDDDD")  # fmt: skip
@@ -47,9 +47,12 @@ def forest(comparison: Comparison) -> Fragment:
     axes.minorticks_off()
     axes.grid(axis="y", visible=False)
     first, second = side_labels(contrasts)
-    axes.set_xlabel(f"speed of {first} over that of {second} (right of 1, {first} is faster)")
+    axes.set_xlabel(f"speed of {first} / speed of {second} (right of 1: {first} is faster)")
     rows = "; ".join(reversed(spoken))
-    words = "Points are effects, bars their 95 % intervals, grey what counts as no difference."
+    words = (
+        "Each point is the speed ratio with its 95 % interval. The grey band is the decision margin: an interval "
+        "beyond it names a winner."
+    )
     return figure(drawing, "forest", "Verdicts", words, f"{rows}.")
 
 

@@ -22,7 +22,7 @@ def roofline(comparison: Comparison) -> Fragment:
     """Operations a second against operations a byte of weights, under the ceilings measured in this run."""
     sides = [s for s in measured(comparison) if s.ridge_flops_per_byte and _points(s)]
     if not sides:
-        return nothing("Roofline", "it needs ceilings, which tuning rounds measure, and operation counts")
+        return nothing("Roofline", "it needs operation counts and ceilings, which tuning rounds measure")
     drawing, (axes,) = canvas()
     reach = [x for side in sides for x, _ in _points(side)]
     spoken = []
@@ -38,16 +38,16 @@ def roofline(comparison: Comparison) -> Fragment:
                   **own | NO_LINE)  # fmt: skip
         best = next((c for c in sound(side) if c.chunk_size == side.best_chunk), None)
         if best is not None and best.mfu is not None:
-            spoken.append(f"{name(side)}, chunk {best.chunk_size}: {percent(best.mfu)} of its ceiling")
+            spoken.append(f"{name(side)}, chunk {best.chunk_size}: {percent(best.mfu)} of its peak")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlabel("operations a byte of weights read (FLOP/B)")
+    axes.set_xlabel("operations per byte of weights read (FLOP/B)")
     axes.set_ylabel("GFLOP/s")
     legend(axes)
     words = (
-        "A point is a chunk size; the thin lines are the side's own ceilings, measured in this run: a copy, "
-        "then the fastest matmul. Operations are those of the real tokens, the query once a call; bytes are the "
-        f"weights, read once a call, so points may lie a little further left. {'; '.join(spoken)}."
+        "Each point is a chunk size. The thin lines are the ceilings that the side's framework reached in this run: a "
+        "copy, then the fastest matmul. Operations count real tokens only, the query once per call. Bytes count the "
+        f"weights once per call; real traffic is higher. {'; '.join(spoken)}."
     )
     return figure(drawing, "roofline", "Roofline", words)
 
@@ -65,9 +65,9 @@ def ceilings_table(comparison: Comparison) -> Fragment:
         ]
         for s in comparison.sides
     ]
-    caption = "Ceilings: the fastest square matrix product and a copy, measured through each framework in tuning rounds"
+    caption = "Ceilings: fastest square matrix product and copy of each framework, measured in tuning rounds"
     sheets = {s.target: s.datasheet for s in comparison.sides if s.datasheet}
-    sources = "; ".join(f"{target}: {sheet.source}, read on {sheet.date}" for target, sheet in sheets.items())
+    sources = "; ".join(f"{target}: {sheet.source}, read {sheet.date}" for target, sheet in sheets.items())
     below = paragraph(f"Datasheets: {sources}.", "note") if sources else Fragment("")
     return table(caption, columns, rows, words=(0, 1, 2)) + below
 

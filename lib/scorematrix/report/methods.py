@@ -16,31 +16,31 @@ def _in_turns(comparison: Comparison) -> bool:
 def _order(comparison: Comparison) -> str:
     seed = comparison.params["seed"]
     if not _in_turns(comparison):
-        return f"Sides that share a device run back to back, the order drawn per pair from seed {seed}."
+        return f"Sides that share a device run back to back. The order is drawn per pair from seed {seed}."
     return (
-        "Sides that share a device, and the control, are alive at the same time and measure in turns of one request, "
-        f"each waiting without using a core while another measures; orders are drawn from seed {seed}, and each is "
-        "followed by its reverse. Turns during which other processes took more than "
-        f"{comparison.params.get('disturbed_share', 0.05):.0%} of a core are marked, and left out where enough others "
-        "are there. Except in tuning rounds, the sides load and compile side by side: starting times include that."
+        "Sides that share a device, and the control, run at the same time and take turns, one request at a time. A "
+        f"process that waits uses no core. Orders are drawn from seed {seed}, and each is followed by its reverse. "
+        f"Turns during which other processes took more than {comparison.params.get('disturbed_share', 0.05):.0%} of a "
+        "core are marked, and excluded if enough clean turns remain. In confirmation rounds the sides load at the "
+        "same time, which start-up times include."
     )
 
 
 def _pair(comparison: Comparison) -> str:
     if not _in_turns(comparison):
-        return "A pair's ratio is that of its median pass times."
+        return "A pair's ratio is the ratio of its median pass times."
     return (
-        "A pair's ratio is the Hodges-Lehmann estimate over neighbouring turns; where there are none, that of median "
-        "pass times."
+        "A pair's ratio is the Hodges-Lehmann estimate over neighbouring turns, or the ratio of median pass times if "
+        "the pair has none."
     )
 
 
 LIES = (
-    "What no measurement here can tell: a backend that recognises this benchmark by its shapes; a handicap hidden in "
-    "one side's own process or flags; clocks forged in every process of the machine; load that another virtual machine "
-    "puts on the same hardware only during one side's turns. Clock checks allow a few milliseconds per turn, so "
-    "the times of very short turns can be wrong by a large share.",
-    "Hashes tell a damaged file from a whole one. They do not tell files that somebody made up.",
+    "No measurement here can detect: a backend that recognises this benchmark by its shapes; a handicap hidden in one "
+    "side's process or flags; clocks forged in every process of the machine; load that another virtual machine puts on "
+    "the same hardware only during one side's turns. Clock checks allow a few milliseconds per turn, so the times of "
+    "very short turns can be wrong by a large share.",
+    "Checksums detect damaged files. They do not detect forged files.",
 )
 """Ways to deceive that nothing in a run would show."""
 
@@ -49,11 +49,12 @@ def _second_stopwatch(comparison: Comparison) -> list[str]:
     if not _in_turns(comparison):
         return []
     return [
-        "Whoever hands out the turns times them too: a process whose clocks contradict this is refused, and so is one "
-        "that uses more cores than on record, and a contrast beside whose sides other processes were not equally busy.",
-        "Every third lap has tokens drawn from the system's randomness while the run goes on, alike for all sides: "
-        "their scores must agree between the sides and, on sampled items, with the reference, and their time with that "
-        "of the workload's own. What prepares a program gets other tokens than those that are timed.",
+        "The conductor, which hands out the turns, times them too. A gate fails if a process's clocks disagree with "
+        "it, if a process uses more cores than recorded, or if other processes were busier beside one side than the "
+        "other.",
+        "Every third lap scores tokens drawn during the run from the system's random source, the same for all sides. "
+        "Their scores must agree between the sides and, for sampled items, with the reference. They must take as long "
+        "as the workload's requests. Programs are prepared with other tokens than those that are timed.",
     ]
 
 
@@ -65,44 +66,43 @@ def methods(comparison: Comparison) -> Fragment:
         f"Workload {w.name}: {w.n_requests} queries of {lengths(w.query_tokens)} tokens, {w.n_items} items of "
         f"{lengths(w.item_tokens)} tokens, {softmax}. {w.origin}.",
         f"Model {p['model']}; the same weights and token ids on both sides, checked by hash.",
-        f"A round is one fresh process that measures one side; {p['tuning_rounds']} tuning and {p['rounds']} "
-        f"confirmation rounds a side. {_order(comparison)}",
-        f"In a round, every chunk size: {p['warmup_passes']} warm-up passes and at least {p['passes']} timed ones over "
-        "all requests. A time runs from host token ids to host float32 scores (perf_counter_ns); tokenizing and "
-        "compiling are not in it.",
-        f"Effect: geometric mean over pairs of confirmation rounds, 95 % interval by paired t. {_pair(comparison)} "
-        f"Margin {p['margin']:.0%}: an interval wholly beyond it names a winner, wholly inside it a tie.",
+        f"A round is one fresh process that measures one side. Each side has {p['tuning_rounds']} tuning and "
+        f"{p['rounds']} confirmation rounds. {_order(comparison)}",
+        f"For every chunk size a round makes {p['warmup_passes']} warm-up passes and at least {p['passes']} timed "
+        "passes over all requests. A time runs from token ids on the host to float32 scores on the host "
+        "(perf_counter_ns). It excludes tokenization and compilation.",
+        "The effect is the geometric mean over pairs of confirmation rounds, with a paired-t 95 % interval. "
+        f"{_pair(comparison)} The margin is {p['margin']:.0%}. An interval beyond it names a winner; an interval "
+        "inside it is a tie.",
         _looks(comparison),
-        "With several contrasts in a run, a winner is named only where its effect survives Holm's correction over all "
-        "of them.",
-        f"Times are held against the hardware and the work: no pass may beat {CEILING_SHARE:g} times the measured "
-        "matmul ceiling, a call with more work must take longer, a repeated query must not be more than 10 % faster "
-        "than a new one, no timed window may be shorter than 1 ms, nothing may compile while the clock runs.",
+        "If a run has several contrasts, a winner's effect must survive Holm's correction over all of them.",
+        f"Times must be possible: no pass may exceed {CEILING_SHARE:g} times the measured matmul peak, a call with "
+        "more work must take longer, a repeated query may be at most 10 % faster than a new one, no timed window may "
+        "be shorter than 1 ms, and nothing may compile while the clock runs.",
         *_second_stopwatch(comparison),
-        "Latency is one call after the other, and items/s is its inverse: one call in flight on both sides, none "
-        "queued behind it. Throughput with several calls in flight is another number and is not given.",
+        "Latency is measured with one call in flight and no queue, and items/s is its inverse. Throughput with several "
+        "calls in flight is not measured.",
         _controls(comparison),
         _prefix_reuse(p.get("reuse_prefix", 0)),
-        "The chunk size of each side is chosen on tuning rounds and estimated on confirmation rounds. No outlier is "
-        "dropped. Percentiles are shown only with samples enough, pooled over at least 5 rounds.",
+        "Each side's chunk size is chosen on tuning rounds and estimated on confirmation rounds. No outlier is "
+        "dropped. Percentiles need enough samples, pooled over at least 5 rounds.",
     ]
     for side in comparison.sides:
         if side.precision:
             extra = f" Fallbacks: {'; '.join(side.fallbacks)}." if side.fallbacks else ""
             lines.append(f"{side.backend} {side.view} on {side.device}: {side.precision}.{extra}")
     limits = [
-        "The verdict holds for this model, this workload and this machine; other shapes may turn it.",
-        "A run does not know of other runs that were made and not shown: look for its params' hash and seed.",
+        "The verdict holds for this model, this workload and this machine. Other shapes may reverse it.",
+        "Runs that were discarded are invisible to this report. Compare the params' checksum and seed.",
         *LIES,
-        "Not judged in this version: pipelined throughput apart from latency. Load on live servers is shown; no "
-        "verdict rests on it.",
+        "Pipelined throughput is not judged. Load on live servers is shown, but no verdict uses it.",
     ]
     if comparison.params.get("prices") is None or not comparison.params["prices"]:
-        limits.append("No cost: the params give no price with a source and a date.")
+        limits.append("No cost: add a dated, sourced price to the params.")
     if not any(side.steadiness for side in comparison.sides):
-        limits.append(f"Steadiness after warm-up is not tested: that takes {LEAST_PASSES} timed passes a cell.")
+        limits.append(f"Steadiness after warm-up is not tested: it needs {LEAST_PASSES} timed passes per cell.")
     if all(side.watts is None for side in comparison.sides):
-        limits.append("Energy is not measured: only NVIDIA GPUs tell it.")
+        limits.append("No energy: only NVIDIA GPUs report it.")
     return (
         heading("Methods", "methods")
         + bullets(lines)
@@ -127,12 +127,11 @@ def reproduce(comparison: Comparison, commit: str | None) -> Fragment:
 def _looks(comparison: Comparison) -> str:
     looks = comparison.looks
     if len(looks) < 2:
-        return f"A verdict falls once, when all {comparison.params['rounds']} confirmation rounds are recorded."
+        return f"Verdicts are made once, when all {comparison.params['rounds']} confirmation rounds are recorded."
     counts = ", ".join(map(str, looks))
     return (
-        f"A verdict may fall at {counts} confirmation rounds, counts fixed beforehand. Each look has its share, one in "
-        f"{len(looks)}, of the 5 % by which all may err together (Bonferroni), so its intervals are wider; 95 % holds "
-        "over all looks."
+        f"Verdicts are made at {counts} confirmation rounds, fixed beforehand. Each of these {len(looks)} looks gets "
+        "an equal share of the 5 % error (Bonferroni), so its intervals are wider, and 95 % holds over all looks."
     )
 
 
@@ -150,8 +149,8 @@ def _controls(comparison: Comparison) -> str:
 
 def _prefix_reuse(n_queries: int) -> str:
     if not n_queries:
-        return "Nothing is kept between calls: every call computes its query anew."
+        return "No prefix cache: every call computes its query."
     return (
-        f"Prefix reuse, as asked for: best_native views keep the keys and values of the last {n_queries} queries, so "
-        "calls with the same query do not compute it again, and a share of the floor may exceed 100 %."
+        f"Prefix reuse is on: best_native views keep the keys and values of the last {n_queries} queries. Calls with "
+        "the same query do not compute it again, so the share of peak may exceed 100 %."
     )

@@ -52,5 +52,5 @@ def _drawing(name: str, spots: dict[str, tuple[list[int], list[float]]], rows: S
     axes.set_ylim(bottom=0)
     axes.set_ylabel("ms of one request")
     legend(axes)
-    words = "Each mark is one request, all its calls together; each column a pass, in the order of measuring."
+    words = "Each mark is one request with all its calls. Each column is a pass, in execution order."
     return figure(drawing, "samples", f"Every sample of {name}", words)

@@ -64,14 +64,14 @@ def heatmap(comparison: Comparison) -> Fragment:
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set_xlabel("chunk size (items a call)")
-    words = "Darker is faster, against the fastest cell of the same target; a star marks the chosen chunk size."
+    axes.set_xlabel("chunk size (items per call)")
+    words = "Darker is faster, relative to the fastest cell of the same target. A star marks the chosen chunk size."
     return figure(drawing, "heatmap", "Items per second, every cell", words)
 
 
 def scoreboard_table(comparison: Comparison) -> Fragment:
     """Every side at its chosen chunk size; what has no figure says why."""
-    columns = ["side", "target", "state", "chunk", "items/s", "95 % interval", "of floor"]
+    columns = ["side", "target", "state", "chunk", "items/s", "95 % interval", "of peak"]
     columns += ["p50 ms", "p90 ms", "p95 ms", "dtype"]
     rows = []
     for side in comparison.sides:
@@ -94,11 +94,11 @@ def scoreboard_table(comparison: Comparison) -> Fragment:
             ]
         )
     note = (
-        "Latency is that of one request: all its items, one call after the other. The chunk size (items a call) was "
-        "chosen on tuning rounds; the figures come from confirmation rounds. wide: few samples, wide interval. Of "
-        "floor: the least time that the side's own matmul ceiling allows for this workload, over the time taken."
+        "Latency is the time of one request: all its items, one call after the other. The chunk size (items per call) "
+        'was chosen on tuning rounds; the figures come from confirmation rounds. "wide" marks a percentile of few '
+        "samples. Share of peak: ideal time at the measured matmul peak divided by measured time."
     )
-    caption = "Throughput and latency of each side at its own chosen chunk size"
+    caption = "Throughput and latency of each side at its chosen chunk size"
     return table(caption, columns, rows, words=(0, 1, 2, 10)) + paragraph(note, "note")
 
 

@@ -64,8 +64,8 @@ def load_curves(loads: Sequence[tuple[Side, LoadRecord]]) -> Fragment:
     axes.set_ylabel("p95 latency, ms")
     legend(axes)
     words = (
-        "Latency against throughput. Lines: so many callers at once, more to the right; crosses: requests offered at a "
-        "rate, counted from when each was due. Right and low is better."
+        "Latency against throughput. Lines: closed loop, concurrency rises to the right. Crosses: open loop at a fixed "
+        "rate, latency from the scheduled start. Right and low is better."
     )
     return figure(drawing, "servers-load", title, words, " ".join(spoken))
 

@@ -7,7 +7,7 @@ from scorematrix.report.drawing import canvas, legend, nothing
 from scorematrix.report.elements import Fragment, figure, heading, paragraph, table
 from scorematrix.report.ink import NONE, significant
 
-KINDS = {"compiled": "compiled anew", "from_cache": "from the cache", "nothing_to_compile": "nothing to compile"}
+KINDS = {"compiled": "cold compile", "from_cache": "from the cache", "nothing_to_compile": "nothing to compile"}
 PARTS = (
     ("load_seconds", "load model and backend", "#BBBBBB", ""),
     ("trace_seconds", "trace", "#88CCEE", "//"),
@@ -39,7 +39,7 @@ def start_bars(comparison: Comparison) -> Fragment:
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("seconds before the first timed call")
     legend(axes)
-    words = "Of the rounds that compiled the slowest, of the others the median. The kind is told by what happened."
+    words = "The slowest of the rounds that compiled; the median of the others."
     return figure(drawing, "starting-bars", "Time to the first request", words)
 
 
@@ -60,13 +60,13 @@ def start_table(comparison: Comparison) -> Fragment:
 
 
 def break_even(comparison: Comparison) -> Fragment:
-    """After how many items the side that is slower to make ready has caught up; nothing without an effect."""
+    """Show after how many items the slower-to-compile side catches up; nothing without an effect."""
     rows = [
         [f"{c.name}, {c.view}", "never" if c.break_even_items is None else significant(c.break_even_items)]
         for c in comparison.contrasts
         if c.effect is not None
     ]
-    caption = "Break-even: items after which the side that is slower to prepare has caught up"
+    caption = "Break-even: items scored before the slower-to-compile side catches up"
     return table(caption, ["comparison", "items"], rows) if rows else Fragment("")
 
 
@@ -77,8 +77,7 @@ def cost(comparison: Comparison) -> Fragment:
     watts = any(side.watts is not None for side in comparison.sides)
     if not prices and not watts:
         return head + paragraph(
-            "Cost: NOT AVAILABLE, the params give no price with a source and a date. Energy: NOT AVAILABLE, only "
-            "NVIDIA GPUs tell it.",
+            "No cost: add a dated, sourced price to the params. No energy: only NVIDIA GPUs report it.",
             "note",
         )
     columns = ["side", "target", "$ an hour", "$ a million items", "GPU W"]

@@ -1,4 +1,4 @@
-"""Why the times may be believed: gates, controls, isolation, tuning effort."""
+"""Evidence for the times: gates, controls, isolation, tuning effort."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def gates(comparison: Comparison) -> Fragment:
     names = list(dict.fromkeys(gate.name for c in asked for gate in c.gates))
     rows = [[name, *(_status(c, name) for c in asked)] for name in names]
     columns = ["gate", *(f"{c.name}, {c.view}" for c in asked)]
-    found = table("What both sides must meet before a time may decide", columns, rows, words=range(len(columns)))
+    found = table("Gates: all must pass before a time can decide", columns, rows, words=range(len(columns)))
     parts = Fragment("")
     for number, contrast in enumerate(comparison.contrasts):
         parts += details(f"Evidence: {contrast.name}, {contrast.view} view", evidence_anchor(number),
                          evidence(comparison, contrast))  # fmt: skip
     return (
         heading("Trust", "trust")
-        + paragraph("No verdict stands unless every gate of its comparison has passed.")
+        + paragraph("A verdict needs every gate of its comparison to pass.")
         + Fragment(f'<ul class="trust">{"".join(f"<li>{_summary(c)}</li>" for c in comparison.contrasts)}</ul>')
         + (found if rows else Fragment(""))
         + parts
@@ -46,8 +46,8 @@ def _turns(contrast: Contrast) -> Fragment:
     """How the pairs were measured, and whether machine or process is what scatters."""
     found = contrast.in_turns
     if found is None:
-        return paragraph("Its rounds were measured one after the other, not in turns: intervals are wider for it.")
-    left_out = "left out" if found.only_clean else "counted: too few were clean"
+        return paragraph("These rounds ran one after the other, not in turns, so the intervals are wider.")
+    left_out = "excluded" if found.only_clean else "included: too few turns were clean"
     every = found.with_disturbed
     machine, process = (NONE if log is None else percent(log) for log in (found.machine_log, found.process_log))
     rows = [
@@ -55,9 +55,9 @@ def _turns(contrast: Contrast) -> Fragment:
         ["disturbed by other processes", f"{found.n_disturbed:,}, {left_out}" if found.n_disturbed else "none"],
         ["ratio with all turns", f"{significant(every.ratio)} ({span(every.low, every.high)})" if every else NONE],
         ["scatter of neighbouring turns (machine)", machine],
-        ["scatter between pairs beyond that (process)", process],
+        ["additional scatter between pairs (process)", process],
     ]
-    return table("Measured in turns", ["what", "found"], rows, (0, 1))
+    return table("Turns", ["figure", "value"], rows, (0, 1))
 
 
 def controls(comparison: Comparison) -> Fragment:
@@ -65,19 +65,21 @@ def controls(comparison: Comparison) -> Fragment:
     rows = []
     for c in comparison.controls:
         where = f"{c.backend} {c.view}" + (f", chunk {c.chunk_size}" if c.chunk_size else "")
-        rows.append([where, c.target, "itself", *_control(c.itself, c.itself_verdict), percent(c.margin)])
+        rows.append([where, c.target, "unchanged (A/A)", *_control(c.itself, c.itself_verdict), percent(c.margin)])
         slowed = f"slowed by {c.slowdown - 1:.0%}" if c.slowdown else "slowed"
         rows.append([where, c.target, slowed, *_control(c.slowed, c.slowed_verdict), percent(c.margin)])
     head = heading("Controls", "controls")
     if not rows:
-        return head + paragraph("Controls: NOT AVAILABLE, this run has no control rounds.")
+        return head + paragraph("No controls: this run has no control rounds.")
     note = (
-        "A fresh process repeats a side and alternates with it, call by call. A difference from itself voids the "
-        "verdicts. A tie requires that the slowdown was found. The decision margin is at least the largest bias that "
-        "the interval of the unchanged repetition allows."
+        "A fresh process repeats a side and alternates with it, call by call. If it differs from itself, the verdicts "
+        "are void. A tie requires that the slowdown was found. The decision margin is at least the largest bias that "
+        "the A/A interval allows."
     )
-    columns = ["backend", "target", "against", "found", "ratio", "interval", "margin"]
-    return head + table("A backend's time over its own", columns, rows, (0, 1, 2, 3)) + paragraph(note, "note")
+    columns = ["backend", "target", "control", "result", "ratio", "95 % interval", "margin"]
+    return (
+        head + table("Time of a side / time of its repetition", columns, rows, (0, 1, 2, 3)) + paragraph(note, "note")
+    )
 
 
 def isolation(comparison: Comparison) -> Fragment:
@@ -86,10 +88,11 @@ def isolation(comparison: Comparison) -> Fragment:
         [f"{s.backend} {s.view}", s.target, small(s.neighbours_moved), small(s.chunks_moved), small(s.max_difference)]
         for s in comparison.sides
     ]
-    columns = ["side", "target", "other neighbours, other order", "other chunk size", "from the reference, at most"]
+    columns = ["side", "target", "other neighbours and order", "other chunk size", "from the reference, at most"]
     note = (
-        "The items of each call in reverse order with every other item's tokens exchanged, and the same items in calls "
-        "of other sizes: the scores of the items kept may move by rounding only. scorematrix audit asks more."
+        "First test: each call's items in reverse order, every second one with other tokens. Second test: the same "
+        "items in calls of other sizes. The scores of unchanged items may move by rounding only. `scorematrix audit` "
+        "tests more."
     )
     return (
         heading("Isolation", "isolation", 3)
@@ -120,14 +123,14 @@ def _summary(contrast: Contrast) -> str:
     """One line of the trust box, as markup."""
     head = f"{contrast.name}, {contrast.view}"
     if contrast.verdict == "deferred":
-        return marked(f"{verdict_word(contrast)}: {head}: gates wait for the side that was skipped")
+        return marked(f"{verdict_word(contrast)}: {head}: not checked yet, because a side was skipped")
     failed = [g.name for g in contrast.gates if g.status == "failed"]
     waiting = [g.name for g in contrast.gates if g.status in ("not_run", "undecided")]
     passed = sum(g.status == "passed" for g in contrast.gates)
     if failed:
         words = f"FAILED: {head}: {', '.join(failed)}"
     elif waiting:
-        words = f"UNDECIDED: {head}: {passed} of {len(contrast.gates)} gates passed; not yet: {', '.join(waiting)}"
+        words = f"UNDECIDED: {head}: {passed} of {len(contrast.gates)} gates passed; open: {', '.join(waiting)}"
     else:
         words = f"PASSED: {head}: all {passed} gates"
     return marked(words)
@@ -135,7 +138,7 @@ def _summary(contrast: Contrast) -> str:
 
 def _status(contrast: Contrast, name: str) -> str:
     found = [g.status for g in contrast.gates if g.name == name]
-    return found[0].upper().replace("_", " ") if found else "not asked"
+    return found[0].upper().replace("_", " ") if found else "n/a"
 
 
 def _control(effect: Effect | None, verdict: str) -> list[str]:

@@ -179,7 +179,7 @@ class LoadRecord(SealedDocument):
     seed: int
     timeout_seconds: float
     objective_seconds: float | None = None
-    bad_every: int = Field(default=0, description="every so manieth request was a bad one on purpose; 0: none")
+    bad_every: int = Field(default=0, description="every Nth request was malformed on purpose; 0: none")
     workload: LoadWorkload
     ceiling: LoadCeiling | None = None
     points: list[LoadPoint]
