@@ -129,7 +129,13 @@ def test_nothing_is_compiled_again_within_a_bucket(framework: str) -> None:
 
 PLAIN = {"jax": "large_tiles", "pytorch": "flash"}
 CANDIDATES = {
-    "gpu": [("jax", "cudnn"), ("pytorch", "cudnn"), ("pytorch", "flash_joined"), ("pytorch", "efficient")],
+    "gpu": [
+        ("jax", "cudnn"),
+        ("pytorch", "cudnn"),
+        ("pytorch", "flash_joined"),
+        ("pytorch", "flex"),
+        ("pytorch", "efficient"),
+    ],
     "tpu": [("jax", "pallas")],
     "cpu": [("jax", "tiles"), ("jax", "pallas_interpreted")],
 }.get(str(DEVICE), [])

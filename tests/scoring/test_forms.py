@@ -73,6 +73,25 @@ def test_engines_switch_forms_on_the_same_weights(framework: str, monkeypatch: p
         load_backend(framework, attention="none", **options)
 
 
+@pytest.mark.chaos
+@pytest.mark.usefixtures("inductor")
+def test_flex_attention_is_flash_attention() -> None:
+    """A CPU compiles it as well; fewer key heads than heads, causal and not, several lengths with one program each."""
+    import torch
+
+    from scorematrix.scoring.pytorch import kernels
+
+    torch.manual_seed(1)
+    for n_rows, n_keys, causal in ((70, 33, False), (64, 64, True), (40, 90, False)):
+        q_tnh, keys_qkh, values_qkh = torch.randn(n_rows, 4, 32), *torch.randn(2, n_keys, 2, 32)
+        with torch.inference_mode():
+            found, expected = (
+                kernels.attend(q_tnh, keys_qkh, values_qkh, causal=causal, form=form) for form in ("flex", "flash")
+            )
+        for one, other in zip(found, expected, strict=True):
+            assert one.shape == other.shape and (one - other).abs().max() <= 1e-5
+
+
 def test_a_cpu_has_nothing_to_choose() -> None:
     backend = load_backend("jax", view="best_native", model="random:tiny-llama", device="cpu")
     assert time_forms(backend, REQUEST) == [] == time_forms(load_backend("numpy", model="random:tiny-llama"), REQUEST)

@@ -20,11 +20,11 @@ from scorematrix.scoring.pytorch.model import einsum
 from scorematrix.scoring.pytorch.profiles import part
 from scorematrix.scoring.shared_prefix import PADDING, StepShape
 
-Form = Literal["flash", "efficient", "cudnn", "flash_joined"]
+Form = Literal["flash", "efficient", "cudnn", "flash_joined", "flex"]
 """flash: PyTorch's FlashAttention over the query, plain operations over own items. efficient: the same with the
 memory-efficient kernel, which takes float32 on a GPU. cudnn: cuDNN's over the query, our kernel over the own items
-(GPUs). flash_joined: FlashAttention over the query and our kernel."""
-JOINED = ("cudnn", "flash_joined")
+(GPUs). flash_joined, flex: FlashAttention or FlexAttention over the query and our kernel."""
+JOINED = ("cudnn", "flash_joined", "flex")
 """Forms in which our kernel joins the own items' attention with that over the query."""
 
 
@@ -63,8 +63,8 @@ def attention_forms(device: torch.device, dtype: str, head_dim: int) -> tuple[Fo
         return ("efficient",)  # the others do not take it
     if head_dim not in HEAD_DIMS or importlib.util.find_spec("triton") is None:
         return ("flash", "efficient")
-    joined: tuple[Form, ...] = ("cudnn", "flash_joined") if torch.backends.cudnn.is_available() else ("flash_joined",)
-    return (*joined, "flash", "efficient")
+    joined: tuple[Form, ...] = ("flash_joined", "flex")
+    return (*(("cudnn",) if torch.backends.cudnn.is_available() else ()), *joined, "flash", "efficient")
 
 
 def merge(a: Attended, b: Attended) -> Float[Tensor, "r n h"]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -19,11 +23,14 @@ def attend(
     q_1nth = q_tnh.to(keys_qkh.dtype).transpose(0, 1)[None]
     keys_1kqh, values_1kqh = (x.transpose(0, 1)[None] for x in (keys_qkh, values_qkh))
     aten = torch.ops.aten
-    if form == "cudnn":  # the only one that takes fewer key heads than heads of queries
+    if form == "cudnn":  # takes fewer key heads than heads of queries
         found = aten._scaled_dot_product_cudnn_attention(
             q_1nth, keys_1kqh, values_1kqh, None, True, is_causal=causal, scale=1.0
         )
         return found[0][0].transpose(0, 1), found[1].reshape(q_1nth.shape[1:3])
+    if form == "flex":  # takes fewer key heads, too
+        values_1nth, aux = _flex()(q_1nth, keys_1kqh, values_1kqh, _causal if causal else None)
+        return values_1nth[0].transpose(0, 1), aux.lse[0].float()
     groups = q_tnh.shape[1] // keys_qkh.shape[1]
     keys_1nqh, values_1nqh = (x.repeat_interleave(groups, dim=1) for x in (keys_1kqh, values_1kqh))
     if form == "efficient":
@@ -38,3 +45,18 @@ def attend(
         found = aten._scaled_dot_product_flash_attention(q_1nth, keys_1nqh, values_1nqh, is_causal=causal, scale=1.0)
     # The memory-efficient kernel pads the rows of its log-sum-exp.
     return found[0][0].transpose(0, 1), found[1][0, :, : q_tnh.shape[0]].float()
+
+
+@functools.cache
+def _flex() -> Callable[..., tuple[Tensor, Any]]:
+    """Compile FlexAttention for all lengths. Uncompiled, it would hold all scores in memory."""
+    from torch.nn.attention.flex_attention import AuxRequest, flex_attention
+
+    aux = AuxRequest(lse=True)
+    bound = functools.partial(flex_attention, scale=1.0, enable_gqa=True, return_aux=aux)
+    return torch.compile(lambda q, keys, values, modify: bound(q, keys, values, modify), dynamic=True)
+
+
+def _causal(score: Tensor, batch: Tensor, head: Tensor, row: Tensor, key: Tensor) -> Tensor:
+    """Mask keys ahead of a row."""
+    return torch.where(row >= key, score, -torch.inf)
