@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+import scorematrix
 from scorematrix.compare import Comparison, compare_run
 from scorematrix.matrix.cells import MOST_PROBE_PASSES
 from scorematrix.models import Model
@@ -199,3 +201,14 @@ def test_until_decided_goes_on_to_the_next_look_and_stops_there(tmp_path: Path) 
     assert [c.verdict for c in comparison.contrasts] == ["not_enough_evidence"]
     for side in comparison.sides:
         assert all(cell.mfu > 0 for cell in side.chunks)
+
+
+def test_help_is_not_cut_off_and_begins_with_what_is_needed_most() -> None:
+    done = call_cli("--help")
+    listed = [line.split(maxsplit=1) for line in done.stdout.splitlines() if re.match(r"  [a-z]+ {2,}\S", line)]
+    assert [name for name, _ in listed[:3]] == ["run", "report", "score"] and len(listed) == 12
+    assert not [words for _, words in listed if words.endswith("...")]
+
+
+def test_the_version_is_told() -> None:
+    assert call_cli("--version").stdout.split() == ["scorematrix", scorematrix.__version__]

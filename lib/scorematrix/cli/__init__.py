@@ -1,4 +1,4 @@
-"""`scorematrix`: a face over the library.
+"""The command line: a few lines per command over the library.
 
 Exit codes: 0 done, skips included; 1 the report could not be made, or a disk failed; 2 bad input; 3 a gate failed;
 4 nothing could run."""
@@ -33,8 +33,8 @@ def main() -> None:
     except OSError as error:  # a full disk, a folder that may not be written to
         where = f": {error.filename}" if error.filename else ""
         print(
-            f"scorematrix: {error.strerror or error}{where}; nothing is half-written, the same command continues once "
-            "this is mended",
+            f"scorematrix: {error.strerror or error}{where}; nothing is half-written. Fix this, then run the same "
+            "command again to continue",
             file=sys.stderr,
         )
         code = 1

@@ -15,10 +15,13 @@ MOST_FAILURES = 10
 
 @app.command()
 def accelerator(
-    target: Annotated[str | None, typer.Option(help="This machine's target; detected by default.")] = None,
+    target: Annotated[str | None, typer.Option(help="Target of this machine. Default: detected.")] = None,
     outputs: Outputs = Path("outputs"),
 ) -> None:
-    """Test both engines on this GPU or TPU, measure the contract workload, write the report. At most 15 minutes."""
+    """Test and measure this GPU or TPU.
+
+    Device tests, contract workload, report: at most 15 minutes. Rerun to continue after a failure.
+    """
     from scorematrix.accelerator import find_target, plan_stages, read_tests, run_stages
     from scorematrix.compare import Comparison
     from scorematrix.readiness import probe_machine

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
+
+import scorematrix
 
 BAD_INPUT, GATE_FAILED, NOTHING_RAN = 2, 3, 4
 
+ORDER = [
+    "run", "report", "score", "preflight", "accelerator", "audit", "load", "serve", "provision", "models", "bundle",
+    "validate",
+]  # fmt: skip
+"""Commands as `--help` lists them."""
+
+
+class InOrder(TyperGroup):
+    """Lists commands by how often they are needed."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names in `ORDER`, then all others."""
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+
 app = typer.Typer(
+    cls=InOrder,
     help="Compare JAX and PyTorch on LLM multi-item scoring.",
     no_args_is_help=True,
     add_completion=False,
@@ -19,13 +39,28 @@ app = typer.Typer(
 )
 out = Console(highlight=False, soft_wrap=True)
 
-Outputs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
-Model = Annotated[str, typer.Option(help="See `scorematrix models`.")]
-DType = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
-Mesh = Annotated[str | None, typer.Option(help="Over several devices, data=2,model=2 say; best_native only.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="key=value over the file's; repeatable.")]
-Written = Annotated[Path | None, typer.Option(help="What was tried for targets that are not here, by hand (YAML).")]
+Outputs = Annotated[Path, typer.Option(help="Folder with the runs.")]
+Model = Annotated[str, typer.Option(help="Model name, see `scorematrix models`.")]
+DType = Annotated[str, typer.Option(help="Number format: auto, float32 or bfloat16.")]
+Mesh = Annotated[str | None, typer.Option(help="Spread over devices, e.g. data=2,model=2. View best_native only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Override a key of the file: key=value. Repeatable.")]
+Written = Annotated[Path | None, typer.Option(help="YAML file with provisioning attempts that were made by hand.")]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"scorematrix {scorematrix.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Compare JAX and PyTorch on LLM multi-item scoring."""
 
 
 def number_format(dtype: str) -> Literal["auto", "float32", "bfloat16"]:

@@ -15,23 +15,28 @@ if TYPE_CHECKING:
 
 @app.command()
 def audit(
-    backend: Annotated[str | None, typer.Option(help="The backend to ask.")] = None,
-    url: Annotated[str | None, typer.Option(help="Or a live server's address, http://HOST:PORT.")] = None,
-    server: Annotated[str | None, typer.Option(help="With --url: sglang (default), sglang-jax or vllm.")] = None,
-    served_model: Annotated[str | None, typer.Option(help="With --url: the model's name there.")] = None,
-    risky: Annotated[
-        bool, typer.Option("--risky", help="With --url: also send, last, what has killed servers (negative ids).")
-    ] = False,
-    timeout: Annotated[float | None, typer.Option(help="With --url: seconds for one answer (120).", min=0.1)] = None,
-    view: Annotated[str | None, typer.Option(help="One view; by default each that the backend serves.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Backend to audit.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Address of a live server to audit instead: http://HOST:PORT.")
+    ] = None,
+    server: Annotated[str | None, typer.Option(help="Kind of server: sglang (default), sglang-jax or vllm.")] = None,
+    served_model: Annotated[str | None, typer.Option(help="Model name on the server.")] = None,
+    risky: Annotated[bool, typer.Option("--risky", help="Finally send requests that have killed servers.")] = False,
+    timeout: Annotated[
+        float | None, typer.Option(help="Timeout of a request to the server, in seconds. Default: 120.", min=0.1)
+    ] = None,
+    view: Annotated[str | None, typer.Option(help="View to audit. Default: all of the backend's.")] = None,
     model: Model = "smollm2-135m",
-    device: Annotated[str, typer.Option(help="auto, cpu, gpu or tpu.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, gpu or tpu.")] = "auto",
     dtype: DType = "auto",
     mesh: Mesh = None,
-    seed: Annotated[int, typer.Option(help="Of the token ids that are asked.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the requests.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Contract, parity and isolation of one backend or live server, with the evidence; exit code 3: unsound."""
+    """Check one backend or live server.
+
+    Tests contract, parity and isolation. Exit code 3 if it is unsound.
+    """
     from scorematrix.report.audits import audit_sentence, replay_lines
     from scorematrix.report.terminal import audit_table, contract_table
 

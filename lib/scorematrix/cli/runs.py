@@ -15,23 +15,27 @@ from scorematrix.cli.app import GATE_FAILED, NOTHING_RAN, Outputs, Set, Written,
 
 @app.command()
 def run(
-    params: Annotated[Path, typer.Argument(help="A params file, params/quick.yaml say.")],
-    run_id: Annotated[str | None, typer.Option(help="Name of the run folder; by default from name and hash.")] = None,
-    rounds: Annotated[int | None, typer.Option(help="Confirmation rounds, instead of the file's.")] = None,
-    until_decided: Annotated[
-        bool, typer.Option(help="Double the rounds until every verdict is settled, up to max_rounds.")
-    ] = False,
-    max_rounds: Annotated[int | None, typer.Option(help="With --until-decided; by default 8 times rounds.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Run only this backend; repeatable.")] = None,
+    params: Annotated[Path, typer.Argument(help="Params file, e.g. params/quick.yaml.")],
+    run_id: Annotated[
+        str | None, typer.Option(help="Name of the run folder. Default: the params' name and checksum.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(help="Number of confirmation rounds. Default: the file's.")] = None,
+    until_decided: Annotated[bool, typer.Option(help="Double the rounds until every verdict is settled.")] = False,
+    max_rounds: Annotated[
+        int | None, typer.Option(help="Limit of --until-decided. Default: 8 times the rounds.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Run only this backend. Repeatable.")] = None,
     set_: Set = None,
-    retry_failed: Annotated[bool, typer.Option(help="Measure rounds that failed again.")] = False,
+    retry_failed: Annotated[bool, typer.Option(help="Measure failed rounds again.")] = False,
     readiness: Written = None,
-    on: Annotated[str | None, typer.Option(help="ray, or ray://HOST:10001: measure on a Ray cluster's nodes.")] = None,
-    mirror: Annotated[str | None, typer.Option(help="An address (gs://, s3://) that holds a copy of the run.")] = None,
-    with_report: Annotated[bool, typer.Option("--report", help="Write the report when the rounds are done.")] = False,
+    on: Annotated[str | None, typer.Option(help="Measure on a Ray cluster: ray, or ray://HOST:10001.")] = None,
+    mirror: Annotated[
+        str | None, typer.Option(help="Copy every finished round to this address (gs://, s3://).")
+    ] = None,
+    with_report: Annotated[bool, typer.Option("--report", help="Write the report at the end.")] = False,
     outputs: Outputs = Path("outputs"),
 ) -> None:
-    """Execute the plan by papermill; the same command again continues what is unfinished."""
+    """Measure a plan. The same command again continues an unfinished run."""
     from scorematrix.matrix import Choice, load_params, prepare_run, read_assignments, run_folder
     from scorematrix.readiness import load_written
     from scorematrix.report.progress import RunProgress
@@ -84,14 +88,17 @@ def run(
 
 @app.command()
 def report(
-    runs: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder or id.")],
-    merge: Annotated[list[str] | None, typer.Option(help="Take this run's rounds in first; repeatable.")] = None,
+    runs: Annotated[str, typer.Argument(metavar="RUN", help="Folder or id of a run.")],
+    merge: Annotated[list[str] | None, typer.Option(help="First add the rounds of this run. Repeatable.")] = None,
     compare: Annotated[
-        str | None, typer.Option(metavar="OLD", help="Say what changed since this run of the same plan instead.")
+        str | None, typer.Option(metavar="OLD", help="Show what changed since this run of the same plan.")
     ] = None,
     outputs: Outputs = Path("outputs"),
 ) -> None:
-    """Judge a run; write comparison.json, report.html and .md (or report-PARTIAL.*); with --compare: what changed."""
+    """Judge a run and write its report.
+
+    Writes comparison.json, report.html and report.md. With --compare it shows what changed since an earlier run.
+    """
     from scorematrix.results import merge_runs
 
     store = _opened(runs, outputs)
@@ -108,9 +115,9 @@ def report(
 
 @app.command()
 def validate(
-    paths: Annotated[list[Path], typer.Argument(help="Workloads, rounds, run folders, params files.")],
+    paths: Annotated[list[Path], typer.Argument(help="Workload, round, run folder or params file.")],
 ) -> None:
-    """Is this a sound workload, round, run or params file?"""
+    """Check workloads, rounds, runs and params."""
     from scorematrix.matrix import validate_path
 
     for path in paths:
@@ -119,11 +126,14 @@ def validate(
 
 @app.command()
 def bundle(
-    path: Annotated[Path, typer.Argument(help="The archive to write.")] = Path("scorematrix.tar.gz"),
-    full: Annotated[bool, typer.Option("--full/--minimal", help="With tests and recorded runs, or without.")] = False,
+    path: Annotated[Path, typer.Argument(help="Archive to write.")] = Path("scorematrix.tar.gz"),
+    full: Annotated[bool, typer.Option("--full/--minimal", help="Include tests and recorded runs, or not.")] = False,
     outputs: Outputs = Path("outputs"),
 ) -> None:
-    """An archive to carry to a machine, with checksums; the same files are the same bytes."""
+    """Pack an archive for another machine.
+
+    The archive is reproducible and has checksums.
+    """
     from scorematrix.bundle import write_bundle
 
     made = write_bundle(path, full=full, outputs=outputs)

@@ -13,18 +13,18 @@ from scorematrix.cli.app import AsJson, DType, Mesh, Model, app, number_format, 
 
 @app.command()
 def score(
-    query: Annotated[str, typer.Option(help="The query's text.")],
-    item: Annotated[list[str], typer.Option(help="An item's text; repeatable.")],
-    label: Annotated[list[str], typer.Option(help="A label that is one token; repeatable.")],
+    query: Annotated[str, typer.Option(help="Text of the query.")],
+    item: Annotated[list[str], typer.Option(help="Text of an item. Repeatable.")],
+    label: Annotated[list[str], typer.Option(help="Label of one token. Repeatable.")],
     model: Model = "smollm2-135m",
-    backend: Annotated[str, typer.Option(help="One of ours, or a scorer of your own: module:attribute.")] = "jax",
-    view: Annotated[str | None, typer.Option(help="By default portable, or the one that it has.")] = None,
+    backend: Annotated[str, typer.Option(help="Backend name, or your own scorer as module:attribute.")] = "jax",
+    view: Annotated[str | None, typer.Option(help="View. Default: portable, or the backend's only one.")] = None,
     dtype: DType = "auto",
     mesh: Mesh = None,
-    softmax: Annotated[bool, typer.Option(help="Over the labels; else over the whole vocabulary.")] = True,
+    softmax: Annotated[bool, typer.Option(help="Softmax over the labels, or over the vocabulary.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Score a query's items with one backend. Query and items are tokenized apart, nothing is put between."""
+    """Score items with one backend. Query and items are tokenized separately, with nothing in between."""
     from scorematrix.models import load_model
     from scorematrix.scoring import backend_entry, finite_scores, load_backend
     from scorematrix.workload import score_request_from_text
@@ -51,10 +51,13 @@ def score(
 
 @app.command()
 def models(
-    action: Annotated[str | None, typer.Argument(help="`fetch` brings a model to this machine.")] = None,
-    name: Annotated[str | None, typer.Argument(help="The model to fetch.")] = None,
+    action: Annotated[str | None, typer.Argument(help="`fetch` downloads a model.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Model to fetch.")] = None,
 ) -> None:
-    """What can be scored with: models and from where, backends and what they lack here."""
+    """List models and backends.
+
+    Shows what is missing to use them here.
+    """
     from scorematrix.models import fetch, list_models
     from scorematrix.report.terminal import models_table
     from scorematrix.scoring import list_backends

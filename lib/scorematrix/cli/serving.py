@@ -17,21 +17,24 @@ N_QUERIES = 16
 
 @app.command()
 def serve(
-    backend: Annotated[str, typer.Option(help="A backend, or noop: answers at once, to try the server itself.")],
-    view: Annotated[str | None, typer.Option(help="By default best_native, or the first that it has.")] = None,
+    backend: Annotated[str, typer.Option(help="Backend to serve; noop returns constants at once.")],
+    view: Annotated[str | None, typer.Option(help="View. Default: best_native, or the backend's first.")] = None,
     model: Model = "smollm2-135m",
-    device: Annotated[str, typer.Option(help="auto, cpu, gpu or tpu.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, gpu or tpu.")] = "auto",
     dtype: DType = "auto",
     mesh: Mesh = None,
-    host: Annotated[str, typer.Option(help="Only this machine reaches the default.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
-    max_waiting: Annotated[int, typer.Option(help="Requests in line; the next is told to come back.")] = 64,
-    max_items: Annotated[int, typer.Option(help="Items of one request.")] = 10_000,
-    max_batch_items: Annotated[int, typer.Option(help="Requests of one query are joined up to so many.")] = 512,
-    max_body_mib: Annotated[int, typer.Option(help="Longest body of a request.")] = 16,
-    reuse_prefix: Annotated[int, typer.Option(help="Queries kept between requests; best_native.", min=0)] = 0,
+    host: Annotated[str, typer.Option(help="Address to listen on. Default: this machine only.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
+    max_waiting: Annotated[int, typer.Option(help="Longest queue; further requests get 503.")] = 64,
+    max_items: Annotated[int, typer.Option(help="Most items per request.")] = 10_000,
+    max_batch_items: Annotated[int, typer.Option(help="Most items in a batch of requests with one query.")] = 512,
+    max_body_mib: Annotated[int, typer.Option(help="Largest request body, in MiB.")] = 16,
+    reuse_prefix: Annotated[int, typer.Option(help="Queries kept between requests (best_native).", min=0)] = 0,
 ) -> None:
-    """Any backend behind /v1/score, with /health and /metrics, until it is told to stop."""
+    """Serve a backend at /v1/score.
+
+    /health and /metrics come with it.
+    """
     from scorematrix.measure.process import wait_passively
     from scorematrix.models import load_model
     from scorematrix.scoring import backend_entry, load_backend
@@ -69,33 +72,34 @@ def serve(
 
 @app.command()
 def load(
-    url: Annotated[str, typer.Argument(help="The server's address, http://HOST:PORT.")],
-    server: Annotated[str, typer.Option(help="sglang, sglang-jax or vllm.")] = "sglang",
-    served_model: Annotated[str, typer.Option(help="The model's name there.")] = "default",
-    device: Annotated[str, typer.Option(help="What it runs on, in words.")] = "server",
-    model: Annotated[str | None, typer.Option(help="Whose vocabulary token ids are drawn from; see `models`.")] = None,
-    vocab_size: Annotated[int | None, typer.Option(help="Or ids below this.", min=32)] = None,
+    url: Annotated[str, typer.Argument(help="Address of the server: http://HOST:PORT.")],
+    server: Annotated[str, typer.Option(help="Kind of server: sglang, sglang-jax or vllm.")] = "sglang",
+    served_model: Annotated[str, typer.Option(help="Model name on the server.")] = "default",
+    device: Annotated[str, typer.Option(help="Description of its device, for the record.")] = "server",
+    model: Annotated[str | None, typer.Option(help="Draw token ids from this model's vocabulary.")] = None,
+    vocab_size: Annotated[int | None, typer.Option(help="Draw token ids below this number instead.", min=32)] = None,
     query_tokens: Annotated[int, typer.Option(min=1)] = 512,
-    items: Annotated[int, typer.Option(help="Of a request.", min=1)] = 10,
+    items: Annotated[int, typer.Option(help="Items per request.", min=1)] = 10,
     item_tokens: Annotated[int, typer.Option(min=1)] = 20,
-    labels: Annotated[str | None, typer.Option(help="Token ids, 9454,2753 say; by default two that both hold.")] = None,
-    concurrency: Annotated[str, typer.Option(help="Closed loop: so many at once, in turn; or none.")] = "1,2,4,8",
-    rates: Annotated[str, typer.Option(help="Open loop: requests/s, 5,10 say; auto searches; none.")] = "auto",
-    objective_ms: Annotated[float | None, typer.Option(help="Latency that 95 % are to keep.")] = None,
-    seconds: Annotated[float, typer.Option(help="Of each point, in 6 windows.")] = 12.0,
-    warmup: Annotated[float, typer.Option(help="Seconds before each point that count for nothing.")] = 2.0,
-    max_in_flight: Annotated[int, typer.Option(help="Open loop: on their way at once, at most.", min=1)] = 512,
-    timeout: Annotated[float, typer.Option(help="Seconds that a request may take.")] = 120.0,
+    labels: Annotated[str | None, typer.Option(help="Label token ids, e.g. 9454,2753.")] = None,
+    concurrency: Annotated[str, typer.Option(help="Closed loop: requests in flight, e.g. 1,2,4; or none.")] = "1,2,4,8",
+    rates: Annotated[str, typer.Option(help="Open loop: requests/s, e.g. 5,10; auto searches; none.")] = "auto",
+    objective_ms: Annotated[float | None, typer.Option(help="Latency objective for 95 % of the requests.")] = None,
+    seconds: Annotated[float, typer.Option(help="Seconds per point, in 6 windows.")] = 12.0,
+    warmup: Annotated[float, typer.Option(help="Untimed seconds before each point.")] = 2.0,
+    max_in_flight: Annotated[int, typer.Option(help="Open loop: most requests in flight.", min=1)] = 512,
+    timeout: Annotated[float, typer.Option(help="Timeout of a request, in seconds.")] = 120.0,
     bad_every: Annotated[int, typer.Option(help="Every Nth request is malformed; 0: none.", min=0)] = 0,
-    mlperf: Annotated[bool, typer.Option(help="MLPerf LoadGen's scenarios too, as a second opinion.")] = False,
-    mlperf_seconds: Annotated[float, typer.Option(help="Of each scenario; its rules ask for 60.")] = 60.0,
-    seed: Annotated[int, typer.Option(help="Of the token ids and of the arrivals.", min=0)] = 0,
-    to: Annotated[Path | None, typer.Option("--out", help="Write the record here (JSON).")] = None,
+    mlperf: Annotated[bool, typer.Option(help="Also run the scenarios of MLPerf LoadGen.")] = False,
+    mlperf_seconds: Annotated[float, typer.Option(help="Seconds per scenario; its rules require 60.")] = 60.0,
+    seed: Annotated[int, typer.Option(help="Random seed of token ids and arrivals.", min=0)] = 0,
+    to: Annotated[Path | None, typer.Option("--out", help="Write the record to this JSON file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """A live server under load: throughput, latency from the intended start, the rate that it sustains.
+    """Put a live server under load.
 
-    Closed loop and open loop; every answer is checked, every request accounted for. Exit code 4: no sound answer.
+    Measures throughput, latency from the scheduled start and the highest sustained rate, in closed and open loop.
+    Checks every answer and counts every request. Exit code 4: no sound answer.
     """
     from scorematrix.cli.load_tables import load_table, mlperf_table, progress_line
     from scorematrix.compare.load import load_sentence

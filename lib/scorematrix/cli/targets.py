@@ -13,16 +13,19 @@ from scorematrix.cli.app import NOTHING_RAN, Outputs, Set, Written, app, out
 
 @app.command()
 def preflight(
-    params: Annotated[Path | None, typer.Argument(help="A params file; without one, every known target.")] = None,
-    target: Annotated[str | None, typer.Option(help="Only this target.")] = None,
+    params: Annotated[Path | None, typer.Argument(help="Params file. Default: every known target.")] = None,
+    target: Annotated[str | None, typer.Option(help="Show only this target.")] = None,
     compile_: Annotated[
-        bool, typer.Option("--compile", help="Compile the plan's JAX cells for the target, a TPU or a GPU.")
+        bool, typer.Option("--compile", help="Compile the plan's JAX cells for the target (TPU or GPU).")
     ] = False,
     set_: Set = None,
     readiness: Written = None,
     outputs: Outputs = Path("outputs"),
 ) -> None:
-    """Devices, packages, model: what is ready, what will be skipped and why; with --compile, what fits a target."""
+    """Show what can run here.
+
+    Lists devices, packages and model: what is ready, what will be skipped and why, and what fits a target.
+    """
     from scorematrix.matrix import compile_cells, load_params, preflight_readiness, read_assignments, unfit_cells
     from scorematrix.readiness import load_written
     from scorematrix.report.terminal import compiled_line, estimate_lines, readiness_table
@@ -52,11 +55,14 @@ def preflight(
 
 @app.command()
 def provision(
-    plan: Annotated[Path, typer.Argument(help="A provision plan, params/provision/gpu_g4.yaml say.")],
-    execute: Annotated[bool, typer.Option("--execute", help="Run the commands; without it they are shown.")] = False,
+    plan: Annotated[Path, typer.Argument(help="Provision plan, e.g. params/provision/gpu_g4.yaml.")],
+    execute: Annotated[bool, typer.Option("--execute", help="Run the commands. Default: only show them.")] = False,
     outputs: Outputs = Path("outputs"),
 ) -> None:
-    """Try the zones in order, and record every attempt under outputs/readiness."""
+    """Request a cloud machine, zone by zone.
+
+    Records every attempt under outputs/readiness.
+    """
     from scorematrix.readiness import dry_run, load_plan
     from scorematrix.readiness import provision as try_zones
     from scorematrix.report.terminal import attempt_line
