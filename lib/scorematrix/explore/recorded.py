@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +14,9 @@ from scorematrix.report.elements import Fragment, paragraph
 from scorematrix.report.ink import NONE
 from scorematrix.report.live import follow_run
 from scorematrix.report.samples import samples_page
-from scorematrix.results import Round, RunStore, open_run
+from scorematrix.results import OUTPUTS, Round, RunStore, newest_runs, open_run
 from scorematrix.results.frames import item_scores
 
-OUTPUTS = Path(__file__).resolve().parents[3] / "outputs"
 NO_RUN = "No run is recorded yet: `make report` makes one."
 
 
@@ -30,7 +28,7 @@ def open_recorded(run: str = "", outputs: Path = OUTPUTS) -> Recorded:
     """
     if run:
         return Recorded(open_run(run, outputs), outputs)
-    found = _newest_first(outputs / "runs")
+    found = newest_runs(outputs)
     return Recorded(found[0] if found else None, outputs)
 
 
@@ -152,13 +150,8 @@ class Recorded:
         """The newest other run of the plan that lies beside this one."""
         store = self._store()
         own, plan = store.folder.resolve(), store.manifest().params_sha256
-        others = [store for store in _newest_first(own.parent) if store.folder != own]
+        others = [store for store in newest_runs(own.parents[1]) if store.folder.resolve() != own]
         return next((store for store in others if store.manifest().params_sha256 == plan), None)
-
-
-def _newest_first(runs: Path) -> Sequence[RunStore]:
-    paths = sorted(runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return [RunStore(path.parent) for path in paths]
 
 
 def _chosen(side: Side) -> int:

@@ -5,7 +5,7 @@ from scorematrix.matrix.params import Params, load_params, read_assignments
 from scorematrix.matrix.plan import chunk_order, needed_targets, plan_rounds
 from scorematrix.matrix.preflight import preflight_readiness, unfit_cells, validate_path
 from scorematrix.matrix.round import run_round
-from scorematrix.matrix.run import Choice, fill_run, prepare_run, run_folder
+from scorematrix.matrix.run import Choice, fill_run, prepare_run, run_folder, scratch_run
 
 __all__ = [
     "Choice",
@@ -21,6 +21,7 @@ __all__ = [
     "read_assignments",
     "run_folder",
     "run_round",
+    "scratch_run",
     "unfit_cells",
     "validate_path",
 ]

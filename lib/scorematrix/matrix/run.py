@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Literal, NamedTuple
 import scorematrix
 from scorematrix.matrix.budget import Budget
 from scorematrix.matrix.group import measure_group
-from scorematrix.matrix.params import Params
+from scorematrix.matrix.params import Params, load_params
 from scorematrix.matrix.plan import needed_targets, plan_groups, plan_rounds
 from scorematrix.matrix.turns import seeds_for
 from scorematrix.matrix.workloads import build_workload, call_flops, call_tokens, floor_flops
@@ -246,3 +247,11 @@ def run_folder(outputs: Path | str, run_id: str) -> Path:
     if not run_id or run_id.startswith(".") or not all(c.isalnum() or c in "._-" for c in run_id):
         raise ValueError(f"run_id={run_id!r} must be letters, digits, '.', '_' and '-', and not start with '.'")
     return Path(outputs) / "runs" / run_id
+
+
+def scratch_run(params_file: str | Path) -> str:
+    """Prepare a run in a temporary folder, for a round that somebody executes by hand; return the folder."""
+    params = load_params(params_file)
+    store = RunStore(Path(tempfile.mkdtemp(prefix="scorematrix-")) / params.name)
+    prepare_run(params, store)
+    return str(store.folder)

@@ -22,8 +22,8 @@ from scorematrix.report import (
     starting,
     trust,
 )
-from scorematrix.report.elements import Fragment, heading, text
-from scorematrix.results import SERVER_VIEW, Round, ServerStudy, open_run
+from scorematrix.report.elements import Fragment, heading, paragraph, text
+from scorematrix.results import OUTPUTS, SERVER_VIEW, Round, ServerStudy, newest_runs, open_run
 from scorematrix.results.frames import against_reference, item_scores, request_samples
 from scorematrix.workload.workload import Workload
 
@@ -47,26 +47,39 @@ _CONTENTS = (
 )
 
 
-def open_report(run: str | Path) -> ReportPage:
-    """The report of a run folder or id, at any moment of the run.
+SHOWN_WITHOUT_A_RUN = "quick"
+"""A recorded run."""
+
+
+def open_report(run: str | Path = "") -> ReportPage:
+    """Return the report of a run folder, id or recorded run, at any moment of the run.
+
+    Args:
+        run: empty takes the newest run, and a recorded one while there is none.
 
     Raises:
         ValueError: for a run that is unknown or damaged.
     """
-    store = open_run(run)
+    is_recorded = not str(run) and not newest_runs("outputs") and not newest_runs(OUTPUTS)
+    store = open_run(SHOWN_WITHOUT_A_RUN if is_recorded else run)
     rounds, workload = store.rounds(), store.workload()
     comparison = compare_run(store.manifest(), workload, store.readiness(), rounds)
-    return ReportPage(comparison, rounds, workload, tuple(store.studies()))
+    return ReportPage(comparison, rounds, workload, tuple(store.studies()), is_recorded)
 
 
 @dataclass(frozen=True)
 class ReportPage:
-    """A judged run and its sections."""
+    """A judged run and its sections.
+
+    Attributes:
+        is_recorded: whether this is a recorded run, shown because there is no other yet.
+    """
 
     comparison: Comparison
     rounds: list[Round]
     workload: Workload
     studies: tuple[ServerStudy, ...] = ()
+    is_recorded: bool = False
 
     @cached_property
     def samples(self) -> pd.DataFrame:
@@ -90,7 +103,14 @@ class ReportPage:
         links = "".join(f'<li><a href="#{anchor}">{text(name)}</a></li>' for name, anchor in listed)
         contents = Fragment(f'<nav aria-label="Contents"><ul>{links}</ul></nav>')
         drawn = banner.verdicts(self.comparison) + forest.forest(self.comparison)
-        return banner.banner(self.comparison) + contents + drawn
+        return self._hint() + banner.banner(self.comparison) + contents + drawn
+
+    def _hint(self) -> Fragment:
+        if not self.is_recorded:
+            return Fragment("")
+        return paragraph(
+            "You have no run yet: `make report` makes one. This recorded run ships with the clone.", "note"
+        )
 
     def scoreboard(self) -> Fragment:
         """Who does how much."""

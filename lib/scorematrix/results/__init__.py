@@ -38,7 +38,7 @@ from scorematrix.results.schema import (
     round_name,
     stands_for,
 )
-from scorematrix.results.store import RunInUse, RunStore, open_run
+from scorematrix.results.store import OUTPUTS, RunInUse, RunStore, newest_runs, open_run
 from scorematrix.results.studies import ServerStudy
 from scorematrix.results.targets import (
     Attempt,
@@ -54,6 +54,7 @@ from scorematrix.results.targets import (
 
 __all__ = [
     "LOAD_SCHEMA_VERSION",
+    "OUTPUTS",
     "PROTOCOL",
     "SCHEMA_VERSION",
     "SERVER_VIEW",
@@ -103,6 +104,7 @@ __all__ = [
     "is_address",
     "keep_reached",
     "merge_runs",
+    "newest_runs",
     "open_run",
     "opposed",
     "read_document",

@@ -21,6 +21,8 @@ from scorematrix.results.studies import ServerStudy
 from scorematrix.results.targets import Readiness
 from scorematrix.workload.workload import Workload
 
+OUTPUTS = Path(__file__).resolve().parents[3] / "outputs"
+"""Of the clone that this is run from."""
 LOG_CHARACTERS = 200_000
 """What is kept of a server's output: its end."""
 
@@ -245,17 +247,34 @@ class RunInUse(ValueError):
     """Two processes would fill one run folder."""
 
 
-def open_run(run: str | Path, outputs: Path | str = "outputs") -> RunStore:
-    """The store of a run named by its folder or by its id under `outputs/runs`.
+def open_run(run: str | Path = "", outputs: Path | str = "outputs") -> RunStore:
+    """Open a run by its folder, by its id under `outputs/runs`, or by its name under `outputs/reference`.
+
+    Unless another folder is named, the clone's outputs are searched too: a notebook finds a run from anywhere.
+
+    Args:
+        run: empty takes the newest run.
 
     Raises:
-        ValueError: naming the run and where it was looked for.
+        ValueError: naming the run, where it was looked for, and what is there.
     """
-    for folder in (Path(run), Path(outputs) / "runs" / str(run)):
+    places = [Path(outputs), *([OUTPUTS] if str(outputs) == "outputs" else [])]
+    newest = [store for place in places for store in newest_runs(place)]
+    if not str(run):
+        if newest:
+            return newest[0]
+        raise ValueError(f"no run is recorded under {outputs}/runs yet; `make report` makes one")
+    for folder in (Path(run), *(place / kind / str(run) for place in places for kind in ("runs", "reference"))):
         if (folder / "run.json").is_file():
             return RunStore(folder)
-    known = sorted(path.parent.name for path in Path(outputs).glob("runs/*/run.json"))
+    known = sorted(store.folder.name for store in newest)
     raise ValueError(
         f"run={str(run)!r} is neither a run folder nor a run id under {outputs}/runs; "
         f"known: {', '.join(known) or 'none yet, start one with `scorematrix run`'}"
     )
+
+
+def newest_runs(outputs: Path | str) -> list[RunStore]:
+    """List the runs under `outputs/runs`, the newest first."""
+    paths = sorted(Path(outputs).glob("runs/*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return [RunStore(path.parent) for path in paths]

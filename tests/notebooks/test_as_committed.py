@@ -1,0 +1,63 @@
+"""What "Run All" in JupyterLab does: every committed notebook runs to its end without a parameter."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from scorematrix.notebooks import FOLDER, execute_notebook
+from scorematrix.report import page
+from scorematrix.report.page import open_report
+from scorematrix.results import OUTPUTS, RunStore, open_run, store
+from tests.factory import write_run
+from tests.here import execute_here
+
+NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+
+
+@pytest.mark.slow
+@pytest.mark.chaos
+@pytest.mark.usefixtures("smollm2")
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_run_all(name: str, tmp_path: Path) -> None:
+    execute_notebook(name, tmp_path / "o.ipynb", {}, timeout_seconds=300)
+    cells = nbformat.read(tmp_path / "o.ipynb", as_version=4).cells
+    assert any(cell.get("outputs") for cell in cells) and len(NOTEBOOKS) == 4
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The outputs of a clone in which nothing was run yet, seen from another folder."""
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    (outputs / "reference").symlink_to(OUTPUTS / "reference")
+    for module in (store, page):
+        monkeypatch.setattr(module, "OUTPUTS", outputs)
+    monkeypatch.chdir(tmp_path.parent)
+    return outputs
+
+
+def test_without_a_run_the_report_shows_a_recorded_one_and_says_so(clone: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="make report"):
+        open_run()
+    execute_here("03_report", tmp_path / "o.ipynb", {})
+    shown = (tmp_path / "o.ipynb").read_text()
+    assert "make report" in shown and open_run("quick").manifest().run_id in shown
+    write_run(clone / "runs" / "mine")
+    assert not open_report().is_recorded and "make report" not in open_report().top().html
+
+
+def test_the_newest_run_is_found_from_anywhere(clone: Path) -> None:
+    for number, name in enumerate(("old", "new")):
+        path = write_run(clone / "runs" / name).folder / "run.json"
+        path.touch()
+        os.utime(path, (number, number))
+    assert isinstance(open_run(), RunStore) and open_run().folder.name == "new"
+    assert open_run("old").folder.name == "old" and open_run("quick").folder.name == "quick"
+    with pytest.raises(ValueError, match="'none'.*new, old"):
+        open_run("none")
+    with pytest.raises(ValueError, match="'old'"):
+        open_run("old", clone.parent / "elsewhere")
