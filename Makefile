@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready-$(EXTRAS)
 TPU_COMPILER := $(VENV)/tpu-compiler
 
-# Python keeps what it compiles even where the environment says not to: every kernel starts seconds sooner.
+# Keep bytecode even if the environment forbids it. Otherwise every kernel compiles thousands of modules again.
 export PYTHONDONTWRITEBYTECODE :=
 
 # The tests' scheduler keeps a module, or an engine, in one process: tests/conftest.py.

@@ -88,9 +88,9 @@ MUTATIONS = [
              "detail = f\"largest difference {worst.max:.1e} of {side.caps.max:.0e} allowed, in {where}\"",
              "detail, passed = where, True", "tests/compare"),
     Mutation("drawn-logs", "compare/fresh.py",  # answers to other tokens pass where all probabilities are near 0
-             "for d in apart) and logs <= LOGARITHMS),", "for d in apart)),", "tests/compare/test_fresh.py"),
+             ' and found["mean_log"] <= LOGARITHMS', "", "tests/compare/test_fresh.py"),
     Mutation("sampled-tokens", "matrix/conductor.py",  # nobody is asked what the reference has scored
-             "self._seeds.pop(slot.request, None) or secret_seed()", "secret_seed()", "tests/matrix/test_conductor.py"),
+             "if slot.request in self._seeds else", "if False else", "tests/matrix/test_conductor.py"),
     Mutation("wrong-form", "scoring/forms.py",  # a kernel that computes something else may be chosen
              "<= APART:", "<= 1.0:", "tests/scoring/test_forms.py"),
     Mutation("margin", "compare/verdict.py",  # any difference beyond noise wins

@@ -76,7 +76,7 @@ def execute_notebook(name: str, output: Path, parameters: dict[str, Any], timeou
     except RuntimeError as error:  # jupyter_client's only word for a kernel that died or was silent at its start
         raise NotebookFailed(f"{name}: no kernel: {error}") from None
     except OSError as error:  # the copy could not be written; papermill does not say which file
-        if error.errno is None:  # not the disk's word: a time limit of Jupyter's
+        if error.errno is None:  # not from the operating system: a timeout in Jupyter
             raise NotebookFailed(f"{name}: {type(error).__name__}: {error}") from error
         raise OSError(error.errno, error.strerror, error.filename or str(output)) from None
     finally:

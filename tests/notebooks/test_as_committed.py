@@ -9,9 +9,8 @@ import nbformat
 import pytest
 
 from scorematrix.notebooks import FOLDER, execute_notebook
-from scorematrix.report import page
 from scorematrix.report.page import open_report
-from scorematrix.results import OUTPUTS, RunStore, open_run, store
+from scorematrix.results import OUTPUTS, NoRunYet, RunStore, open_run, store
 from tests.factory import write_run
 from tests.here import execute_here
 
@@ -34,14 +33,13 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     outputs = tmp_path / "outputs"
     outputs.mkdir()
     (outputs / "reference").symlink_to(OUTPUTS / "reference")
-    for module in (store, page):
-        monkeypatch.setattr(module, "OUTPUTS", outputs)
+    monkeypatch.setattr(store, "OUTPUTS", outputs)
     monkeypatch.chdir(tmp_path.parent)
     return outputs
 
 
 def test_without_a_run_the_report_shows_a_recorded_one_and_says_so(clone: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="make report"):
+    with pytest.raises(NoRunYet, match="make report"):
         open_run()
     execute_here("03_report", tmp_path / "o.ipynb", {})
     shown = (tmp_path / "o.ipynb").read_text()

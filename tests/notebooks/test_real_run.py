@@ -163,7 +163,7 @@ def test_kernel_that_does_not_start_is_named(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("raised", "expected"), [(TimeoutError("no reply"), NotebookFailed), (OSError(28, "No space left"), OSError)]
 )
-def test_only_what_the_system_says_is_the_disks_word(
+def test_only_errors_of_the_operating_system_count_as_disk_errors(
     raised: OSError, expected: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("papermill.execute_notebook", Mock(side_effect=raised))

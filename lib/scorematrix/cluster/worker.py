@@ -69,7 +69,7 @@ class GroupRunner:
         group: Sequence[PlannedRound],
         chosen: Mapping[str, int],
         seconds: float | None,
-        seeds: Mapping[int, int] | None = None,
+        seeds: Mapping[int, int],
     ) -> list[Parcel]:
         """The rounds, as in a local run, in a run folder that lives as long as they; conducted on this node.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from scorematrix.compare.evidence import SideEvidence
 from scorematrix.compare.gates import gate_status
-from scorematrix.compare.numerics import BETWEEN_SIDES, Caps, distance
+from scorematrix.compare.numerics import BETWEEN_SIDES, Caps, Distance, distance
 from scorematrix.compare.pairs import central
 from scorematrix.compare.schema import Gate
 from scorematrix.compare.statistics import geometric_interval
@@ -39,17 +39,8 @@ def fresh_scores_gate(sides: Sequence[SideEvidence]) -> Gate | None:
     arrays = [[np.asarray(answers[key], float) for key in sorted(both)] for answers in own]
     caps = ROUNDED_SIDES if any(side.dtype == "bfloat16" for side in sides) else BETWEEN_SIDES
     pairs = list(zip(*arrays, strict=True))
-    apart = [distance([a], [b]) for a, b in pairs]
-    worst, mean = max(d.max for d in apart), max(d.mean for d in apart)
-    logs = max(_log_distance(a, b) for a, b in pairs)
-    return Gate(
-        name="drawn tokens",
-        status=gate_status(all(d.within(caps) for d in apart) and logs <= LOGARITHMS),
-        detail=f"{len(both)} requests of tokens drawn during the run: largest difference between the sides "
-        f"{worst:.1e} of {caps.max:.0e} allowed, of logarithms on average {logs:.1e} of {LOGARITHMS}",
-        found={"max": worst, "mean": mean, "mean_log": logs},
-        allowed={"max": caps.max, "mean": caps.mean, "mean_log": LOGARITHMS},
-    )
+    what = f"{len(both)} requests of tokens drawn during the run: largest difference between the sides"
+    return _scores_gate("drawn tokens", what, [distance([a], [b]) for a, b in pairs], pairs, caps)
 
 
 def fresh_reference_gate(side: SideEvidence) -> Gate | None:
@@ -65,16 +56,9 @@ def fresh_reference_gate(side: SideEvidence) -> Gate | None:
     if not pairs:
         return None
     found, expected = zip(*pairs, strict=True)
-    apart, logs = distance(found, expected), max(_log_distance(a, b) for a, b in pairs)
     caps = Caps(mean=side.caps.mean, p99=math.inf, max=side.caps.max)  # the 99th percentile of few is their largest
-    return Gate(
-        name=f"drawn tokens' scores {side.backend}",
-        status=gate_status(apart.within(caps) and logs <= LOGARITHMS),
-        detail=f"{sum(map(len, found))} items of tokens drawn during the run: largest difference from the reference "
-        f"{apart.max:.1e} of {caps.max:.0e} allowed, of logarithms on average {logs:.1e} of {LOGARITHMS}",
-        found={"max": apart.max, "mean": apart.mean, "mean_log": logs},
-        allowed={"max": caps.max, "mean": caps.mean, "mean_log": LOGARITHMS},
-    )
+    what = f"{sum(map(len, found))} items of tokens drawn during the run: largest difference from the reference"
+    return _scores_gate(f"drawn tokens' scores {side.backend}", what, [distance(found, expected)], pairs, caps)
 
 
 def fresh_time_gate(side: SideEvidence) -> Gate | None:
@@ -103,6 +87,25 @@ def _answers(side: SideEvidence) -> Iterator[tuple[tuple, list[list[float]]]]:
         for turn in cell.turns:
             if turn.fresh_seed is not None and turn.fresh_scores is not None:
                 yield (round_.group or "", turn.request, turn.fresh_seed), turn.fresh_scores
+
+
+def _scores_gate(
+    name: str, what: str, apart: Sequence[Distance], pairs: Sequence[tuple[np.ndarray, np.ndarray]], caps: Caps
+) -> Gate:
+    """Hold distances to their caps, and the logarithms of every pair of answers to theirs."""
+    found = {
+        "max": max(d.max for d in apart),
+        "mean": max(d.mean for d in apart),
+        "mean_log": max(_log_distance(a, b) for a, b in pairs),
+    }
+    return Gate(
+        name=name,
+        status=gate_status(all(d.within(caps) for d in apart) and found["mean_log"] <= LOGARITHMS),
+        detail=f"{what} {found['max']:.1e} of {caps.max:.0e} allowed, of logarithms on average {found['mean_log']:.1e} "
+        f"of {LOGARITHMS}",
+        found=found,
+        allowed={"max": caps.max, "mean": caps.mean, "mean_log": LOGARITHMS},
+    )
 
 
 def _log_distance(scores: np.ndarray, other: np.ndarray) -> float:

@@ -14,7 +14,7 @@ from scorematrix.report.elements import Fragment, paragraph
 from scorematrix.report.ink import NONE
 from scorematrix.report.live import follow_run
 from scorematrix.report.samples import samples_page
-from scorematrix.results import OUTPUTS, Round, RunStore, newest_runs, open_run
+from scorematrix.results import OUTPUTS, NoRunYet, Round, RunStore, newest_runs, open_run
 from scorematrix.results.frames import item_scores
 
 NO_RUN = "No run is recorded yet: `make report` makes one."
@@ -26,10 +26,10 @@ def open_recorded(run: str = "", outputs: Path = OUTPUTS) -> Recorded:
     Raises:
         ValueError: for a name that is no run.
     """
-    if run:
+    try:
         return Recorded(open_run(run, outputs), outputs)
-    found = newest_runs(outputs)
-    return Recorded(found[0] if found else None, outputs)
+    except NoRunYet:
+        return Recorded(None, outputs)
 
 
 @dataclass(frozen=True)

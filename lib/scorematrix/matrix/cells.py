@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from scorematrix.matrix.memory import largest_call
 from scorematrix.measure import PassSample, RequestSample, Watchdog, time_pass, time_request
 from scorematrix.measure.clock import RAW_CLOCK
 from scorematrix.measure.memory import HostMemory
@@ -240,10 +241,13 @@ class Meter:
 
     def forms(self, backend: Backend, chunk_size: int) -> list[FormTime]:
         """Time every form of attention that the engine has, on the call with the most tokens."""
-        calls = [call for one in self.workload.calls(chunk_size) for call in one]
-        largest = max(calls, key=lambda call: len(call.query_ids) + sum(map(len, call.items_ids)))
-        found = time_forms(backend, self.fresh.like(largest, secret_seed()))
-        return [FormTime(form=one.form, seconds=one.seconds, error=one.error and redacted(one.error)) for one in found]
+        call = self.fresh.like(largest_call(self.workload, chunk_size), secret_seed())
+        return [
+            FormTime(form=form, seconds=None, error=redacted(found))
+            if isinstance(found, str)
+            else FormTime(form=form, seconds=found)
+            for form, found in time_forms(backend, call).items()
+        ]
 
     def profile(self, backend: Backend, config: DecoderConfig, chunk_size: int) -> Profile | None:
         """Profile one call; None for a backend that cannot be profiled. A failing profiler is recorded, not raised."""

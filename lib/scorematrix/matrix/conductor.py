@@ -187,7 +187,9 @@ class Conductor:
                 self._slot(slot)
 
     def _slot(self, slot: Slot) -> None:
-        seed = self._seeds.pop(slot.request, None) or secret_seed() if slot.is_fresh else None
+        seed = None
+        if slot.is_fresh:  # what the reference has scored is asked once: the second time it would not be new
+            seed = self._seeds.pop(slot.request) if slot.request in self._seeds else secret_seed()
         for cell in slot.cells:
             if cell in self._failed or cell[0] not in self.members:
                 continue

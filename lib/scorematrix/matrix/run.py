@@ -194,9 +194,9 @@ def as_tuned(group: Sequence[PlannedRound], chosen: Chosen) -> tuple[list[Planne
     known, tuned, sizes = chosen(), [], {}
     for planned in group:
         choice = known.get((planned.backend, planned.view, planned.target), Choice())
-        waiting, attention = planned.waiting or choice.waiting, planned.attention or choice.attention
-        if planned.role != "tuning":  # each way is tried
-            planned = planned.model_copy(update={"waiting": waiting, "attention": attention})
+        if planned.role != "tuning":  # there every choice is tried
+            waiting = planned.waiting or choice.waiting  # the params may name one
+            planned = planned.model_copy(update={"waiting": waiting, "attention": choice.attention})
         tuned.append(planned)
         if choice.chunk_size is not None:
             sizes[planned.name] = choice.chunk_size

