@@ -8,9 +8,10 @@ import pytest
 
 from scorematrix.compare import compare_run
 from scorematrix.compare.sides import starts
-from scorematrix.report import ReportPage
+from scorematrix.report import ReportPage, trust
 from scorematrix.report.elements import table
 from scorematrix.report.ink import NONE
+from scorematrix.results.audits import Gate
 from scorematrix.results.frames import against_reference, item_scores
 from scorematrix.results.schema import Compile, Setup
 from tests.factory import changed, make_params, make_run, make_scores
@@ -176,3 +177,12 @@ def test_a_run_without_a_figure_says_so_everywhere() -> None:
                   "Roofline", "Starting up", "Numerics", "Run sequence"):  # fmt: skip
         assert f"{words}: NOT AVAILABLE" in html, words
     assert "NO ROUND YET" in html
+
+
+@pytest.mark.parametrize(("verdict", "mark"), [("jax", "PASSED"), ("not_enough_evidence", "UNDECIDED")])
+def test_a_winner_is_not_undecided_for_a_gate_that_only_a_tie_needs(page: ReportPage, verdict: str, mark: str) -> None:
+    gates = [Gate(name="inputs", status="passed", detail=""), Gate(name="5% control cpu", status="not_run", detail="")]
+    contrast = page.comparison.contrasts[0].model_copy(update={"verdict": verdict, "gates": gates})
+    found = trust.gates(page.comparison.model_copy(update={"contrasts": [contrast]})).html
+    (line,) = re.findall(r"<li>(.*?)</li>", found[found.index('class="trust"') :])
+    assert f">{mark}<" in line and "5% control cpu" in line

@@ -57,6 +57,11 @@ def form_times(side: Side) -> str:
     return ", ".join(f"{f.form} {milliseconds(f.seconds)} ms" if f.seconds else f"{f.form} failed" for f in listed)
 
 
+def counted(n: int, one: str, many: str) -> str:
+    """A number with the noun that it counts."""
+    return f"{n:,} {one if n == 1 else many}"
+
+
 def lengths(values: list[int]) -> str:
     """Least and most of a list of counts."""
     return f"{min(values)}" if min(values) == max(values) else f"{min(values)} to {max(values)}"

@@ -6,7 +6,7 @@ from scorematrix.compare.schema import Comparison
 from scorematrix.compare.steady import LEAST_PASSES
 from scorematrix.compare.timing import CEILING_SHARE
 from scorematrix.report.elements import Fragment, bullets, heading, table
-from scorematrix.report.ink import NONE, lengths
+from scorematrix.report.ink import NONE, counted, lengths
 
 
 def _in_turns(comparison: Comparison) -> bool:
@@ -53,8 +53,8 @@ def _second_stopwatch(comparison: Comparison) -> list[str]:
         "it, if a process uses more cores than recorded, or if other processes were busier beside one side than the "
         "other.",
         "Every third lap scores tokens drawn during the run from the system's random source, the same for all sides. "
-        "Their scores must agree between the sides and, for sampled items, with the reference. They must take as long "
-        "as the workload's requests. Programs are prepared with other tokens than those that are timed.",
+        "Their scores must agree between the sides and, for sampled items, with the reference, and these calls "
+        "must take as long as the workload's. Programs are prepared with other tokens than those that are timed.",
     ]
 
 
@@ -63,14 +63,14 @@ def methods(comparison: Comparison) -> Fragment:
     p, w = comparison.params, comparison.workload
     softmax = "softmax over the labels" if w.apply_softmax else "probability over the whole vocabulary"
     lines = [
-        f"Workload {w.name}: {w.n_requests} queries of {lengths(w.query_tokens)} tokens, {w.n_items} items of "
-        f"{lengths(w.item_tokens)} tokens, {softmax}. {w.origin}.",
+        f"Workload {w.name}: {counted(w.n_requests, 'query', 'queries')} of {lengths(w.query_tokens)} tokens, "
+        f"{counted(w.n_items, 'item', 'items')} of {lengths(w.item_tokens)} tokens, {softmax}. {w.origin}.",
         f"Model {p['model']}; the same weights and token ids on both sides, checked by hash.",
         f"A round is one fresh process that measures one side. Each side has {p['tuning_rounds']} tuning and "
         f"{p['rounds']} confirmation rounds. {_order(comparison)}",
-        f"For every chunk size a round makes {p['warmup_passes']} warm-up passes and at least {p['passes']} timed "
-        "passes over all requests. A time runs from token ids on the host to float32 scores on the host "
-        "(perf_counter_ns). It excludes tokenization and compilation.",
+        f"For every chunk size a round makes {counted(p['warmup_passes'], 'warm-up pass', 'warm-up passes')} and at "
+        f"least {counted(p['passes'], 'timed pass', 'timed passes')} over all requests. A time runs from token ids on "
+        "the host to float32 scores on the host (perf_counter_ns). It excludes tokenization and compilation.",
         "The effect is the geometric mean over pairs of confirmation rounds, with a paired-t 95 % interval. "
         f"{_pair(comparison)} The margin is {p['margin']:.0%}. An interval beyond it names a winner; an interval "
         "inside it is a tie.",

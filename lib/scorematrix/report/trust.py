@@ -15,14 +15,16 @@ def gates(comparison: Comparison) -> Fragment:
     names = list(dict.fromkeys(gate.name for c in asked for gate in c.gates))
     rows = [[name, *(_status(c, name) for c in asked)] for name in names]
     columns = ["gate", *(f"{c.name}, {c.view}" for c in asked)]
-    found = table("Gates: all must pass before a time can decide", columns, rows, words=range(len(columns)))
+    found = table("Gates of each comparison", columns, rows, words=range(len(columns)))
     parts = Fragment("")
     for number, contrast in enumerate(comparison.contrasts):
         parts += details(f"Evidence: {contrast.name}, {contrast.view} view", evidence_anchor(number),
                          evidence(comparison, contrast))  # fmt: skip
     return (
         heading("Trust", "trust")
-        + paragraph("A verdict needs every gate of its comparison to pass.")
+        + paragraph(
+            "A failed gate voids the verdict. A winner needs all gates but the slowdown control; a tie needs all."
+        )
         + Fragment(f'<ul class="trust">{"".join(f"<li>{_summary(c)}</li>" for c in comparison.contrasts)}</ul>')
         + (found if rows else Fragment(""))
         + parts
@@ -129,10 +131,11 @@ def _summary(contrast: Contrast) -> str:
     passed = sum(g.status == "passed" for g in contrast.gates)
     if failed:
         words = f"FAILED: {head}: {', '.join(failed)}"
-    elif waiting:
+    elif waiting and contrast.winner is None:
         words = f"UNDECIDED: {head}: {passed} of {len(contrast.gates)} gates passed; open: {', '.join(waiting)}"
     else:
-        words = f"PASSED: {head}: all {passed} gates"
+        open_ = f"; open, and needed for a tie only: {', '.join(waiting)}" if waiting else ""
+        words = f"PASSED: {head}: {passed} of {len(contrast.gates)} gates{open_}"
     return marked(words)
 
 
