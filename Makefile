@@ -59,8 +59,10 @@ mutations: $(STAMP)  ## put faults into a copy of the library and see whether th
 test-servers: $(STAMP)  ## audit a real vLLM on this CPU (built by make peers) with real weights; about ten minutes
 	$(BIN)/python -m pytest -m servers --servers -s
 
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
 lab: $(STAMP)  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(AS_ROOT)
 
 hooks: $(STAMP)  ## check every commit before it is made: lint, formatting, notebooks without outputs, types
 	$(BIN)/pre-commit install

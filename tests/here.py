@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from matplotlib.figure import Figure
 
+from scorematrix.analysis.style import figure_svg
 from scorematrix.notebooks import NotebookFailed, check_parameters, find_notebook
 
 
 def execute_here(name: str, output: Path, parameters: dict[str, Any], timeout_seconds: float | None = None) -> None:
     """Stand for `scorematrix.notebooks.execute_notebook`, without a kernel and without a limit of time.
 
-    What a cell displays is kept as HTML. Variables that a round sets stay: see the fixture `rounds_here`.
+    What a cell's last line shows is kept as HTML or SVG. Variables that a round sets stay: see `rounds_here`.
     """
     source = find_notebook(name)
     check_parameters(source, parameters)
@@ -26,14 +28,19 @@ def execute_here(name: str, output: Path, parameters: dict[str, Any], timeout_se
                 shown = _run(cell.source, names)
                 if "parameters" in cell.metadata.get("tags", []):
                     names |= parameters
-                if hasattr(shown, "_repr_html_"):
-                    data = {"text/html": shown._repr_html_(), "text/plain": ""}
+                if data := _displayed(shown):
                     cell.outputs = [nbformat.v4.new_output("execute_result", data, execution_count=1)]
     except Exception as error:
         raised = (type(error).__name__, str(error))
         raise NotebookFailed(f"{name}: {': '.join(raised)}", raised) from error
     output.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(content, output)
+
+
+def _displayed(shown: Any) -> dict[str, str]:
+    if isinstance(shown, Figure):
+        return {"image/svg+xml": figure_svg(shown), "text/plain": ""}
+    return {"text/html": shown._repr_html_(), "text/plain": ""} if hasattr(shown, "_repr_html_") else {}
 
 
 def _run(source: str, names: dict[str, Any]) -> Any:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from scorematrix.explore import Recorded, attention_layout, open_recorded
+from scorematrix.analysis import Run, open_run
+from scorematrix.explore import attention_layout, cell_calls, change_since, item_table
 from scorematrix.explore.own import _pieces
 from scorematrix.workload import ScoreRequest
 from tests.factory import changed, make_params, write_run
@@ -39,46 +41,76 @@ def test_layout_counts_tokens_of_each() -> None:
 
 
 @pytest.fixture
-def recorded(tmp_path: Path) -> Recorded:
+def recorded(tmp_path: Path) -> Run:
     write_run(tmp_path / "runs" / "one", params=LOCAL)
-    return open_recorded("one", tmp_path)
+    return open_run("one", tmp_path)
 
 
-def test_items_come_least_alike_first_and_can_be_searched(recorded: Recorded) -> None:
-    found = recorded.items()
-    assert list(found.columns) == [
-        "request", "item", "text", "gold", "jax portable", "pytorch portable", "reference", "apart",
-    ]  # fmt: skip
-    assert len(found) == 12 and found["apart"].is_monotonic_decreasing
-    assert set(recorded.items("ITEM <3>")["text"]) == {"item <3>"} and recorded.items("nothing").empty
+def test_items_come_least_alike_first_and_can_be_searched(recorded: Run) -> None:
+    found = item_table(recorded)
+    assert list(found.columns[:4]) == ["request", "item", "text", "gold"]
+    assert set(found.columns[4:]) == {"jax portable", "pytorch portable", "reference", "spread"}
+    assert len(found) == 12 and found["spread"].is_monotonic_decreasing
+    assert set(item_table(recorded, "ITEM <3>")["text"]) == {"item <3>"} and item_table(recorded, "nothing").empty
 
 
-def test_samples_hold_every_call(recorded: Recorded) -> None:
-    text = plain(recorded.samples("jax.portable.cpu", 4).html)
+def test_a_cell_has_every_call(recorded: Run) -> None:
+    found = cell_calls(recorded, "jax portable", 4)
     cell = recorded.store.round("jax.portable.cpu.r02").cell(4)
-    assert " ".join(f"{ns:,}" for ns in cell.call_ns[0][0]) in text
-    assert "jax.portable.cpu, chunk 8" in recorded.samples().html, "the chosen chunk of the first side"
-    for bad, words in (({"side": "tpu"}, "side='tpu'.*jax.portable.cpu"), ({"chunk_size": 5}, "chunk_size=5.*4, 8")):
+    own = found.query("round == 'jax.portable.cpu.r02' and kind == 'timed'")
+    assert own["seconds"].tolist() == [ns / 1e9 for p in cell.call_ns for q in p for ns in q]
+    first = cell_calls(recorded)
+    assert set(first["chunk_size"]) == {8} and first["side"].nunique() == 1, "the chosen chunk of the first side"
+    for bad, words in (({"side": "tpu"}, "side='tpu'.*jax portable"), ({"chunk_size": 5}, "chunk_size=5.*4, 8")):
         with pytest.raises(ValueError, match=words):
-            recorded.samples(**bad)
+            cell_calls(recorded, **bad)
 
 
-def test_change_since_another_run(recorded: Recorded, tmp_path: Path) -> None:
-    assert "No other run" in recorded.change_since().html
+def test_change_since_another_run(recorded: Run, tmp_path: Path) -> None:
+    assert "No other run" in change_since(recorded).html
     write_run(tmp_path / "runs" / "two", params=LOCAL, edit=lambda r: changed(r, run_id="two"))
-    assert "NO CHANGE" in recorded.change_since().html and "two (OLD)" in recorded.change_since().html
+    assert "NO CHANGE" in change_since(recorded).html and "two (OLD)" in change_since(recorded).html
     write_run(tmp_path / "runs" / "other", params=make_params(seed=9))
-    assert "REFUSED: params_sha256 differs" in recorded.change_since("other").html
+    assert "REFUSED: params_sha256 differs" in change_since(recorded, "other").html
 
 
-def test_without_a_run_everything_says_so(tmp_path: Path) -> None:
-    none = open_recorded("", tmp_path)
-    for shown in (none.cells(), none.items(), none.samples(), none.change_since()):
-        assert "No run is recorded yet" in shown.html
-
-
-def test_a_run_without_rounds_says_so(tmp_path: Path) -> None:
+def test_a_run_without_rounds_is_empty_everywhere(tmp_path: Path) -> None:
     write_run(tmp_path / "runs" / "bare", params=LOCAL, keep=lambda p: False)
-    bare = open_recorded("", tmp_path)
-    assert bare.cells().empty
-    assert "No score" in bare.items().html and "No cell is measured" in bare.samples().html
+    bare = open_run("", tmp_path)
+    assert item_table(bare).empty and cell_calls(bare).empty and bare.cells()["items_per_second"].isna().all()
+
+
+def test_menus_lead_to_every_cell(recorded: Run) -> None:
+    pytest.importorskip("ipywidgets", reason="ipywidgets is not installed (pip install .)")
+    from scorematrix.explore.widgets import browse_runs
+
+    runs, sides, sizes, _ = browse_runs(recorded).children
+    assert runs.value == str(recorded.store.folder) and "quick" in [name for name, _ in runs.options.items()]
+    assert set(sides.options) == {"jax portable", "pytorch portable"} and tuple(sizes.options) == (4, 8)
+    assert sizes.value == 8
+    runs.value = runs.options["quick"]
+    assert any("best_native" in side for side in sides.options)
+
+
+def test_the_form_scores_what_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ipywidgets", reason="ipywidgets is not installed (pip install .)")
+    from scorematrix.explore import widgets
+
+    asked = []
+    monkeypatch.setattr(widgets, "load_model", lambda name: SimpleNamespace(name=name, tokenizer=None))
+    monkeypatch.setattr(widgets, "score_request_from_text", lambda _, *texts: texts)
+    monkeypatch.setattr(widgets, "compare_backends", lambda model, request, *rest: asked.append((model.name, request)))
+    form = widgets.score_form("m", "q", ["a", "b"], [" yes", " no"], "portable", {})
+    query, items, *_, button, _ = form.children
+    query.value, items.value = "other", "c\n---\nd\n---\ne"
+    button.click()
+    assert asked == [("m", ("other", ["c", "d", "e"], [" yes", " no"]))] and not button.disabled
+
+
+def test_bad_input_is_said_in_the_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ipywidgets", reason="ipywidgets is not installed (pip install .)")
+    from scorematrix.explore import widgets
+
+    form = widgets.score_form("no-such-model", "q", ["a"], [" yes", " no"], "portable", {})
+    form.children[-2].click()
+    assert not form.children[-2].disabled

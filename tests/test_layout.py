@@ -49,12 +49,14 @@ ALLOWED = {
         "workload",
     },
     "compare": {"results", "workload"},
+    "analysis": {"compare", "results", "workload"},
+    "plots": {"analysis"},
     "audit": {"compare", "models", "results", "scoring", "workload"},
-    "report": {"compare", "notebooks", "results", "workload"},
+    "report": {"analysis", "compare", "notebooks", "results"},
     "serving": {"models", "scoring", "workload"},
     "load": {"results", "scoring", "workload"},
     "cluster": {"matrix", "measure", "privacy", "readiness", "results", "scoring"},
-    "explore": {"compare", "models", "report", "results", "scoring", "workload"},
+    "explore": {"analysis", "models", "plots", "report", "results", "scoring", "workload"},
     "cli": {
         "accelerator",
         "audit",
@@ -74,7 +76,7 @@ ALLOWED = {
         "workload",
     },
     "__main__": {"cli"},
-    "__init__": {"scoring", "workload"},
+    "__init__": {"analysis", "scoring", "workload"},
 }
 FRAMEWORKS = {"jax": {"jax", "jaxlib"}, "pytorch": {"torch"}, "transformers": {"torch", "transformers"}}
 

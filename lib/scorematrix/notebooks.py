@@ -83,6 +83,15 @@ def execute_notebook(name: str, output: Path, parameters: dict[str, Any], timeou
         _keep(draft, output)
 
 
+def papermill_command(name: str, output: Path, parameters: dict[str, Any]) -> list[str]:
+    """Return the shell command that executes a notebook as `execute_notebook` does, in any folder.
+
+    Parameters that are None keep their default.
+    """
+    told = [word for key, value in parameters.items() if value is not None for word in ("-p", key, str(value))]
+    return ["papermill", "-k", KERNEL, str(find_notebook(name)), str(output.resolve()), *told]
+
+
 def _keep(draft: Path, output: Path) -> None:
     """Put the executed copy in its place; on a full disk it is cut off, and not worth an error beside that one's."""
     try:

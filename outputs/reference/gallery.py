@@ -21,7 +21,7 @@ from playwright.sync_api import sync_playwright
 
 from scorematrix.compare import compare_run
 from scorematrix.report import write_report
-from scorematrix.results import RunStore, open_run
+from scorematrix.results import RunStore, find_run
 
 HERE = Path(__file__).parent
 FOR_README = ("quick", "bench-s-f32")
@@ -36,7 +36,7 @@ def main(names: list[str], taken: str | None) -> None:
     if taken is not None:
         if len(names) != 1:
             raise ValueError(f"--take {taken}: give exactly one NAME to record it under, not {len(names)}")
-        record(open_run(taken), HERE / names[0])
+        record(find_run(taken), HERE / names[0])
     recorded = sorted(path.parent.name for path in HERE.glob("*/run.json"))
     if strange := set(names) - set(recorded):
         raise ValueError(f"NAME={', '.join(sorted(strange))}: not recorded here; recorded: {', '.join(recorded)}")

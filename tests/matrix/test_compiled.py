@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scorematrix.compare import compare_run
+from scorematrix.analysis import Run
 from scorematrix.matrix import compile_cells, compilers, load_params
 from scorematrix.readiness import TARGETS
 from scorematrix.report import ReportPage
@@ -132,7 +132,7 @@ def test_without_the_cuda_compiler_every_cell_says_so_and_what_to_install(tmp_pa
         assert compiled_line(cell).startswith(f"jax portable, chunk {cell.chunk_size}, float32: NOT COMPILED")
     manifest, workload, readiness, rounds = make_run()
     readiness = Readiness(**readiness.model_dump(exclude={"sha256", "compiled"}), compiled=[record])
-    table = ReportPage(compare_run(manifest, workload, readiness, rounds), rounds, workload).scoreboard().html
+    table = ReportPage(Run(manifest, workload, readiness, rounds)).compiled().html
     assert table.count("not compiled") == 2 and "compiled, not measured" not in table
 
 
@@ -197,8 +197,8 @@ def test_the_report_never_shows_a_compiled_cell_as_a_time(fake_compiler, tmp_pat
     assert store.compiled(record.model, record.workload_sha256) == [record]
     assert store.compiled(record.model, "another workload") == [] and store.read() == {}
     readiness = Readiness(**readiness.model_dump(exclude={"sha256", "compiled"}), compiled=[record])
-    comparison = compare_run(manifest, workload, readiness, rounds)
-    page = ReportPage(comparison, rounds, workload).scoreboard().html
+    run = Run(manifest, workload, readiness, rounds)
+    page, comparison = ReportPage(run).compiled().html, run.comparison
     table = page[page.index("Compiled, not measured: programs") :]
     assert "compiled, not measured</td>" in table and "does not fit by 3.00 GB" in table and "libtpu 1.2" in table
     assert "items/s" not in table and " ms" not in table

@@ -8,9 +8,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from scorematrix.analysis import open_run
 from scorematrix.notebooks import FOLDER, execute_notebook
-from scorematrix.report.page import open_report
-from scorematrix.results import OUTPUTS, NoRunYet, RunStore, open_run, store
+from scorematrix.report import ReportPage
+from scorematrix.results import OUTPUTS, NoRunYet, RunStore, find_run, store
 from tests.factory import write_run
 from tests.here import execute_here
 
@@ -40,12 +41,13 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_without_a_run_the_report_shows_a_recorded_one_and_says_so(clone: Path, tmp_path: Path) -> None:
     with pytest.raises(NoRunYet, match="make report"):
-        open_run()
+        find_run()
     execute_here("03_report", tmp_path / "o.ipynb", {})
     shown = (tmp_path / "o.ipynb").read_text()
-    assert "make report" in shown and open_run("quick").manifest().run_id in shown
+    assert "make report" in shown and open_run("quick").manifest.run_id in shown
+    assert open_run().is_example and "make report" in repr(open_run())
     write_run(clone / "runs" / "mine")
-    assert not open_report().is_recorded and "make report" not in open_report().top().html
+    assert not open_run().is_example and "make report" not in ReportPage(open_run()).summary().html
 
 
 def test_the_newest_run_is_found_from_anywhere(clone: Path) -> None:
@@ -53,9 +55,9 @@ def test_the_newest_run_is_found_from_anywhere(clone: Path) -> None:
         path = write_run(clone / "runs" / name).folder / "run.json"
         path.touch()
         os.utime(path, (number, number))
-    assert isinstance(open_run(), RunStore) and open_run().folder.name == "new"
-    assert open_run("old").folder.name == "old" and open_run("quick").folder.name == "quick"
+    assert isinstance(find_run(), RunStore) and find_run().folder.name == "new"
+    assert find_run("old").folder.name == "old" and find_run("quick").folder.name == "quick"
     with pytest.raises(ValueError, match="'none'.*new, old"):
-        open_run("none")
+        find_run("none")
     with pytest.raises(ValueError, match="'old'"):
-        open_run("old", clone.parent / "elsewhere")
+        find_run("old", clone.parent / "elsewhere")

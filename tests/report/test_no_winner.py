@@ -16,6 +16,9 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from scorematrix import plots
+from scorematrix.analysis import Run
+from scorematrix.analysis.style import figure_svg
 from scorematrix.compare import Comparison, compare_run
 from scorematrix.report import ReportPage, render_markdown
 from scorematrix.report.terminal import closing_lines
@@ -107,9 +110,12 @@ def outputs(run: tuple) -> Iterator[tuple[str, str]]:
     comparison = compare_run(manifest, workload, readiness, rounds)
     yield "command line", "\n".join(closing_lines(comparison))
     yield "report.md", render_markdown(comparison)
-    page = ReportPage(comparison, rounds, workload)
-    parts = [page.top(), page.scoreboard(), page.trust(), page.methods(), page.appendix(), page.notices()]
-    yield "report.html", re.sub(r"<[^>]+>", " ", " ".join(part.html for part in parts))
+    opened = Run(*run)
+    page = ReportPage(opened)
+    parts = [page.summary(), page.evidence(), page.methods(), page.appendix(), page.notices()]
+    drawn = [figure_svg(plots.speed_ratios(opened.verdicts())), figure_svg(plots.heatmap(opened.cells()))]
+    shown = " ".join([*(part.html for part in parts), *drawn, opened.verdicts().to_html()])
+    yield "report.html", re.sub(r"<[^>]+>", " ", shown)
     yield "comparison.json", comparison.model_dump_json()
 
 

@@ -6,23 +6,20 @@ import re
 
 import pytest
 
-from scorematrix.compare import compare_run
+from scorematrix.analysis import Run
 from scorematrix.compare.sides import starts
 from scorematrix.report import ReportPage, trust
 from scorematrix.report.elements import table
 from scorematrix.report.ink import NONE
 from scorematrix.results.audits import Gate
-from scorematrix.results.frames import against_reference, item_scores
 from scorematrix.results.schema import Compile, Setup
-from tests.factory import changed, make_params, make_run, make_scores
+from tests.factory import changed, make_run
 
-SECTIONS = ("top", "scoreboard", "trust", "curves", "latency", "hardware", "starting", "numerics", "sequence",
-            "methods", "appendix", "notices")  # fmt: skip
+SECTIONS = ("summary", "compiled", "evidence", "servers", "methods", "appendix", "notices")
 
 
 def page_of(run: tuple) -> ReportPage:
-    _, workload, _, rounds = run
-    return ReportPage(compare_run(*run), rounds, workload)
+    return ReportPage(Run(*run))
 
 
 @pytest.fixture(scope="module")
@@ -41,19 +38,19 @@ def element(html: str, anchor: str) -> str:
 
 
 def test_a_skip_is_one_click_from_its_reason_and_its_remedy(page: ReportPage) -> None:
-    html, banner = whole(page), page.top().html
+    html, banner = whole(page), page.summary().html
     ways = re.findall(r'href="#(skip-\d+)"', banner)
-    assert len(ways) == len(page.comparison.notices) == 2
-    for way, notice in zip(ways, page.comparison.notices, strict=True):
-        assert notice.evidence in banner and "<code>make setup EXTRAS=" in banner
-        assert notice.next_step in element(html, way)
+    assert len(ways) == len(page.run.comparison.notices) == 2
+    for way, notice in zip(ways, page.run.comparison.notices, strict=True):
+        assert notice.label in banner and "<code>make setup EXTRAS=" in banner
+        assert notice.next_step in element(html, way) and notice.evidence in element(html, way)
 
 
 def test_a_verdict_is_two_clicks_from_its_raw_samples(page: ReportPage) -> None:
     html = whole(page)
-    ways = re.findall(r'href="#(evidence-\d+)"', page.top().html)
-    assert len(ways) == len(page.comparison.contrasts) == 2
-    for way, contrast in zip(ways, page.comparison.contrasts, strict=True):
+    ways = re.findall(r'href="#(evidence-\d+)"', page.summary().html)
+    assert len(ways) == len(page.run.comparison.contrasts) == 2
+    for way, contrast in zip(ways, page.run.comparison.contrasts, strict=True):
         evidence = element(html, way)
         evidence = evidence[: evidence.index("</details>")]
         assert all(gate.name in evidence for gate in contrast.gates)
@@ -66,7 +63,7 @@ def test_a_verdict_is_two_clicks_from_its_raw_samples(page: ReportPage) -> None:
 
 
 def test_raw_samples_are_the_rounds_own(page: ReportPage) -> None:
-    (round_,) = (r for r in page.rounds if r.name == "jax.portable.cpu.r03")
+    (round_,) = (r for r in page.run.records if r.name == "jax.portable.cpu.r03")
     seconds = sum(map(sum, round_.cell(8).call_ns[0])) / 1e9
     found = element(page.appendix().html, "samples-jax-portable-cpu")
     assert f"{seconds:.3f}" in found[: found.index("</details>")]
@@ -83,19 +80,6 @@ def test_the_settings_name_the_mesh_of_a_view_that_is_spread() -> None:
     rows = [row for row in found.split("<tr") if "threads=2" in row]
     assert [("jax" in row, "mesh=data=2,model=4" in row) for row in rows] == [("jax" in row,) * 2 for row in rows]
     assert found.count("mesh=data=2,model=4") == 1, "rounds that say the same are one row"
-
-
-def test_every_cell_is_in_the_heatmap_or_says_why_not(page: ReportPage) -> None:
-    def edit(r):
-        cells = [c.model_dump() | {"status": "failed", "error": "boom", "scores": [], "call_ns": []}
-                 if c.chunk_size == 4 and r.backend == "jax" else c.model_dump() for c in r.cells]  # fmt: skip
-        return changed(r, cells=cells)
-
-    drawing = page_of(make_run(edit=edit)).scoreboard().html
-    words = re.findall(r">([^<>]+)</text>", drawing)
-    assert words.count("INVALID") == 1, "JAX at 4 items a call"
-    assert words.count("DEFERRED: skipped") == 2, "JAX on the TPU, PyTorch on the GPU"
-    assert sum("★" in word for word in words) == 2 and {"4", "8"} <= set(words)
 
 
 def test_what_is_not_available_stands_once_a_run_of_columns() -> None:
@@ -133,56 +117,10 @@ def test_of_starts_the_slowest_compile_and_the_median_of_the_rest() -> None:
     assert [(f.kind, f.n_rounds, f.compile_seconds) for f in found] == [("compiled", 2, 9), ("from_cache", 3, 2)]
 
 
-def test_the_roofline_stands_on_measured_ceilings(page: ReportPage) -> None:
-    side = next(s for s in page.comparison.sides if s.backend == "jax" and s.target == "cpu")
-    cell = next(c for c in side.chunks if c.chunk_size == 8)
-    # 100 tokens a pass of 2 calls (one a request), float32: 2 operations a token and weight of 4 bytes.
-    assert cell.flops_per_weight_byte == pytest.approx(2 * 100 / 2 / 4)
-    assert cell.flops_per_second == pytest.approx(cell.mfu * side.matmul_flops_per_second)
-    assert "roofline-title" in page.hardware().html
-    blind = page_of(make_run(edit=lambda r: changed(r, ceilings=None)))
-    assert "Roofline: NOT AVAILABLE" in blind.hardware().html
-
-
-def test_the_worst_items_are_named_with_their_text() -> None:
-    def edit(r):
-        if r.backend != "jax" or r.role == "reference":
-            return r
-        scores = [[[p + 5e-5 * (q == 1 and i == 6), other] for i, (p, other) in enumerate(rows)]
-                  for q, rows in enumerate(make_scores())]  # fmt: skip
-        return changed(r, cells=[c.model_dump() | {"scores": scores} for c in r.cells])
-
-    run = make_run(edit=edit)
-    html = page_of(run).numerics().html
-    worst = html[html.index("furthest from the reference") :]
-    assert re.findall(r"<td>(item[^<]+)</td>", worst)[0] == "item &lt;6&gt; (q1, item 6)"
-    compared = against_reference(item_scores(run[3], run[1]))
-    assert set(compared["role"]) == {"confirm"} and set(compared["round"]) == {5}
-    assert compared["difference"].abs().max() == pytest.approx(5e-5)
-
-
-def test_cost_needs_a_price_with_source_and_date(page: ReportPage) -> None:
-    assert "No cost: add a dated" in page.starting().html
-    prices = {"cpu": {"usd_per_hour": 3.6, "source": "a price list", "date": "2026-11-24"}}
-    priced = page_of(make_run(make_params(prices=prices), seconds=lambda b, i, c: 1.6))
-    html = priced.starting().html
-    assert "a price list, 2026-11-24" in html
-    # 16 items in 1.6 s at 0.001 $ a second
-    assert ">100</td>" in html
-
-
-def test_a_run_without_a_figure_says_so_everywhere() -> None:
-    html = whole(page_of(make_run(keep=lambda p: False)))
-    for words in ("Chunk curves", "Speed at the same chunk size", "Throughput against latency", "Latency distribution",
-                  "Roofline", "Starting up", "Numerics", "Run sequence"):  # fmt: skip
-        assert f"{words}: NOT AVAILABLE" in html, words
-    assert "NO ROUND YET" in html
-
-
 @pytest.mark.parametrize(("verdict", "mark"), [("jax", "PASSED"), ("not_enough_evidence", "UNDECIDED")])
 def test_a_winner_is_not_undecided_for_a_gate_that_only_a_tie_needs(page: ReportPage, verdict: str, mark: str) -> None:
     gates = [Gate(name="inputs", status="passed", detail=""), Gate(name="5% control cpu", status="not_run", detail="")]
-    contrast = page.comparison.contrasts[0].model_copy(update={"verdict": verdict, "gates": gates})
-    found = trust.gates(page.comparison.model_copy(update={"contrasts": [contrast]})).html
+    contrast = page.run.comparison.contrasts[0].model_copy(update={"verdict": verdict, "gates": gates})
+    found = trust.evidence(page.run.comparison.model_copy(update={"contrasts": [contrast]})).html
     (line,) = re.findall(r"<li>(.*?)</li>", found[found.index('class="trust"') :])
     assert f">{mark}<" in line and "5% control cpu" in line

@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 
 from scorematrix.compare import compare_run
-from scorematrix.results import Round, RunInUse, RunStore, open_run, read_document
-from scorematrix.results.figures import cell_figures
+from scorematrix.results import Round, RunInUse, RunStore, find_run, read_document
 from scorematrix.results.files import write_text
-from scorematrix.results.frames import item_scores, request_samples
 from scorematrix.workload import Workload
 from tests.factory import changed, write_run
 
@@ -147,20 +145,5 @@ def test_only_one_process_fills_a_run(tmp_path: Path) -> None:
 def test_unknown_run_names_the_known_ones(tmp_path: Path) -> None:
     write_run(tmp_path / "runs" / "known-1")
     with pytest.raises(ValueError, match=r"'nope'.*known-1"):
-        open_run("nope", tmp_path)
-    assert open_run("known-1", tmp_path).folder == tmp_path / "runs" / "known-1"
-
-
-def test_frames(store: RunStore) -> None:
-    rounds = store.rounds()
-    samples = request_samples(rounds)
-    # Cells x passes x requests, the made-up reference included, controls not.
-    assert len(samples) == (1 + 12 * 2) * 2 * 2
-    one = samples[(samples["backend"] == "jax") & (samples["round"] == 1) & (samples["chunk_size"] == 4)]
-    assert one["n_calls"].tolist() == [2] * 4
-    figures = {figure.name: figure for figure in cell_figures(store.round("jax.portable.cpu.r01"))}
-    assert figures["4"].items_per_second == pytest.approx(16 * 2 / one["seconds"].sum())
-    control = next(r for r in rounds if r.role == "control")
-    assert [figure.name for figure in cell_figures(control)] == ["8", "8 slowed by 5%"]
-    scores = item_scores(rounds, store.workload())
-    assert set(scores["label"]) == {" yes", " no"} and set(scores["gold"]) == {" yes", " no"}
+        find_run("nope", tmp_path)
+    assert find_run("known-1", tmp_path).folder == tmp_path / "runs" / "known-1"

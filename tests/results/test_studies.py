@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scorematrix.report import open_report
+from scorematrix.analysis import open_run
+from scorematrix.report import ReportPage
 from scorematrix.results import RunStore, ServerStudy, merge_runs
 from scorematrix.results.audits import AuditReport, Gate
 from scorematrix.results.parcel import pack_round, unpack_round
@@ -43,7 +44,7 @@ def test_a_study_is_kept_and_shown(tmp_path: Path) -> None:
     store = run(tmp_path)
     store.write_study(study_of(store))
     assert store.studies() == [study_of(store)]
-    page = open_report(store.folder).servers().html
+    page = ReportPage(open_run(store.folder)).servers().html
     for words in (
         "UNSOUND",
         "parity",

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from scorematrix.cli.app import GATE_FAILED, NOTHING_RAN, Outputs, Set, Written, app, out
+
+if TYPE_CHECKING:
+    from scorematrix.results import PlannedRound, RunStore
+
+NOTEBOOK = "02_score_matrix"
 
 
 @app.command()
@@ -27,6 +33,9 @@ def run(
     only: Annotated[list[str] | None, typer.Option(help="Run only this backend. Repeatable.")] = None,
     set_: Set = None,
     retry_failed: Annotated[bool, typer.Option(help="Measure failed rounds again.")] = False,
+    prepare_only: Annotated[
+        bool, typer.Option(help="Write the run folder and print a papermill command per round; measure nothing.")
+    ] = False,
     readiness: Written = None,
     on: Annotated[str | None, typer.Option(help="Measure on a Ray cluster: ray, or ray://HOST:10001.")] = None,
     mirror: Annotated[
@@ -36,7 +45,7 @@ def run(
     outputs: Outputs = Path("outputs"),
 ) -> None:
     """Measure a plan. The same command again continues an unfinished run."""
-    from scorematrix.matrix import Choice, load_params, prepare_run, read_assignments, run_folder
+    from scorematrix.matrix import Choice, load_params, prepare_here, prepare_run, read_assignments, run_folder
     from scorematrix.readiness import load_written
     from scorematrix.report.progress import RunProgress
     from scorematrix.results import Mirror, RecordStore, RunStore
@@ -51,6 +60,11 @@ def run(
         raise ValueError(f"--only={unknown[0]!r} is not among this run's backends; they are {', '.join(asked)}")
     written = load_written(readiness) if readiness else None
     store = RunStore(run_folder(outputs, run_id or checked.default_run_id))
+    if prepare_only:
+        if on or mirror or with_report:
+            raise ValueError("--prepare-only takes no --on, --mirror or --report: nothing is measured")
+        _print_rounds(store, prepare_here(checked, store, only=only, records=RecordStore(outputs), written=written))
+        return
     copy = Mirror(mirror) if mirror else None
     with _filling(on) as fill:
         if copy is not None and (came := copy.pull(store.folder)):
@@ -84,6 +98,15 @@ def run(
     if copy is not None:
         copy.push(store.folder)
     _conclude(comparison)
+
+
+def _print_rounds(store: RunStore, rounds: Sequence[PlannedRound]) -> None:
+    """Print a papermill command per round, in order of execution."""
+    from scorematrix.notebooks import papermill_command
+
+    for planned in rounds:
+        parameters = {"run_dir": str(store.folder.resolve())} | planned.model_dump()
+        typer.echo(shlex.join(papermill_command(NOTEBOOK, store.notebook_path(planned.name), parameters)))
 
 
 @app.command()
@@ -161,13 +184,13 @@ def _filling(on: str | None) -> Iterator[Callable[..., None]]:
 def _opened(run: str, outputs: Path) -> Any:
     """A run by folder, id or address; what lies at an address is brought under `outputs/runs` first."""
     from scorematrix.matrix import run_folder
-    from scorematrix.results import Mirror, is_address, open_run
+    from scorematrix.results import Mirror, find_run, is_address
 
     if is_address(run):
         name = run.rstrip("/").rsplit("/", 1)[-1]
         Mirror(run).pull(run_folder(outputs, name))
         run = name
-    return open_run(run, outputs)
+    return find_run(run, outputs)
 
 
 def _write_report(store: Any, comparison: Any) -> None:

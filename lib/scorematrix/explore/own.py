@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,12 +31,15 @@ def compare_backends(
     labels: Sequence[str],
     view: str = "portable",
     scorers: Mapping[str, Any] | None = None,
+    progress: Callable[[str], None] = lambda words: None,
 ) -> pd.DataFrame:
-    """Probabilities of each framework side by side, one row an item; absent frameworks say so in their columns.
+    """Score a request by each framework; return probabilities side by side, a row per item.
+
+    A framework that is not installed says so in its column.
 
     Args:
-        scorers: scorers of one's own beside them, by the name of their columns: callables, classes or
-            `module:attribute`.
+        scorers: your own beside them, by the name of their columns: functions, classes or `module:attribute`.
+        progress: called with a line before an engine loads.
 
     Raises:
         ValueError: for a view that no framework serves, or a scorer that does not answer as it should.
@@ -48,9 +51,11 @@ def compare_backends(
         if missing := missing_packages(name):
             frame[name] = f"skipped: {missing[0]} is not installed"
             continue
+        progress(f"{name} {view}: loading")
         asked[name] = load_backend(name, view=view, model=model)
     asked |= {name: load_backend(scorer, model=model) for name, scorer in (scorers or {}).items()}
     for name, backend in asked.items():
+        progress(f"{name}: scoring {len(request.items_ids)} items")
         scores = finite_scores(backend.score(request), name)
         for label, column in zip(labels, scores.T, strict=True):
             frame[f"{name} P({label!r})"] = column

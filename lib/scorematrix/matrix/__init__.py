@@ -4,12 +4,13 @@ from scorematrix.matrix.compiled import compile_cells
 from scorematrix.matrix.params import Params, load_params, read_assignments
 from scorematrix.matrix.plan import chunk_order, needed_targets, plan_rounds
 from scorematrix.matrix.preflight import preflight_readiness, unfit_cells, validate_path
-from scorematrix.matrix.round import run_round
-from scorematrix.matrix.run import Choice, fill_run, prepare_run, run_folder, scratch_run
+from scorematrix.matrix.round import RoundInSteps, run_round
+from scorematrix.matrix.run import Choice, fill_run, prepare_here, prepare_run, run_folder, scratch_run
 
 __all__ = [
     "Choice",
     "Params",
+    "RoundInSteps",
     "chunk_order",
     "compile_cells",
     "fill_run",
@@ -17,6 +18,7 @@ __all__ = [
     "needed_targets",
     "plan_rounds",
     "preflight_readiness",
+    "prepare_here",
     "prepare_run",
     "read_assignments",
     "run_folder",

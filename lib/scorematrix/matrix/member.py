@@ -4,34 +4,95 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
 from typing import Any
 
-from scorematrix.matrix.conductor import MemberLost
+from scorematrix.matrix.conductor import Member, MemberLost
 from scorematrix.results import PlannedRound
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
+Orders = Generator[dict[str, Any], dict[str, Any], None]
+"""Yields orders, and is sent the answer to each."""
 
 
-def serve_turns(path: str, name: str, answer: Answer, leave: Callable[[], None]) -> None:
-    """Carry out a conductor's orders until it has given the last one.
+class ConductorGone(Exception):
+    """The conductor is gone, or this process has said that it leaves: nothing more is to be measured here."""
 
-    Where the conductor is gone, this process ends at once: nothing that it could still measure has a partner.
 
-    Args:
-        leave: ends this process, once an answer has said that it leaves.
+def orders_from(path: str, name: str) -> Orders:
+    """Yield a conductor's orders, in another process at the other end of a socket, until it has given the last one.
+
+    Raises:
+        ConductorGone: where no order will come.
     """
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(path)
     lines = connection.makefile("rw", encoding="utf-8")
     words: dict[str, Any] = {"name": name, "pid": os.getpid()}
     while (order := _said(lines, words)) is not None:
-        words = answer(order)
+        words = yield order
         if order["do"] == "end":
             _said(lines, words | {"end": True})
             return
-    leave()
+    raise ConductorGone
+
+
+def own_orders(planned: PlannedRound, conduct: Callable[[Member], None]) -> Orders:
+    """Yield the orders of a conductor in a thread of this process, for a round that is executed on its own.
+
+    Args:
+        conduct: gives orders to the member it is called with, until the round is over.
+
+    Raises:
+        Exception: whatever `conduct` raises.
+    """
+    given: queue.SimpleQueue[dict[str, Any] | Exception | None] = queue.SimpleQueue()
+    answered: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+
+    def play() -> None:
+        try:
+            conduct(_Passing(planned, given, answered))
+        except Exception as error:
+            given.put(error)
+        else:
+            given.put(None)
+
+    threading.Thread(target=play, name="conductor", daemon=True).start()
+    while (order := given.get()) is not None:
+        if isinstance(order, Exception):
+            raise order
+        answered.put((yield order))
+
+
+class _Passing:
+    """A member that passes orders to another thread and waits for its answers."""
+
+    def __init__(self, planned: PlannedRound, given: queue.SimpleQueue, answered: queue.SimpleQueue) -> None:
+        self.planned, self._given, self._answered = planned, given, answered
+
+    def ask(self, **order: Any) -> dict[str, Any]:
+        self._given.put(order)
+        return self._answered.get()
+
+
+def serve_turns(path: str, name: str, answer: Answer, leave: Callable[[], None]) -> None:
+    """Carry out a conductor's orders until it has given the last one.
+
+    Args:
+        leave: called where the conductor is gone.
+    """
+    orders = orders_from(path, name)
+    try:
+        order = next(orders)
+        while True:
+            order = orders.send(answer(order))
+    except StopIteration:
+        return
+    except ConductorGone:
+        leave()
 
 
 def _said(lines: Any, words: dict[str, Any]) -> dict[str, Any] | None:

@@ -2,61 +2,125 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scorematrix.matrix.cells import CellInTurns, Meter, error_text
-from scorematrix.matrix.conductor import Conductor
+from scorematrix.matrix.conductor import Conductor, Member
 from scorematrix.matrix.draft import OUT_OF_MEMORY, Draft
-from scorematrix.matrix.member import Local, serve_turns
+from scorematrix.matrix.member import ConductorGone, Orders, orders_from, own_orders
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.turns import score_of
 from scorematrix.measure import set_up_process
 from scorematrix.measure.noise import NoiseWatch
 from scorematrix.models.cache import cache_folder
 from scorematrix.readiness.targets import target
-from scorematrix.results import SIDES, Ceilings, Cell, PlannedRound, Round, RunStore, StorageFailed
-from scorematrix.scoring import Backend, backend_entry, missing_packages
+from scorematrix.results import SIDES, Ceilings, Cell, PlannedRound, Round, RunStore, Setup, StorageFailed
+from scorematrix.scoring import Backend, BackendInfo, backend_entry, missing_packages
 from scorematrix.scoring.ceilings import PROBED, measure_ceilings
 from scorematrix.scoring.mesh import Mesh
 
 
 def run_round(run: str | Path, planned: PlannedRound, conductor: str = "") -> Round:
-    """Measure a round in this process and write it to its run folder.
+    """Measure a round in this process and write it to its run folder: all steps of `RoundInSteps`."""
+    steps = RoundInSteps(run, planned, conductor)
+    steps.load()
+    steps.prepare()
+    steps.warm_up()
+    steps.measure()
+    return steps.record()
 
-    A cell that fails is recorded with its error and the next one goes on. One that leaves the process unfit, because
-    memory ran out or a call outlasted `call_timeout_seconds` and cannot be interrupted, ends the process: what is
-    known stays in a draft, and whoever executes rounds goes on with it in a fresh one.
+
+class RoundInSteps:
+    """One round, step by step as `02_score_matrix.ipynb` shows it: load, prepare, warm up, measure, record.
+
+    A cell that fails is recorded with its error and the next one goes on. A step that fails as a whole ends the round:
+    the error is recorded, and later steps do nothing. A cell that leaves the process unfit, because memory ran out or a
+    call outlasted `call_timeout_seconds` and cannot be interrupted, ends the process: what is known stays in a draft,
+    and whoever executes rounds goes on with it in a fresh one.
 
     Args:
+        run: the run folder.
         conductor: socket of whoever hands out turns to all rounds of a group; empty: this round is measured alone.
     """
-    store = RunStore(run)
-    manifest, workload = store.manifest(), store.workload()
-    params = Params.model_validate(manifest.params)
-    kind = target(planned.target).kind
-    set_up_process(kind, params.threads, cache_folder() / "compiled", planned.waiting or "passive")
-    draft = Draft(store, planned, params, workload)
-    try:
-        taker = _TurnTaker(draft, draft.load(), kind)
-        if conductor:
-            serve_turns(conductor, planned.name, taker.answer, draft.leave)
-        else:
-            Conductor(
-                {planned.name: Local(planned, taker.answer)},
-                score_of(params, workload, [planned], {planned.name: draft.todo}),
-                {"alone_because": "its notebook was executed on its own"},
-                np.random.default_rng([params.seed, planned.index]),
-            ).conduct()
-    except StorageFailed:  # not a result: whoever executes rounds stops
-        raise
-    except Exception as error:  # the round as a whole: the model does not load, say
-        draft.error = draft.explained(error_text(error))
-    finally:
-        draft.end_live()
-    return draft.write()
+
+    def __init__(self, run: str | Path, planned: PlannedRound, conductor: str = "") -> None:
+        store = RunStore(run)
+        self._params = Params.model_validate(store.manifest().params)
+        self._kind = target(planned.target).kind
+        set_up_process(self._kind, self._params.threads, cache_folder() / "compiled", planned.waiting or "passive")
+        self._planned, self._conductor = planned, conductor
+        self._draft = Draft(store, planned, self._params, store.workload())
+        self._taker: _TurnTaker | None = None
+        self._orders: Orders | None = None
+        self._order: dict[str, Any] | None = None
+
+    def load(self) -> BackendInfo | str:
+        """Load the model and the backend; return what the backend is, or the error."""
+        with self._recording_errors():
+            backend = self._draft.load()
+            self._taker = _TurnTaker(self._draft, backend, self._kind)
+            if self._conductor:
+                self._orders = orders_from(self._conductor, self._planned.name)
+            else:
+                self._orders = own_orders(self._planned, self._conduct_alone)
+            self._order = next(self._orders)
+            return backend.info
+        return self._draft.error or ""
+
+    def prepare(self) -> Setup | None:
+        """Compile every program that will be timed, with other tokens; return how long loading and compiling took."""
+        self._follow("prepare")
+        return self._draft.setup
+
+    def warm_up(self) -> None:
+        """Make the untimed passes, up to the first timed call."""
+        self._follow("ping", "warm_up")
+
+    def measure(self) -> None:
+        """Make the timed calls, in turns if there is a conductor, and chunk size by chunk size."""
+        self._follow("ping", "warm_up", "turn")
+
+    def record(self) -> Round:
+        """Probe what tuning rounds probe, write the round to its run folder, and return it."""
+        try:
+            self._follow("settle", "after", "end")
+        finally:
+            self._draft.end_live()
+        return self._draft.write()
+
+    def _follow(self, *orders: str) -> None:
+        """Carry out orders while they are of these kinds."""
+        with self._recording_errors():
+            while self._order is not None and self._order["do"] in orders:
+                assert self._taker is not None and self._orders is not None  # an order is there once both are
+                self._order = self._orders.send(self._taker.answer(self._order))
+
+    @contextmanager
+    def _recording_errors(self) -> Iterator[None]:
+        """Turn the error of a step into the round's, for the record; but no error of the disk."""
+        try:
+            yield
+        except StopIteration:  # that was the last order
+            self._order = None
+        except ConductorGone:  # nothing that could still be measured has a partner
+            self._draft.leave()
+        except StorageFailed:  # not a result: whoever executes rounds stops
+            self._draft.end_live()
+            raise
+        except Exception as error:  # the round as a whole: the model does not load, say
+            self._order = None
+            self._draft.error = self._draft.explained(error_text(error))
+
+    def _conduct_alone(self, member: Member) -> None:
+        score = score_of(self._params, self._draft.workload, [self._planned], {self._planned.name: self._draft.todo})
+        words = {"alone_because": "its notebook was executed on its own"}
+        rng = np.random.default_rng([self._params.seed, self._planned.index])
+        Conductor({self._planned.name: member}, score, words, rng).conduct()
 
 
 class _TurnTaker:

@@ -138,10 +138,7 @@ def fill_run(
     """
     prepare_run(params, store)
     with store.lock():
-        tried, compiled = known_records(params, store, records, written)
-        needed = needed_targets(params)
-        machine = probe_machine(frameworks_in(needed))
-        readiness = check_readiness(needed, machine, cpu_name(), only, tried, compiled, params.places)
+        readiness = _look_around(params, store, only, records, written)
         todo, kept = open_plan(params, store, readiness, retry_failed)
         groups, done, asked_at = groups_of(params, todo), 0, params.tuning_rounds + params.rounds
         budget = Budget(params, groups)
@@ -165,6 +162,37 @@ def fill_run(
                 done += 1
                 store.note_end(result)
                 on_progress(Progress("end", planned, done, len(todo), result))
+
+
+def prepare_here(
+    params: Params,
+    store: RunStore,
+    *,
+    only: Collection[str] | None = None,
+    records: RecordStore | None = None,
+    written: Mapping[str, TargetRecord] | None = None,
+) -> list[PlannedRound]:
+    """Prepare a run and measure nothing; return the rounds that can run here and are not recorded yet.
+
+    Args and errors: see `fill_run`.
+    """
+    prepare_run(params, store)
+    with store.lock():
+        todo, kept = open_plan(params, store, _look_around(params, store, only, records, written), False)
+    return [planned for planned in todo if planned.name not in kept]
+
+
+def _look_around(
+    params: Params,
+    store: RunStore,
+    only: Collection[str] | None,
+    records: RecordStore | None,
+    written: Mapping[str, TargetRecord] | None,
+) -> Readiness:
+    tried, compiled = known_records(params, store, records, written)
+    needed = needed_targets(params)
+    machine = probe_machine(frameworks_in(needed))
+    return check_readiness(needed, machine, cpu_name(), only, tried, compiled, params.places)
 
 
 def _measured(

@@ -1,6 +1,6 @@
-"""Text, tables, figures and files of a comparison. No arithmetic of its own, and no framework.
+"""Summary, evidence, methods and files of a comparison; `analysis` has its frames and plots. No framework.
 
-Names are loaded when they are used: a round shows its page without paying for the report's figures.
+Names are loaded when they are used: a round shows its page without importing seaborn.
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scorematrix.report.export import export_html, write_report
     from scorematrix.report.markdown import render_markdown
-    from scorematrix.report.page import ReportPage, open_report
+    from scorematrix.report.page import ReportPage
 
 _HOMES = {
     "ReportPage": "page",
     "export_html": "export",
-    "open_report": "page",
     "render_markdown": "markdown",
     "write_report": "export",
 }
 
-__all__ = ["ReportPage", "export_html", "open_report", "render_markdown", "write_report"]
+__all__ = ["ReportPage", "export_html", "render_markdown", "write_report"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scorematrix.compare.schema import Comparison, Side
+from scorematrix.compare.schema import ChunkResult, Comparison, PercentileValue, Side
 from scorematrix.report.elements import Fragment, details, heading, paragraph, table
-from scorematrix.report.ink import NONE, percent, significant, span
-from scorematrix.report.scoreboard import latency
+from scorematrix.report.ink import NONE, milliseconds, percent, significant, span
 from scorematrix.results import Round
 from scorematrix.results.figures import pass_seconds
 
@@ -75,8 +74,8 @@ def chunk_table(comparison: Comparison) -> Fragment:
                     percent(cell.floor_fraction),
                     percent(cell.mfu),
                     percent(cell.padding_share),
-                    latency(cell, 50),
-                    latency(cell, 95),
+                    _latency(cell, 50),
+                    _latency(cell, 95),
                     significant(None if cell.peak_host_bytes is None else cell.peak_host_bytes / 1e6),
                     str(cell.n_rounds),
                 ]
@@ -173,3 +172,11 @@ def software(rounds: Sequence[Round]) -> Fragment:
     rows = [[name, *(values[i] for values in known.values())] for i, name in enumerate(names)]
     columns = ["what", *(f"set {i + 1}" for i in range(len(known)))]
     return table("Machines and software of the rounds", columns, rows, words=range(len(columns)))
+
+
+def _latency(cell: ChunkResult, percent: int) -> str:
+    """A percentile in milliseconds, or how many samples were too few for it."""
+    found: PercentileValue | None = next((p for p in cell.latency if p.percent == percent), None)
+    if found is None or found.state == "suppressed":
+        return f"{NONE} (n={found.n if found else 0})"
+    return milliseconds(found.value_seconds) + (" wide" if found.state == "wide" else "")

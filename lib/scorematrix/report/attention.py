@@ -12,8 +12,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from scorematrix.report.drawing import STYLE
-from scorematrix.report.elements import Fragment, figure, table
+from scorematrix.analysis.style import STYLE, describe
+from scorematrix.report.elements import Fragment, figure, paragraph, table
 
 PAIRS = (
     ("never computed", "#FFFFFF"),
@@ -72,8 +72,8 @@ def _drawing(matrices: Sequence[LayoutMatrix]) -> Fragment:
         f"{m.title}: " + ", ".join(f"{int((m.pair_tu == i).sum())} {name}" for i, (name, _) in enumerate(PAIRS))
         for m in matrices
     )
-    words = f"Rows are query positions, columns are keys. No item sees another item. Pairs: {spoken}."
-    return figure(drawing, "attention", "Who sees whom", words)
+    words = "Rows are query positions, columns are keys. No item sees another item."
+    return figure(describe(drawing, "Who sees whom", f"{words} Pairs: {spoken}.")) + paragraph(words, "note")
 
 
 def _matrix(axes: Axes, matrix: LayoutMatrix) -> None:

@@ -1,9 +1,12 @@
-"""What stands first in every summary: is this whole, what was skipped and why, what is the answer."""
+"""The first screen of a report: what is missing and why, who is faster, what was measured."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scorematrix.compare.schema import Comparison, Contrast
 from scorematrix.report.elements import Fragment, commands, heading, link, table, text
+from scorematrix.report.ink import counted, lengths
 from scorematrix.results.targets import Attempt
 
 STATE_WORDS = {
@@ -14,6 +17,12 @@ STATE_WORDS = {
     "deferred": "DEFERRED",
     "invalid": "INVALID",
 }
+
+
+CONTENTS = "<!-- contents -->"
+"""Where the exporter puts the list of contents."""
+LONGEST_REASON = 280
+MOST_WARNINGS = 3
 
 
 def verdict_word(contrast: Contrast) -> str:
@@ -27,38 +36,117 @@ def title(comparison: Comparison) -> str:
     return f"{'PARTIAL: ' if comparison.partial else ''}{' and '.join(sides) or 'Nothing'} on multi-item scoring"
 
 
+def summary(comparison: Comparison, versions: str = "", hint: str = "") -> Fragment:
+    """Return the first screen: what is missing, a card per comparison, what was measured, the contents.
+
+    Args:
+        versions: of the software that measured.
+        hint: a sentence above everything else; what is between backticks is set as code.
+    """
+    above = f'<p class="note">{commands(hint)}</p>' if hint else ""
+    return (
+        Fragment(f"<header><h1>{text(title(comparison))}</h1>{above}</header>")
+        + banner(comparison)
+        + cards(comparison)
+        + _warnings(comparison)
+        + _facts(comparison, versions)
+        + Fragment(CONTENTS)
+    )
+
+
 def banner(comparison: Comparison) -> Fragment:
-    """Title, completeness, and every skip notice with its reason and next step."""
+    """Return completeness, and every skip with its reason and next step."""
     done = f"{comparison.rounds_done} of {comparison.rounds_planned} rounds that can run here are done."
     head = f"Partial report. {_missing(comparison)}" if comparison.partial else "Complete report."
     notices = "".join(
-        f'<li><b class="mark skipped">SKIPPED</b> <b>{text(n.label)}</b>, {text(n.backend)} '
-        f"({text(', '.join(n.views))}): {text(_reason(n.reason))}: <span>{text(n.evidence)}.</span>"
-        f'<br><span class="next">Next step: {commands(n.next_step)}.</span> '
+        f'<li><b class="mark skipped">SKIPPED</b> <b>{text(n.label)}</b>, {text(n.backend)}: {text(_reason(n.reason))}.'
+        f' <span class="next">Next: {commands(n.next_step)}.</span> '
         f"{link('Attempts' if n.attempts else 'Details', f'skip-{i}', n.label)}</li>"
         for i, n in enumerate(comparison.notices)
     )
     kind = "partial" if comparison.partial else "complete"
-    subtitle = f"Run {comparison.run_id}, {comparison.created_utc[:10]}, {comparison.machine}"
     return Fragment(
-        f'<header><h1>{text(title(comparison))}</h1><p class="subtitle">{text(subtitle)}</p></header>'
         f'<section class="banner {kind}" role="status" aria-label="Completeness"><p>{text(head)} {text(done)}</p>'
         f"<ul>{notices}</ul></section>"
     )
 
 
-def verdicts(comparison: Comparison) -> Fragment:
-    """One sentence for each device and view."""
-    rows = ""
-    for number, contrast in enumerate(comparison.contrasts):
-        word = verdict_word(contrast)
-        kind = contrast.verdict if contrast.verdict in STATE_WORDS else "named"
-        rows += (
-            f'<li class="verdict {kind}"><span class="mark {STATE_WORDS.get(kind, kind).lower()}">{text(word)}</span> '
-            f"<span>{text(contrast.sentence)}</span> "
-            f"{link('Evidence', evidence_anchor(number), f'{contrast.name}, {contrast.view} view')}</li>"
-        )
-    return heading("Verdict", "verdict") + Fragment(f'<ul class="verdicts">{rows}</ul>')
+def cards(comparison: Comparison) -> Fragment:
+    """Return a card per comparison: the answer, ratio and interval, the reason, the next step.
+
+    Decided ones come first. Views of a comparison that wait for the same machine share a card.
+    """
+    cards_ = {}
+    for number, contrast in sorted(enumerate(comparison.contrasts), key=lambda one: one[1].verdict == "deferred"):
+        key = contrast.name if contrast.verdict == "deferred" else number
+        cards_.setdefault(key, []).append((number, contrast))
+    shown = "".join(map(_card, cards_.values()))
+    return Fragment(f'<section class="cards" id="verdict" aria-label="Verdicts">{shown}</section>')
+
+
+def _card(same: Sequence[tuple[int, Contrast]]) -> str:
+    contrast = same[0][1]
+    answer, figures = _answer(contrast)
+    kind = contrast.verdict if contrast.verdict in STATE_WORDS else "named"
+    views = " and ".join(c.view for _, c in same)
+    where = f"{contrast.name}, {views} view{'s' if len(same) > 1 else ''}"
+    reason = contrast.reason if len(contrast.reason) <= LONGEST_REASON else f"{contrast.reason[:LONGEST_REASON]}…"
+    mark = f'<span class="mark {STATE_WORDS.get(kind, kind).lower()}">{text(verdict_word(contrast))}</span>'
+    links = " ".join(link("Evidence", evidence_anchor(n), f"{c.name}, {c.view} view") for n, c in same)
+    step = contrast.next_step if contrast.winner is None and contrast.verdict not in ("tie", "deferred") else None
+    return (
+        f'<article class="card {kind}"><h2 class="question">{text(where)}</h2>'
+        f'<p class="answer">{mark} {text(answer)}</p>'
+        + (f"<p>{text(figures)}</p>" if figures else "")
+        + f'<p class="why">{text(reason[:1].upper() + reason[1:])}. {links}</p>'
+        + (f'<p class="why">Next: {commands(step)}.</p>' if step else "")
+        + "</article>"
+    )
+
+
+def _answer(contrast: Contrast) -> tuple[str, str]:
+    """Return the answer in a few words, and the figures behind it."""
+    first, second, effect = contrast.first.label, contrast.second.label, contrast.effect
+    if contrast.verdict == "deferred" or effect is None:
+        return "No winner.", ""
+    if (winner := contrast.winner) is not None:
+        loser, speed = (second, effect.inverse) if winner == contrast.first else (first, effect)
+        figures = f"95 % interval {speed.low:.2f} to {speed.high:.2f}, {effect.n_rounds} pairs of rounds."
+        return f"{winner.label} is {speed.ratio:.2f} times as fast as {loser}.", figures
+    speed = effect.inverse
+    figures = (
+        f"{first}'s speed is {speed.ratio:.3f} times {second}'s "
+        f"(95 % interval {speed.low:.3f} to {speed.high:.3f}, {effect.n_rounds} pairs of rounds)."
+    )
+    if contrast.verdict == "tie":
+        return f"{first} and {second} are equally fast.", figures
+    return "No winner.", "" if contrast.verdict == "invalid" else f"So far, {figures}"
+
+
+def _facts(comparison: Comparison, versions: str) -> Fragment:
+    """Return what was measured, and on what."""
+    w, devices = comparison.workload, dict.fromkeys(s.device for s in comparison.sides if s.device)
+    dtypes = dict.fromkeys(s.dtype for s in comparison.sides if s.dtype)
+    size = f"{counted(w.n_requests, 'query', 'queries')} of {lengths(w.query_tokens)} tokens, "
+    size += f"{counted(w.n_items, 'item', 'items')} of {lengths(w.item_tokens)} tokens"
+    rows = [
+        ("Model", ", ".join([comparison.params["model"], *dtypes])),
+        ("Workload", f"{w.name}: {size}"),
+        ("Hardware", "; ".join([comparison.machine, *(d for d in devices if d.lower() not in ("cpu", "cpu:0"))])),
+        ("Versions", versions),
+        ("Run", f"{comparison.run_id}, {comparison.created_utc[:10]}"),
+    ]
+    cells = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in rows if value)
+    return Fragment(f'<dl class="facts">{cells}</dl>')
+
+
+def _warnings(comparison: Comparison) -> Fragment:
+    """Return the gravest warnings where a verdict is open; all of them stand with the limits."""
+    is_open = any(c.verdict in ("not_enough_evidence", "invalid") for c in comparison.contrasts)
+    if not comparison.warnings or not is_open:
+        return Fragment("")
+    shown = "".join(f"<li>{text(words)}</li>" for words in comparison.warnings[:MOST_WARNINGS])
+    return Fragment(f'<ul class="warnings" aria-label="Warnings">{shown}</ul>')
 
 
 def evidence_anchor(number: int) -> str:
@@ -100,7 +188,7 @@ def _reason(reason: str) -> str:
     return {
         "quota": "no quota (quota)",
         "capacity": "no free capacity in the zone (capacity)",
-        "no_device": "this machine has no such device (no_device)",
+        "no_device": "no such device here (no_device)",
         "not_installed": "a package is missing (not_installed)",
         "unsupported": "it cannot run there (unsupported)",
         "by_user": "excluded on request (by_user)",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,9 +44,9 @@ def paragraph(words: str, kind: str = "") -> Fragment:
 
 
 def details(summary: str, anchor: str, content: Fragment) -> Fragment:
-    """A part that opens on a click, or by itself when a link leads to it."""
+    """Return a part that opens on a click. The anchor is inside it, so that a link to it opens it."""
     return Fragment(
-        f'<details id="{text(anchor)}"><summary>{text(summary)}</summary><div>{content.html}</div></details>'
+        f'<details><summary>{text(summary)}</summary><div id="{text(anchor)}">{content.html}</div></details>'
     )
 
 
@@ -97,35 +96,19 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], w
     )
 
 
-def figure(drawing: Figure, name: str, title: str, description: str, spoken: str = "") -> Fragment:
-    """A drawing as inline SVG, with a title and a description for those who do not see it.
+def figure(drawing: Figure) -> Fragment:
+    """Return a figure as inline SVG in a frame that scrolls on a small screen, and that keys can reach."""
+    from scorematrix.analysis.style import figure_svg  # pandas and matplotlib: not for a round's process
 
-    Args:
-        spoken: the drawing's figures in words, told to screen readers only: those who see read them off it.
-    """
-    import matplotlib
+    return svg_frame(figure_svg(drawing))
 
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
-        drawing.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # Ids must differ between the figures of one page, and nothing may look like a link to elsewhere.
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
-    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
-    svg = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{name}-\1"', svg).replace(
-        ' xmlns:xlink="http://www.w3.org/1999/xlink"', ""
-    )
-    told = text(f"{description} {spoken}".strip())
-    labels = f'<title id="{name}-title">{text(title)}</title><desc id="{name}-desc">{told}</desc>'
-    start, rest = svg.split(">", 1)
-    start += f' role="img" aria-labelledby="{name}-title {name}-desc"'
-    # On a small screen a drawing scrolls in its frame, at a size that can be read, and keys reach the frame.
-    return Fragment(
-        f'<figure class="drawing"><div class="scroll" tabindex="0" role="region" aria-label="{text(title)}">'
-        f"{start}>{labels}{rest}</div><figcaption><b>{text(title)}.</b> {text(description)}</figcaption></figure>"
-    )
+
+def svg_frame(svg: str) -> Fragment:
+    """Return a frame around a figure's SVG."""
+    title = re.search(r"<title[^>]*>([^<]*)</title>", svg)
+    name = title[1] if title else "A plot"
+    frame = f'<div class="scroll" tabindex="0" role="region" aria-label="{name}">{svg}</div>'
+    return Fragment(f'<figure class="drawing">{frame}</figure>')
 
 
 _MARKS = ("PASSED", "FAILED", "NOT RUN", "DEFERRED", "INVALID", "SKIPPED", "NOT AVAILABLE", "UNDECIDED")

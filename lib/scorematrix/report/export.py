@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
 from pathlib import Path
+
+from bs4 import BeautifulSoup, Tag
 
 from scorematrix.compare import Comparison
 from scorematrix.notebooks import execute_notebook
-from scorematrix.report.banner import title
+from scorematrix.report.banner import CONTENTS, title
+from scorematrix.report.elements import svg_frame
 from scorematrix.report.markdown import render_markdown
 from scorematrix.results import RunStore
 
@@ -30,12 +37,79 @@ def write_report(store: RunStore, comparison: Comparison) -> list[Path]:
 
 
 def export_html(notebook: Path, comparison: Comparison) -> str:
-    """The outputs of an executed notebook as one HTML page that refers to nothing outside itself."""
+    """Return an executed notebook as one HTML page that refers to nothing outside itself.
+
+    Shows its Markdown and outputs, cells that a user added included, and lists its headings as contents.
+    """
     import nbformat
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(template_name="template", extra_template_basedirs=[str(TEMPLATES)])
     exporter.exclude_input = True
+    exporter.exclude_anchor_links = True
+    exporter.register_filter("dressed", dressed)
+    exporter.register_filter("svg_frame", lambda svg: svg_frame(svg).html)
+    script = (TEMPLATES / "template" / "sort.js").read_text("utf-8").strip()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     content = nbformat.read(notebook, as_version=4)
-    body, _ = exporter.from_notebook_node(content, resources={"report_title": title(comparison)})
-    return body
+    resources = {"report_title": title(comparison), "script": script, "script_sha256": digest}
+    body, _ = exporter.from_notebook_node(content, resources=resources)
+    return with_contents(body)
+
+
+def dressed(html: str) -> str:
+    """Return a displayed frame in the page's own look; other markup as it is.
+
+    Missing numbers become `n/a`, underscores in column names become spaces, and index names share the header's row.
+    """
+    if 'class="dataframe"' not in html:
+        return html
+    soup = BeautifulSoup(html, "html.parser")
+    framed = ""
+    for table in soup.select("table.dataframe"):
+        table.attrs = {"class": "frame"}
+        _one_header(table.thead.find_all("tr"))
+        for cell in table.thead.find_all("th"):
+            words = cell.get_text()
+            cell.attrs = {key: value for key, value in cell.attrs.items() if key == "colspan"} | {"scope": "col"}
+            if not words:
+                cell.name, cell.attrs = "td", {}
+            elif " " not in words:
+                cell.string = words.replace("_", " ")
+        for cell in table.tbody.find_all("th"):
+            cell["scope"] = "row"
+        for cell in table.tbody.find_all("td"):
+            words = cell.get_text()
+            if words in ("NaN", "None", "<NA>", "nan"):
+                cell.string, cell["class"] = "n/a", "none"
+            elif re.fullmatch(r"-?[\d.,]+(e[+-]?\d+)?", words):
+                cell["class"] = "figure"
+        framed += f'<div class="scroll" tabindex="0" role="region" aria-label="Table">{table}</div>'
+    return framed
+
+
+def _one_header(rows: Sequence[Tag]) -> None:
+    """Move index names, which pandas gives a row of their own, into the row of the column names."""
+    if len(rows) != 2:
+        return
+    for name, column in zip(rows[1].find_all("th"), rows[0].find_all("th"), strict=False):
+        if name.get_text() and column.get_text():
+            return
+    for name, column in zip(rows[1].find_all("th"), rows[0].find_all("th"), strict=False):
+        if name.get_text():
+            column.string = name.get_text()
+    rows[1].decompose()
+
+
+def with_contents(body: str) -> str:
+    """Return a page whose headings have ids, with links to them where the summary leaves room for contents."""
+
+    def named(found: re.Match) -> str:
+        words = re.sub("<[^>]+>", "", found[1])
+        return f'<h2 id="{re.sub("[^a-z0-9]+", "-", words.lower()).strip("-")}">{found[1]}</h2>'
+
+    body = re.sub(r"<h2>(.*?)</h2>", named, body)
+    links = "".join(
+        f'<li><a href="#{a}">{words}</a></li>' for a, words in re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', body)
+    )
+    return body.replace(CONTENTS, f'<nav aria-label="Contents"><ul>{links}</ul></nav>', 1)

@@ -31,16 +31,13 @@ def status_page(status: RunStatus, going_on: bool) -> Fragment:
     return Fragment(f'<div role="status"><p><b>{text(head)}</b> {bar}</p><table>{rows}</table></div>')
 
 
-def follow_run(store: RunStore | None, seconds: float = 0.0) -> None:
+def follow_run(store: RunStore, seconds: float = 0.0) -> None:
     """Show where a run is, and go on showing it for so long, or until nobody fills it any more.
 
     Interrupting the kernel ends it at once and without an error; the run goes on.
     """
     from IPython.display import display
 
-    if store is None:
-        display(Fragment("<p>No run is recorded yet: <code>make report</code> makes one.</p>"))
-        return
     follower, end = RunFollower(store), time.monotonic() + seconds
     handle = display(status_page(follower.look(), going_on := store.in_use()), display_id=True)
     assert handle is not None  # it was asked for by `display_id`

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from scorematrix.report.elements import Fragment, bullets, paragraph, table
 from scorematrix.report.ink import NONE, giga, milliseconds, percent, significant
 from scorematrix.results.figures import cell_figures
 from scorematrix.results.schema import PlannedRound, Round
 from scorematrix.results.targets import CompiledCell, CompiledRecord, Readiness
+
+if TYPE_CHECKING:
+    from scorematrix.compare.schema import Comparison
 
 
 def readiness_page(readiness: Readiness) -> Fragment:
@@ -154,3 +158,36 @@ def round_page(round_: Round) -> Fragment:
             ]
         )
     return page
+
+
+def compiled_table(comparison: Comparison) -> Fragment:
+    """What a target's compiler said of cells that nothing here can run; nothing where it was not asked."""
+    rows = [
+        [
+            f"{cell.backend} {cell.view}" + (f", mesh {cell.mesh}" if cell.mesh else ""),
+            record.target,
+            str(cell.chunk_size),
+            cell.dtype,
+            _compiled(cell),
+            *(giga(n) for n in (cell.arguments_bytes, cell.temporaries_bytes, cell.code_bytes)),
+            giga(cell.chip_bytes),
+        ]
+        for record in comparison.compiled
+        for cell in record.cells
+    ]
+    if not rows:
+        return Fragment("")
+    compilers = ", ".join(dict.fromkeys(record.compiler for record in comparison.compiled))
+    caption = f"Compiled, not measured: programs made by the target's own compiler ({compilers}) without a device"
+    columns = ["side", "target", "chunk", "dtype", "state", "inputs GB", "temporaries GB", "code GB", "chip GB"]
+    return table(caption, columns, rows, words=(0, 1, 3, 4))
+
+
+def _compiled(cell: CompiledCell) -> str:
+    if cell.status == "compiled":
+        return "compiled, not measured"
+    if cell.status == "not_compiled":
+        return f"SKIPPED: not compiled, {(cell.error or 'no compiler').split(';')[0]}"
+    if cell.status == "too_large":
+        return f"INVALID: does not fit{f' by {giga(cell.over_bytes)} GB' if cell.over_bytes else ''}"
+    return f"INVALID: {' '.join((cell.error or 'the compiler gave no reason').split())[:200]}"

@@ -8,18 +8,17 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from scorematrix.report.drawing import STYLE
-from scorematrix.report.elements import Fragment, figure, paragraph
+from scorematrix.analysis.style import STYLE, describe, empty
 from scorematrix.results.targets import Readiness, TargetState
 
 READY, SKIPPED, UNPLANNED = ("#CFE8DC", ""), ("#FBE3C8", "///"), ("#F4F4F4", "")
 """Face and hatch. Words stand in every field: neither is needed to tell them apart."""
 
 
-def readiness_picture(readiness: Readiness) -> Fragment:
-    """Every target of a plan by every backend: ready, skipped and why, or not in the plan."""
+def readiness_picture(readiness: Readiness) -> Figure:
+    """Draw every target of a plan by every backend: ready, skipped and why, or not in the plan."""
     if not readiness.states:
-        return paragraph("Nothing is planned.", "note")
+        return empty("Readiness", "nothing is planned")
     labels = {s.target: s.label for s in readiness.states}
     backends = list(dict.fromkeys(s.backend for s in readiness.states))
     with matplotlib.rc_context({**STYLE, "axes.grid": False, "hatch.linewidth": 0.4}):
@@ -47,7 +46,7 @@ def readiness_picture(readiness: Readiness) -> Fragment:
         for s in readiness.states
     )
     head = f"{n_ready} of {len(readiness.states)} are ready here"
-    return figure(drawing, "ready", head, f"{spoken}. What is skipped does not stop the rest.")
+    return describe(drawing, head, f"{spoken}. What is skipped does not stop the rest.")
 
 
 def _field(state: TargetState | None) -> tuple[tuple[str, str], str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from scorematrix.analysis.style import canvas, describe, empty, legend, look
 from scorematrix.compare.load import load_sentence, record_figures
 from scorematrix.compare.schema import Comparison, Side
 from scorematrix.report.audits import audit_sentence, replay_lines
-from scorematrix.report.drawing import canvas, legend, look, nothing
 from scorematrix.report.elements import Fragment, bullets, figure, heading, paragraph, table
 from scorematrix.report.load import MLPERF_COLUMNS, load_columns, load_notes, load_rows, mlperf_rows
 from scorematrix.results import SERVER_VIEW, Round, ServerStudy
@@ -40,10 +40,10 @@ def server_anchor(side: Side) -> str:
 def load_curves(loads: Sequence[tuple[Side, LoadRecord]]) -> Fragment:
     """Throughput against the p95 latency, a line a server over its closed loop, crosses for offered rates."""
     title = "Servers under load"
-    drawing, (axes,) = canvas()
+    drawing, axes = canvas(4.2)
     drawn, spoken = False, []
     for side, record in loads:
-        style = look(side)
+        style = look(side.backend, side.view)
         for kind in ("closed", "open"):
             own = [f for f in record_figures(record) if f.point.kind == kind and f.p95_ns is not None]
             if not own:
@@ -58,7 +58,7 @@ def load_curves(loads: Sequence[tuple[Side, LoadRecord]]) -> Fragment:
                 axes.plot(x, y, linestyle="none", marker="x", color=style["color"], label=f"{side.backend}, offered")
             spoken += [f"{side.backend}, {kind}: {a:.3g} requests/s at {b:.3g} ms." for a, b in zip(x, y, strict=True)]
     if not drawn:
-        return nothing(title, "no point has samples enough for its p95 latency")
+        return figure(empty(title, "no point has samples enough for its p95 latency"))
     axes.set_yscale("log")
     axes.set_xlabel("sound answers per second")
     axes.set_ylabel("p95 latency, ms")
@@ -67,7 +67,7 @@ def load_curves(loads: Sequence[tuple[Side, LoadRecord]]) -> Fragment:
         "Latency against throughput. Lines: closed loop, concurrency rises to the right. Crosses: open loop at a fixed "
         "rate, latency from the scheduled start. Right and low is better."
     )
-    return figure(drawing, "servers-load", title, words, " ".join(spoken))
+    return figure(describe(drawing, title, " ".join(spoken))) + paragraph(words, "note")
 
 
 def _card(side: Side, rounds: Sequence[Round]) -> Fragment:

@@ -38,7 +38,7 @@ from scorematrix.results.schema import (
     round_name,
     stands_for,
 )
-from scorematrix.results.store import OUTPUTS, NoRunYet, RunInUse, RunStore, newest_runs, open_run
+from scorematrix.results.store import OUTPUTS, NoRunYet, RunInUse, RunStore, find_run, newest_runs
 from scorematrix.results.studies import ServerStudy
 from scorematrix.results.targets import (
     Attempt,
@@ -102,11 +102,11 @@ __all__ = [
     "TargetState",
     "Try",
     "Waiting",
+    "find_run",
     "is_address",
     "keep_reached",
     "merge_runs",
     "newest_runs",
-    "open_run",
     "opposed",
     "read_document",
     "round_name",

@@ -251,7 +251,7 @@ class NoRunYet(ValueError):
     """Nothing has been measured here."""
 
 
-def open_run(run: str | Path = "", outputs: Path | str = "outputs") -> RunStore:
+def find_run(run: str | Path = "", outputs: Path | str = "outputs") -> RunStore:
     """Open a run by its folder, by its id under `outputs/runs`, or by its name under `outputs/reference`.
 
     Unless another folder is named, the clone's outputs are searched too: a notebook finds a run from anywhere.

@@ -1,0 +1,269 @@
+"""Plots of who is faster: ratios, curves, latency. Each takes a frame of a run and returns a `Figure`."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, LogLocator
+from scipy import stats
+
+from scorematrix.analysis.style import (
+    COLOURS,
+    MARKERS,
+    QUESTIONS,
+    canvas,
+    chunk_ticks,
+    describe,
+    empty,
+    legend,
+    looks,
+    palette,
+    tip,
+)
+
+SHADES = LinearSegmentedColormap.from_list("speed", ["#F7FBFF", "#6BAED6"])
+TAIL_SAMPLES = 20
+"""From this many requests on, the tail has a log axis."""
+STATUS_WORDS = {"failed": "INVALID", "timeout": "INVALID", "skipped": "SKIPPED", "not_run": "no round yet"}
+
+
+def t_interval(values: pd.Series) -> tuple[float, float]:
+    """Return the 95 % t interval of a mean: pass it to seaborn as `errorbar=plots.t_interval`."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, mean
+    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+    return mean - half, mean + half
+
+
+def speed_ratios(verdicts: pd.DataFrame) -> Figure:
+    """Draw each comparison's speed ratio with its 95 % interval, the tie margin, and the margin that noise added.
+
+    Args:
+        verdicts: `Run.verdicts()`.
+    """
+    title = "Speed ratio of each comparison"
+    if verdicts.empty:
+        return empty(title, "this run compares nothing")
+    figure, axes = canvas(1.3 + 0.55 * len(verdicts))
+    known = verdicts[verdicts["speed_ratio"].notna() & ~verdicts["verdict"].isin(["deferred", "invalid"])]
+    edge, spoken = _edge(known), []
+    for row, v in enumerate(verdicts[::-1].itertuples(index=False)):
+        word, where = v.verdict.upper(), f"{v.comparison}, {v.view}"
+        if v.verdict in ("deferred", "invalid") or np.isnan(v.speed_ratio):
+            axes.barh(row, edge - 1 / edge, left=1 / edge, height=0.6, facecolor="none", edgecolor="#999999",
+                      hatch="///", linewidth=0)  # fmt: skip
+            axes.text(1.0, row, word, ha="center", va="center", backgroundcolor="white", fontweight="bold")
+            spoken.append(f"{where}: {word}, no ratio")
+            continue
+        for margin, shade in ((v.win_margin, "#EEEEEE"), (v.tie_margin, "#CCCCCC")):
+            axes.barh(row, margin + 1 - 1 / (1 + margin), left=1 / (1 + margin), height=0.6, color=shade)
+        won = v.verdict if v.verdict in COLOURS else ""
+        bar = [[v.speed_ratio - v.speed_ratio_low], [v.speed_ratio_high - v.speed_ratio]]
+        (point, *_) = axes.errorbar(v.speed_ratio, row, xerr=bar, fmt=MARKERS.get(won, "D"), capsize=5, markersize=8,
+                                    color=COLOURS.get(won, "#333333"), linewidth=2)  # fmt: skip
+        figures = f"{v.speed_ratio:.3f} ({v.speed_ratio_low:.3f} to {v.speed_ratio_high:.3f})"
+        tip(point, f"{where}: {word}, {figures}")
+        axes.annotate(word, (1.0, row), xycoords=("axes fraction", "data"), textcoords="offset points", xytext=(6, -4),
+                      fontweight="bold")  # fmt: skip
+        spoken.append(f"{where}: {word}, {figures}")
+    axes.set_yticks(range(len(verdicts)), ["\n".join(textwrap.wrap(f"{v.comparison}, {v.view}", 34))
+                                           for v in verdicts[::-1].itertuples()])  # fmt: skip
+    axes.axvline(1.0, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_xlim(1 / edge, edge)
+    _log_ticks(axes, edge)
+    axes.grid(axis="y", visible=False)
+    names = {(v.first, v.second) for v in verdicts.itertuples()}
+    first, second = names.pop() if len(names) == 1 else ("the first side", "the second")
+    axes.set_xlabel(f"speed of {first} / speed of {second} (right of 1: {first} is faster)")
+    return describe(figure, title, "; ".join(reversed(spoken)) + ".")
+
+
+def throughput(rates: pd.DataFrame, x: str = "chunk_size", y: str = "items_per_second", **options: Any) -> Figure:
+    """Draw items per second by chunk size, a line per side, bands and bars for the 95 % interval over rounds.
+
+    With one chunk size there is no curve: every round is a point instead.
+
+    Args:
+        rates: `Run.rates()`; confirmation rounds are drawn.
+        options: for `seaborn.lineplot`, or `seaborn.stripplot` where there is one chunk size.
+    """
+    title, rates = "Throughput by chunk size", rates[rates["role"].eq("confirm")]
+    if rates.empty:
+        return empty(title, "no confirmation round is recorded")
+    colours = palette(rates["side"])
+    if rates[x].nunique() == 1:
+        figure, axes = canvas(1.2 + 0.4 * len(colours))
+        sns.stripplot(rates, x=y, y="side", hue="side", palette=colours, legend=False, ax=axes, **options)
+        sns.pointplot(rates, x=y, y="side", hue="side", palette=colours, errorbar=t_interval, linestyle="none",
+                      legend=False, ax=axes)  # fmt: skip
+        axes.set(xlim=(0, None), ylabel="", xlabel=f"items/s at {x.replace('_', ' ')} {rates[x].iloc[0]}")
+    else:
+        figure, axes = canvas(4.2)
+        for side, style in looks(rates).items():
+            own = rates[rates["side"].eq(side)]
+            sns.lineplot(own, x=x, y=y, errorbar=t_interval, label=side, ax=axes, markeredgecolor=style["color"],
+                         **style, **options)  # fmt: skip
+            for size, group in own.groupby(x)[y]:
+                low, high = t_interval(group)
+                (point,) = axes.plot([size] * 2, [low, high], color=style["color"], linewidth=style["linewidth"] / 2)
+                (dot,) = axes.plot(size, group.mean(), marker="o", markersize=14, alpha=0, linestyle="none")
+                for artist in (point, dot):
+                    tip(artist, f"{side}, {x.replace('_', ' ')} {size}: {group.mean():.4g} ({low:.4g} to {high:.4g})")
+        chunk_ticks(axes, rates[x])
+        axes.set(ylim=(0, None), ylabel="items/s")
+        legend(axes)
+    means = rates.groupby(["side", x], sort=False)[y].mean()
+    spoken = "; ".join(f"{side}: " + ", ".join(f"{v:.3g} at {s}" for (_, s), v in own.items())
+                       for side, own in means.groupby(level=0, sort=False))  # fmt: skip
+    return describe(figure, title, f"Items/s: {spoken}.")
+
+
+def heatmap(cells: pd.DataFrame) -> Figure:
+    """Draw items per second of every cell, shaded by the fastest of its target. A star marks the chosen chunk size.
+
+    Args:
+        cells: `Run.cells()`. A cell without a figure says why.
+    """
+    title, sides = "Items per second, every cell", list(dict.fromkeys(cells["side"]))
+    sized = cells[cells["chunk_size"].notna()].astype({"chunk_size": int})
+    if sized.empty:
+        return empty(title, "no round is recorded yet")
+    wide = sized.pivot(index="side", columns="chunk_size", values="items_per_second").reindex(sides)
+    best = sized.groupby("target")["items_per_second"].max()
+    target = cells.drop_duplicates("side").set_index("side")["target"]
+    shade = wide.div(target.map(best).reindex(wide.index), axis=0)
+    words = sized.pivot(index="side", columns="chunk_size", values="status").reindex(sides)
+    whole = cells[cells["chunk_size"].isna()].set_index("side")["status"]
+    stars = sized.pivot(index="side", columns="chunk_size", values="chosen").reindex(sides).eq(True)
+    labels = wide.map(lambda v: f"{v:.3g}").where(wide.notna(), words.map(lambda w: STATUS_WORDS.get(w, "n/a")))
+    labels = labels.where(~stars, labels + "★")
+    figure, axes = canvas(1.1 + 0.38 * len(sides))
+    sns.heatmap(shade.fillna(0.0), annot=labels, fmt="", cmap=SHADES, vmin=0, vmax=1, cbar=False, linewidths=2,
+                mask=shade.isna(), annot_kws={"color": "black", "fontsize": 9}, ax=axes)  # fmt: skip
+    for row, side in enumerate(sides):
+        for column in range(len(wide.columns)):
+            if side not in whole.index and np.isnan(wide.iloc[row, column]):
+                axes.text(column + 0.5, row + 0.5, labels.iloc[row, column], ha="center", va="center", fontsize=8)
+        if side in whole.index:
+            axes.text(len(wide.columns) / 2, row + 0.5, STATUS_WORDS[whole[side]], ha="center", va="center", fontsize=9)
+    axes.set_facecolor("#EEEEEE")
+    axes.grid(visible=False)
+    axes.set(xlabel="chunk size (items per call)", ylabel="")
+    axes.tick_params(length=0, rotation=0)
+    return describe(figure, title, "Darker is faster. A star marks the chosen chunk size.")
+
+
+def matched(ratios: pd.DataFrame, verdicts: pd.DataFrame) -> Figure:
+    """Draw the speed ratio at equal chunk sizes, with 95 % intervals, beside the tie margin.
+
+    Args:
+        ratios: `Run.matched()`.
+        verdicts: `Run.verdicts()`, for names and margin.
+    """
+    title = "Speed ratio at the same chunk size"
+    if ratios.empty:
+        return empty(title, "no chunk size has two paired rounds of both sides")
+    figure, axes = canvas(3.4)
+    spoken = []
+    for number, ((name, view), own) in enumerate(ratios.groupby(["comparison", "view"], sort=False)):
+        colour, marker, line = QUESTIONS[number % len(QUESTIONS)]
+        bars = [own["speed_ratio"] - own["speed_ratio_low"], own["speed_ratio_high"] - own["speed_ratio"]]
+        axes.errorbar(own["chunk_size"], own["speed_ratio"], yerr=bars, color=colour, marker=marker, linestyle=line,
+                      capsize=4, label=f"{name}, {view}")  # fmt: skip
+        figures = [f"{r.speed_ratio:.2f} ({r.speed_ratio_low:.2f} to {r.speed_ratio_high:.2f}) at {r.chunk_size}"
+                   for r in own.itertuples()]  # fmt: skip
+        for r, words in zip(own.itertuples(), figures, strict=True):
+            (dot,) = axes.plot(r.chunk_size, r.speed_ratio, marker="o", markersize=14, alpha=0, linestyle="none")
+            tip(dot, f"{name}, {view}: {words}")
+        spoken.append(f"{name}, {view}: {', '.join(figures)}")
+    margin = verdicts["tie_margin"].iloc[0]
+    axes.axhspan(1 / (1 + margin), 1 + margin, color="#CCCCCC", zorder=0)
+    axes.axhline(1.0, color="black", linewidth=0.8)
+    chunk_ticks(axes, ratios["chunk_size"])
+    names = {(v.first, v.second) for v in verdicts.itertuples() if v.verdict != "deferred"}
+    first, second = names.pop() if len(names) == 1 else ("first side", "second side")
+    axes.set_ylabel(f"speed of {first} / speed of {second}")
+    legend(axes)
+    return describe(figure, title, "; ".join(spoken) + ".")
+
+
+def latency_throughput(cells: pd.DataFrame) -> Figure:
+    """Draw items per second against the latency of one request, a point per chunk size. Up and to the left is better.
+
+    Args:
+        cells: `Run.cells()`; p95 is drawn if every cell has samples enough for it, else p50 of those that have.
+    """
+    title, sound = "Throughput against latency", cells[cells["status"].eq("ok")].astype({"chunk_size": int})
+    column = "latency_p95_ms" if sound["latency_p95_ms"].notna().all() else "latency_p50_ms"
+    sound = sound[sound[column].notna()]
+    if sound.empty:
+        return empty(title, "percentiles need at least 5 rounds, p50 6 requests and p95 72")
+    figure, axes = canvas(4.2)
+    for side, style in looks(sound).items():
+        own = sound[sound["side"].eq(side)]
+        axes.plot(own[column], own["items_per_second"], label=side, **style)
+        for point in own.itertuples():
+            at = getattr(point, column), point.items_per_second
+            (dot,) = axes.plot(*at, marker="o", markersize=14, alpha=0, linestyle="none")
+            tip(dot, f"{side}, chunk size {point.chunk_size}: {at[1]:.4g} items/s, {at[0]:.4g} ms")
+            if len(own) <= 3 or point.chosen or point.chunk_size in (own["chunk_size"].min(), own["chunk_size"].max()):
+                axes.annotate(str(point.chunk_size), at, textcoords="offset points", xytext=(6, 5))
+    axes.set(xlabel=f"{column[8:11]} latency of one request (ms)", ylabel="items/s", xlim=(0, None), ylim=(0, None))
+    legend(axes)
+    return describe(figure, title, "Each point is a chunk size.")
+
+
+def latency(requests: pd.DataFrame) -> Figure:
+    """Draw the share of requests answered within a time; beside it the tail.
+
+    Args:
+        requests: rows of `Run.requests()`, each side at one chunk size.
+    """
+    title = "Latency distribution"
+    if requests.empty:
+        return empty(title, "no confirmation round is recorded")
+    figure, body, tail = canvas(3.9, columns=2)
+    ms = requests.assign(ms=requests["seconds"] * 1e3)
+    for side, style in looks(ms).items():
+        own = ms.loc[ms["side"].eq(side), "ms"]
+        line = {key: style[key] for key in ("color", "linestyle", "linewidth")}
+        sns.ecdfplot(x=own, ax=body, label=f"{side} (n={len(own)})", **line)
+        sns.ecdfplot(x=own, ax=tail, complementary=True, **line)
+    body.set(ylabel="share of requests answered", xlim=(0, None))
+    tail.set_ylabel("share of requests still open")
+    if requests.groupby("side").size().max() >= TAIL_SAMPLES:
+        tail.set_yscale("log")
+    for axes in (body, tail):
+        axes.set_xlabel("latency of one request (ms)")
+        axes.locator_params(axis="x", nbins=6)
+    figure.legend(*body.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return describe(figure, title, f"All {len(requests)} timed requests; none dropped.")
+
+
+def _edge(known: pd.DataFrame) -> float:
+    """Return how far to either side of 1 the ratios reach: to every effect and margin, and to wide intervals."""
+    points = [1.25, *(1.2 * (1 + known["win_margin"])), *np.exp(np.abs(np.log(known["speed_ratio"])))]
+    low = known.loc[known["speed_ratio_low"] > 0, "speed_ratio_low"]
+    ends: Sequence[float] = [1.0, *known["speed_ratio_high"], *(1 / low)]
+    return 1.1 * max(*points, min(max(ends), 20.0))
+
+
+def _log_ticks(axes: Axes, edge: float) -> None:
+    """Number a few ratios, the more the narrower the axis, and never so many that they touch."""
+    if edge < 2.2:
+        axes.set_xticks(ticks := [t for t in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0)
+                                  if 1 / edge <= t <= edge], [f"{t:g}" for t in ticks])  # fmt: skip
+    else:
+        axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if edge < 20 else (1.0,)))
+        axes.xaxis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(np.inf, np.inf)))
+    axes.minorticks_off()

@@ -1,0 +1,178 @@
+"""How plots look: a colour per framework (Okabe and Ito), markers and lines per side; figures as SVG in notebooks."""
+
+from __future__ import annotations
+
+import io
+import re
+import zlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scorematrix.results import SIDES
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
+COLOURS = {
+    "jax": "#0072B2",
+    "pytorch": "#D55E00",
+    "transformers": "#009E73",
+    "llama-cpp": "#56B4E9",
+    "vllm-cpu": "#CC79A7",
+}
+MARKERS = {"jax": "o", "pytorch": "s", "transformers": "^", "llama-cpp": "D", "vllm-cpu": "P"}
+MARKERS |= {"sglang-jax": "v", "sglang": ">", "vllm": "<"}
+OTHERS = (("#E69F00", "X"), ("#882255", "h"), ("#117733", "p"), ("#332288", "*"), ("#AA4499", "<"))
+"""Colour and marker of scorers that are not ours, chosen by their name."""
+LINES: dict[str, Any] = {"jax": "-", "pytorch": "--", "transformers": ":", "llama-cpp": "-.", "vllm-cpu": (0, (1, 1))}
+PLAIN_VIEWS = ("portable", "expanded_cache", "server")
+"""Drawn with hollow markers and thin lines, beside the same backend's other views."""
+QUESTIONS = (("#332288", "o", "-"), ("#117733", "s", "--"), ("#882255", "^", "-."), ("#AA4499", "D", ":"))
+"""Colour, marker and line of comparisons."""
+STYLE: dict[RcKeyType, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "figure.facecolor": "white",
+    "axes.formatter.min_exponent": 5,
+    "svg.fonttype": "none",
+}
+WIDTH = 10.2
+"""Inches; what the exported page has room for."""
+TIP = "tip:"
+"""Start of the gid of an artist whose gid is shown when the pointer rests on it."""
+
+
+def look(backend: str, view: str) -> dict[str, Any]:
+    """Return colour, marker and line of a side, as matplotlib's `plot` takes them. No two sides share all of them."""
+    framework = backend if backend in COLOURS else SIDES.get(backend, backend)
+    colour, marker = OTHERS[zlib.crc32(backend.encode()) % len(OTHERS)]
+    colour, plain = COLOURS.get(framework, colour), view in PLAIN_VIEWS
+    return {
+        "color": colour,
+        "marker": MARKERS.get(backend) or MARKERS.get(framework, marker),
+        "linestyle": LINES.get(framework, "-."),
+        "linewidth": 1.2 if plain else 2.2,
+        "markerfacecolor": "white" if plain else colour,
+    }
+
+
+def looks(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return the look of every side of a frame, by its short name, in the frame's order."""
+    found = frame[["side", "backend", "view"]].drop_duplicates("side")
+    return {row.side: look(row.backend, row.view) for row in found.itertuples(index=False)}
+
+
+def palette(sides: Iterable[str]) -> dict[str, str]:
+    """Return a colour per side or backend, for seaborn's `palette`."""
+    return {side: look(*f"{side} ".split(" ")[:2])["color"] for side in dict.fromkeys(sides)}
+
+
+def tip(artist: Artist, words: str) -> None:
+    """Show words where the pointer rests on an artist, in a notebook and in the exported page."""
+    artist.set_gid(TIP + words)
+
+
+def describe(figure: Figure, title: str, words: str = "") -> Figure:
+    """Name a figure, and put it into words for those who do not see it."""
+    figure.set_label(f"{title}\n{words}")
+    return figure
+
+
+def canvas(height: float, columns: int = 1) -> tuple[Any, ...]:
+    """Make a figure without pyplot, so that a notebook shows it once, where it is returned."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        axes = figure.subplots(1, columns, squeeze=False)[0]
+    for one in axes:
+        one.margins(x=0.08, y=0.12)
+    return figure, *axes
+
+
+def empty(title: str, why: str) -> Figure:
+    """Say what is missing where a plot would be empty."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.5))
+        figure.text(0.0, 0.5, f"{title}: not available, {why}.", va="center", color="#57606A")
+    return describe(figure, title, f"Not available: {why}.")
+
+
+def legend(axes: Axes) -> None:
+    """Put the legend beside the plot: with many sides it would cover what it explains."""
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, frameon=False, fontsize=9)
+
+
+def chunk_ticks(axes: Axes, sizes: pd.Series) -> None:
+    """Number chunk sizes on a scale of powers of two, with the widest span for each number."""
+    ticks = sorted(sizes.unique())
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("chunk size (items per call)")
+
+
+def use_style() -> None:
+    """Draw all plots of this process in the report's style, and show figures in notebooks as SVG.
+
+    SVG is sharp at any size, has hover values, and screen readers read its title and description.
+    """
+    matplotlib.rcParams.update(STYLE)
+    pd.set_option("display.float_format", _number, "display.max_colwidth", 160)
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return
+    if (shell := get_ipython()) is None:
+        return
+    shell.run_line_magic("matplotlib", "inline")
+    formatters = shell.display_formatter.formatters
+    for kind in ("image/png", "image/jpeg", "application/pdf"):
+        formatters[kind].pop(Figure, None)
+    formatters["image/svg+xml"].for_type(Figure, figure_svg)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e12 else f"{value:.4g}"
+
+
+def figure_svg(figure: Figure) -> str:
+    """Return a figure as SVG that can stand in a page beside others: its own ids, a title, a description."""
+    title, _, words = _label(figure).partition("\n")
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "scorematrix", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    svg = buffer.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(rf'<g id="{TIP}([^"]*)">', r"<g><title>\1</title>", svg)
+    # Ids must differ between the figures of one page, and nothing may look like a link to elsewhere.
+    name = f"figure-{zlib.crc32(svg.encode()):08x}"
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
+    svg = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{name}-\1"', svg)
+    svg = svg.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
+    labels = f'<title id="{name}-title">{_escaped(title)}</title><desc id="{name}-desc">{_escaped(words)}</desc>'
+    start, rest = svg.split(">", 1)
+    return f'{start} role="img" aria-labelledby="{name}-title {name}-desc">{labels}{rest}'
+
+
+def _label(figure: Figure) -> str:
+    """Return a figure's name: as described, else by its titles, else by what its axes show."""
+    if label := str(figure.get_label()):
+        return label
+    titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
+    shown = [f"{axes.get_ylabel()} by {axes.get_xlabel()}" for axes in figure.axes if axes.get_ylabel()]
+    return next((words for words in [*titles, *shown] if words), "A plot")
+
+
+def _escaped(words: str) -> str:
+    return words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
