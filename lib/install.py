@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def install_uv() -> Path | None:
-    """Install the pinned uv beside this Python; None where it cannot be installed."""
+    """Install the pinned uv next to this Python and return its path; None if that fails."""
     pin = next(line.split("#")[0].strip() for line in PINS.read_text().splitlines() if line.startswith("uv=="))
     say(2, f"pip installs {pin}")
     uv = Path(sys.executable).with_name("uv")
@@ -94,7 +94,7 @@ def read_settings(listed: str) -> dict[str, str]:
 def uv_settings(pip: dict[str, str]) -> tuple[list[str], dict[str, str]]:
     """Translate pip's settings into flags of uv and environment variables.
 
-    Addresses of indexes may hold a password, so they go into variables, which the list of processes does not show.
+    Index addresses may contain a password, so they go into variables, which the list of processes does not show.
     """
     flags, variables = [], {}
     for option in ("find-links", "constraint"):

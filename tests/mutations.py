@@ -88,7 +88,7 @@ MUTATIONS = [
              "detail = f\"largest difference {worst.max:.1e} of {side.caps.max:.0e} allowed, in {where}\"",
              "detail, passed = where, True", "tests/compare"),
     Mutation("drawn-logs", "compare/fresh.py",  # answers to other tokens pass where all probabilities are near 0
-             ' and found["mean_log"] <= LOGARITHMS', "", "tests/compare/test_fresh.py"),
+             ' and measured["mean_log"] <= LOGARITHMS', "", "tests/compare/test_fresh.py"),
     Mutation("sampled-tokens", "matrix/conductor.py",  # nobody is asked what the reference has scored
              "if slot.request in self._seeds else", "if False else", "tests/matrix/test_conductor.py"),
     Mutation("wrong-form", "scoring/forms.py",  # a kernel that computes something else may be chosen
@@ -107,7 +107,7 @@ MUTATIONS = [
     Mutation("body-limit", "serving/app.py",  # a body without a length is read without end
              "if size > limit:", "if False:", "tests/serving/test_server.py"),
     Mutation("load-latency", "load/generator.py",  # latency counts from sending, not from when a request was due
-             "book.enter(number, due, sent)", "book.enter(number, sent, sent)", "tests/load/test_open_loop.py"),
+             "book.enter(number, scheduled, sent)", "book.enter(number, sent, sent)", "tests/load/test_open_loop.py"),
     Mutation("exit-code", "cli/runs.py",  # a failed gate ends with 0
              "for contrast in comparison.contrasts):\n        raise typer.Exit(GATE_FAILED)",
              "for contrast in comparison.contrasts):\n        raise typer.Exit(0)", "tests/test_cli.py"),

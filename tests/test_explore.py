@@ -32,9 +32,9 @@ def test_layout_counts_tokens_of_each() -> None:
     request = ScoreRequest([ord(c) for c in "is $1 <a>"], [[ord(c) for c in word] for word in ("ab", "c", "def")], [1])
     html = attention_layout(Letters(), request).html
     text = plain(html)
-    assert "one sequence an item (baseline) 3 33 0" in text  # 3 x 9 and 2 + 1 + 3
+    assert "one sequence per item (baseline) 3 33 0" in text  # 3 x 9 and 2 + 1 + 3
     assert "packed (portable) 1 16 1 256" in text  # 15 tokens, padded to 16
-    assert "one sequence an item (baseline) 500 1,010,000 0 2,040,200,000" in text  # 500 x 2,020, and squared
+    assert "one sequence per item (baseline) 500 1,010,000 0 2,040,200,000" in text  # 500 x 2,020, and squared
     assert "shared prefix (best_native) 1 12,000 0 24,480,000" in text  # 2,000^2, and 10,000 x (2,000 + 16 + 32)
     assert "No item sees another" in text and html.count("<svg") == 1 and "<a>" not in html
     assert _pieces(Letters(), request, [2, 0]) == [*"is $1 <a>", *"def", *"ab"]

@@ -1,4 +1,4 @@
-"""One archive to carry to a machine without a network: checksummed, and the same bytes whenever it is made."""
+"""Pack a reproducible archive with checksums, for a machine without a network."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = ("notebooks", "servers")
 NEEDED = ("LICENSE", "Makefile", "README.md", "environment.yml", "lib", "notebooks", "outputs/README.md", "params",
           "pyproject.toml")  # fmt: skip
-"""What a VM needs to set up, measure and report; tests and recorded runs are not among it."""
+"""Needed on a VM to set up, measure and report; excludes tests and recorded runs."""
 SUMS = "SHA256SUMS"
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What was written."""
+    """A written archive."""
 
     path: Path
     n_files: int
@@ -31,13 +31,13 @@ class Bundle:
 
 
 def write_bundle(path: Path, *, full: bool, root: Path = ROOT, outputs: Path | None = None) -> Bundle:
-    """Pack the workspace; `tar -xzf` and `sha256sum -c SHA256SUMS` take it apart and check it.
+    """Pack the workspace. Unpack it with `tar -xzf`, check it with `sha256sum -c SHA256SUMS`.
 
     Args:
-        full: with the tests, the reference runs, and the runs under `outputs` (without notebooks and servers' output).
+        full: add the tests, the reference runs, and the runs under `outputs` (without notebooks and servers' output).
 
     Raises:
-        ValueError: where the workspace is not a git checkout: what belongs to it cannot be told from what lies in it.
+        ValueError: if the workspace is not a git checkout, because git lists its files; or if one of them is missing.
     """
     tracked = _tracked(root)
     files = {name: root / name for name in tracked if full or any(_within(name, part) for part in NEEDED)}
@@ -54,7 +54,7 @@ def write_bundle(path: Path, *, full: bool, root: Path = ROOT, outputs: Path | N
 def _write(path: Path, contents: dict[str, bytes], executable: set[str]) -> Bundle:
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(contents.items()))
     buffer = io.BytesIO()
-    # No name, no time and no owner goes into it: the same files are the same bytes.
+    # Without name, time and owner, equal files give equal bytes.
     with (
         gzip.GzipFile(filename="", fileobj=buffer, mode="wb", mtime=0) as zipped,
         tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
@@ -69,12 +69,12 @@ def _write(path: Path, contents: dict[str, bytes], executable: set[str]) -> Bund
 
 def _tracked(root: Path) -> list[str]:
     try:
-        found = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], capture_output=True, check=True, timeout=60)
+        listed = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], capture_output=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
-        raise ValueError(f"{root} is no git checkout; make the bundle from a clone") from None
-    names = [name for name in found.stdout.decode().split("\0") if name]
+        raise ValueError(f"{root} is not a git checkout; make the bundle from a clone") from None
+    names = [name for name in listed.stdout.decode().split("\0") if name]
     if lost := [name for name in names if not (root / name).is_file()]:
-        raise ValueError(f"{lost[0]} is tracked by git and not there; `git checkout {lost[0]}` brings it back")
+        raise ValueError(f"{lost[0]} is tracked by git but missing; restore it with `git checkout {lost[0]}`")
     return names
 
 

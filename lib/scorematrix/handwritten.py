@@ -1,4 +1,4 @@
-"""Reading what people write by hand: YAML files, with errors that name the file, the key, the value and the remedy."""
+"""Read handwritten YAML files, with errors that name the file, the key, the value and the remedy."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Kind = TypeVar("Kind", bound=BaseModel)
 
 
 def read_yaml(path: Path, what: str, examples: str) -> Any:
-    """The content of a YAML file.
+    """Return the content of a YAML file.
 
     Args:
-        what: what the file is, in words: "params file".
-        examples: the folder where such files are to be seen.
+        what: kind of file, for the messages: "params file".
+        examples: folder with examples of such files.
 
     Raises:
         ValueError: one line that names the file and what is wrong with it.
@@ -26,11 +26,11 @@ def read_yaml(path: Path, what: str, examples: str) -> Any:
     except FileNotFoundError:
         raise ValueError(f"{what} {path} does not exist; see the folder {examples}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{what} {path} is no YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{what} {path} is not YAML: {' '.join(str(error).split())}") from None
 
 
 def read_as(kind: type[Kind], path: Path, what: str, examples: str) -> Kind:
-    """A YAML file as a checked model.
+    """Return a YAML file as a checked model.
 
     Raises:
         ValueError: one line that names the file, the key, its value, and what is wrong with it.

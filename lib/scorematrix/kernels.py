@@ -1,4 +1,4 @@
-"""Kernels that talk over sockets in a private folder, not over TCP ports that other users of the machine can reach."""
+"""Jupyter kernels on sockets in a private folder, not on TCP ports that other users of the machine can reach."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 from jupyter_client.manager import AsyncKernelManager
 
 LONGEST_FOLDER = 80
-"""A socket's path may have about 100 characters on any system."""
+"""Every system allows about 100 characters in a socket's path."""
 
 
 _managers: weakref.WeakSet[PrivateKernelManager] = weakref.WeakSet()
 
 
 def end_kernels() -> None:
-    """Kill the kernels that this process has started and that still live: whoever waits for them goes on."""
+    """Kill the running kernels that this process started, so that nothing waits for them any longer."""
     for manager in list(_managers):
         pid = getattr(manager.provisioner, "pid", None)
         if pid and manager.has_kernel:
@@ -29,9 +29,9 @@ def end_kernels() -> None:
 
 
 class PrivateKernelManager(AsyncKernelManager):
-    """A kernel manager whose transport is Unix domain sockets, in a folder that this kernel and nobody else has.
+    """A kernel manager that uses Unix domain sockets in a private folder per kernel.
 
-    Jupyter itself would put them into the working directory under fixed names, where two runs at a time collide.
+    By default Jupyter uses fixed names in the working directory, where two concurrent runs collide.
     """
 
     def __init__(self, **options: object) -> None:

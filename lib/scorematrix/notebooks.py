@@ -1,4 +1,4 @@
-"""Executing the workspace's notebooks by papermill, with its known traps closed."""
+"""Execute the workspace's notebooks with papermill, and avoid its known traps."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from scorematrix.privacy import redacted
 
 _CLONE, _INSTALLED = Path(__file__).resolve().parents[2] / "notebooks", Path(sys.prefix) / "share/scorematrix/notebooks"
 FOLDER = _CLONE if _CLONE.is_dir() else _INSTALLED
-"""The notebooks of the clone that this is run from, or those that `pip install` brought along."""
+"""The notebooks of the clone that this runs from, or those that `pip install` installed."""
 KERNEL = "python3"
 
 
 class NotebookFailed(RuntimeError):
-    """A cell raised, the kernel died, or a cell outlasted its limit; the text says which.
+    """A cell raised, the kernel died, or a cell exceeded its time limit; the text says which.
 
     Attributes:
-        raised: name and text of the exception that a cell raised; None where none did.
+        raised: name and text of the exception that a cell raised; None if no cell raised.
     """
 
     def __init__(self, text: str, raised: tuple[str, str] | None = None) -> None:
@@ -33,12 +33,12 @@ class NotebookFailed(RuntimeError):
 
 
 def execute_notebook(name: str, output: Path, parameters: dict[str, Any], timeout_seconds: float | None = None) -> None:
-    """Run a notebook of the workspace in a fresh kernel; the executed copy appears at `output` whole.
+    """Run a notebook of the workspace in a fresh kernel and write the executed copy to `output` atomically.
 
     Raises:
         ValueError: for an unknown notebook or parameter.
-        NotebookFailed: where it did not run to its end; the copy with the error is kept all the same.
-        OSError: where the disk does not take the copy.
+        NotebookFailed: if it did not run to its end. The copy with the error is kept.
+        OSError: if the copy cannot be written.
     """
     import nbclient.exceptions
     import papermill
@@ -60,10 +60,10 @@ def execute_notebook(name: str, output: Path, parameters: dict[str, Any], timeou
                 progress_bar=False,
                 log_output=False,
                 autosave_cell_every=0,
-                # What a notebook makes is on disk when its last cell ends; a framework's orderly exit takes seconds.
+                # A notebook's results are on disk when its last cell ends; a framework's orderly exit takes seconds.
                 shutdown_kernel="immediate",
                 execution_timeout=timeout_seconds,
-                # Not papermill's cwd, which would change the folder of this whole process.
+                # Not papermill's cwd, which would change the working directory of this process.
                 resources={"metadata": {"path": str(FOLDER)}},
             )
     except papermill.PapermillExecutionError as error:
@@ -73,7 +73,7 @@ def execute_notebook(name: str, output: Path, parameters: dict[str, Any], timeou
         raise NotebookFailed(f"{name}: the kernel died (killed, or out of memory)") from None
     except nbclient.exceptions.CellTimeoutError:
         raise NotebookFailed(f"{name}: a cell took longer than {timeout_seconds:g} s") from None
-    except RuntimeError as error:  # jupyter_client's only word for a kernel that died or was silent at its start
+    except RuntimeError as error:  # from jupyter_client: a kernel died or was silent at its start
         raise NotebookFailed(f"{name}: no kernel: {error}") from None
     except OSError as error:  # the copy could not be written; papermill does not say which file
         if error.errno is None:  # not from the operating system: a timeout in Jupyter
@@ -88,12 +88,12 @@ def papermill_command(name: str, output: Path, parameters: dict[str, Any]) -> li
 
     Parameters that are None keep their default.
     """
-    told = [word for key, value in parameters.items() if value is not None for word in ("-p", key, str(value))]
-    return ["papermill", "-k", KERNEL, str(find_notebook(name)), str(output.resolve()), *told]
+    options = [part for key, value in parameters.items() if value is not None for part in ("-p", key, str(value))]
+    return ["papermill", "-k", KERNEL, str(find_notebook(name)), str(output.resolve()), *options]
 
 
 def _keep(draft: Path, output: Path) -> None:
-    """Put the executed copy in its place; on a full disk it is cut off, and not worth an error beside that one's."""
+    """Move the executed copy into place. A copy that a full disk truncated is deleted without a second error."""
     try:
         if draft.exists():
             _redact(draft)
@@ -104,7 +104,7 @@ def _keep(draft: Path, output: Path) -> None:
 
 
 def _redact(path: Path) -> None:
-    """Take out of an executed copy what gives somebody away: paths and errors come in by parameters and outputs."""
+    """Redact an executed copy. Its parameters and outputs can contain private paths and errors."""
     content = json.loads(path.read_text("utf-8"))
     content["metadata"]["papermill"] = _redacted(content["metadata"].get("papermill", {}))
     for cell in content["cells"]:
@@ -127,10 +127,10 @@ def _redacted(value: Any) -> Any:
 
 
 def find_notebook(name: str) -> Path:
-    """The path of a committed notebook.
+    """Return the path of a committed notebook.
 
     Raises:
-        ValueError: where the folder notebooks/ is not beside the library.
+        ValueError: if the folder notebooks/ does not contain it.
     """
     path = FOLDER / f"{name}.ipynb"
     if not path.is_file():
@@ -141,7 +141,7 @@ def find_notebook(name: str) -> Path:
 
 
 def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
-    """Refuse what papermill would let pass: a parameter that the notebook does not have, a missing parameters cell.
+    """Reject what papermill would accept: a parameter that the notebook does not have, a missing parameters cell.
 
     Raises:
         ValueError: naming the notebook and the parameter.
@@ -158,9 +158,9 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Papermill logs every step and warns of its own dependencies; errors still come as exceptions.
+    """Silence papermill's log and its warnings about dependencies. Errors are still raised.
 
-    For the whole process: whoever executes notebooks in threads holds it around all of them.
+    This affects the entire process. To execute notebooks in threads, enter it once around all of them.
     """
     logger = logging.getLogger("papermill")
     level = logger.level

@@ -6,8 +6,8 @@
     plots.use_style()
     plots.throughput(run.rates())
 
-A plot without data says in words what is missing. For seaborn plots of your own there are `use_style`, `palette` (a
-colour per side) and `t_interval` (an error bar).
+A plot without data says what is missing. For your seaborn plots there are `use_style`, `palette` (a colour per side)
+and `t_interval` (an error bar).
 """
 
 from scorematrix.analysis.evidence_plots import accuracy, roofline, samples, sequence, startup

@@ -1,4 +1,4 @@
-"""Text that a result may hold: nothing in it names an account, a host, a project, or opens a door."""
+"""Redact text for results, so that it reveals no account, host, project or credential."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ SECRETS = (
 E_MAIL = r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
 PROJECT = r"(?<=projects/)[a-z][a-z0-9-]{4,28}[a-z0-9]|(?<=--project=)\S+|(?<=--project )\S+"
 REDACTED = "[redacted]"
-WORDS = ("localhost", "root", "user", "jovyan", "runner", "ubuntu", "python", "pytorch", "jupyter", "scorematrix")
-"""Names of machines and accounts that everybody has, or that a result is full of in another meaning."""
+COMMON = ("localhost", "root", "user", "jovyan", "runner", "ubuntu", "python", "pytorch", "jupyter", "scorematrix")
+"""Names of machines and accounts that identify nobody, or that results use in another meaning."""
 
 
 def redacted(text: str) -> str:
-    """The text without what gives somebody away.
+    """Return the text without private data.
 
-    Credentials, e-mail addresses and cloud projects go; this machine's name and this account's become a short hash, by
-    which rounds of one machine can still be told to be of one; the home folder becomes `~`.
+    Credentials, e-mail addresses and cloud projects are removed. The names of this machine and account become a short
+    hash, which still shows that rounds come from one machine. The home folder becomes `~`.
     """
     for pattern in SECRETS:
         text = re.sub(pattern, REDACTED, text, flags=re.DOTALL)
@@ -52,14 +52,14 @@ def redacted(text: str) -> str:
 
 
 def _names() -> Iterable[tuple[str, str]]:
-    """This machine's name and this account's, where they are names and not words that anything is called by."""
+    """Yield the names of this machine and account, unless they are short or common."""
     host = platform.node()
-    yield from (("host", name) for name in {host, host.split(".")[0]} if len(name) > 3 and name not in WORDS)
+    yield from (("host", name) for name in {host, host.split(".")[0]} if len(name) > 3 and name not in COMMON)
     try:
         account = getpass.getuser()
     except (OSError, KeyError, ImportError):
         return
-    if len(account) > 3 and account not in WORDS:
+    if len(account) > 3 and account not in COMMON:
         yield "account", account
 
 

@@ -1,4 +1,4 @@
-"""Documents that carry the SHA-256 of their own content, so that an edited file is told from a sound one."""
+"""Documents that carry the SHA-256 of their content, so that an edited file is detected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 
 def content_sha256(content: Any) -> str:
-    """SHA-256 of plain data in a canonical JSON form."""
+    """Return the SHA-256 of plain data in a canonical JSON form."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -36,5 +36,5 @@ class SealedDocument(BaseModel):
         return self
 
     def _digest(self, *, exclude_unset: bool) -> str:
-        """The seal. What an older file does not have is no part of it: fields that came later leave it sound."""
+        """Return the seal. `exclude_unset` leaves out fields that an older file lacks, so that its seal stays valid."""
         return content_sha256(self.model_dump(mode="json", exclude={"sha256"}, exclude_unset=exclude_unset))

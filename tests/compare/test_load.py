@@ -73,7 +73,7 @@ def test_percentiles_need_samples(n: int, n_windows: int, states: list[str]) -> 
         ({}, None, None),
         ({}, 0.1, None),
         ({"finished": 96}, None, None),
-        ({"finished": 90}, None, "540 sound answers in the time in which 600 requests were due"),
+        ({"finished": 90}, None, "540 sound answers while 600 requests were scheduled"),
         ({}, 0.0205, "of the requests within 20.5 ms"),
         ({"answered": 94, "failed": {"timeout": 6}}, None, "0 of 600 requests refused, 36 failed"),
         ({"answered": 94, "refused": 6}, None, "36 of 600 requests refused, 0 failed"),
@@ -116,7 +116,7 @@ def test_the_sentence_says_the_best_the_sustained_and_every_class() -> None:
     assert (best_closed(figures).point.concurrency, highest_sustained(figures).point.rate) == (4, 200.0)
     assert load_sentence(whole) == (
         "sglang: 300 requests/s (3,000 items/s) at best, with 4 at once; 200 requests/s offered are sustained "
-        "with 95 % within 50 ms; 60 refused; 540 failed (timeout); 1 answers that nobody had asked for"
+        "with 95 % within 50 ms; 60 refused; 540 failed (timeout); 1 unrequested answers"
     )
     dead = point(0, answered=0, offered=7, finished=0, failed={"connection": 7}, latency_ns=[])
     assert load_sentence(record(dead)) == "sglang: no sound answer; none refused; 42 failed (connection)"

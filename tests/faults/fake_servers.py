@@ -234,12 +234,12 @@ FAULTS: dict[str, Fault] = {
     "truncated from the end": Fault(
         cuts(MAX_POSITIONS - 1, True, False), {"too long": "truncated silently, from the end"}),
     "truncated from the end, by usage": Fault(
-        cuts(MAX_POSITIONS - 1, True, True), {"too long": "its usage tells 1022 tokens"}),
+        cuts(MAX_POSITIONS - 1, True, True), {"too long": "its usage reports 1022 tokens"}),
     "truncated from the front": Fault(
         cuts(MAX_POSITIONS - 1, False, False), {"too long": "truncated silently, from the front"}),
     "everything cut to 8 tokens": Fault(cuts(8, False, True), {"form": "truncated: the server computed 64 tokens"}),
     "one score an item": Fault(
-        lambda s, b, h: s.rows(b, lambda rows: [row[:1] for row in rows]), {"form": "where 3 probabilities are due"}),
+        lambda s, b, h: s.rows(b, lambda rows: [row[:1] for row in rows]), {"form": "expected 3 probabilities"}),
     "500 on a single item": Fault(
         single_item_500, {"form": "bad_status: status 500: list index out of range", "bad requests": "a single item"},
         {"a single item": "server_error"}),
@@ -251,11 +251,11 @@ FAULTS: dict[str, Fault] = {
         {"label ids []": "answered_nonsense", "bad JSON": "answered_nonsense", "label id -1": "answered_nonsense"}),
     "item_first ignored": Fault(
         item_first_ignored, {"item_first": "honoured for one item, silently ignored for several items"}),
-    "BOS put in": Fault(around([1], [], []), {"insertions": "the token 1 before the query is put in"}),
-    "delimiter put in": Fault(around([], [2], []), {"insertions": "the token 2 between query and item"}),
-    "delimiters around": Fault(around([], [3], [3]), {"insertions": "the token 3 before and behind each item"}),
+    "BOS put in": Fault(around([1], [], []), {"insertions": "inserts token 1 before the query"}),
+    "delimiter put in": Fault(around([], [2], []), {"insertions": "inserts token 2 between query and item"}),
+    "delimiters around": Fault(around([], [3], [3]), {"insertions": "inserts token 3 before and behind each item"}),
     "0.0 filled in": Fault(in_second_row(0.0), {"form": "item 1: exactly 0.0"}),
-    "NaN": Fault(in_second_row(float("nan")), {"form": "nan is no probability"}),
+    "NaN": Fault(in_second_row(float("nan")), {"form": "nan is not a probability"}),
     "a label twice is scored": Fault(
         scores_label_twice, {"bad requests": "a label twice (answered_nonsense)"},
         {"a label twice": "answered_nonsense"}),

@@ -188,7 +188,7 @@ LIES: dict[str, Lie] = {
     "position ids not restarted": Lie("neighbours", positions_run_on),
     "batch-dependent results": Lie("neighbours", batch_dependent),
     "non-adjacent items bit-identical": Lie("distinct items", collapsed),
-    "labels swapped": Lie("parity", lambda s, r: s.score(r)[:, ::-1].copy(), "the labels' columns were turned round"),
+    "labels swapped": Lie("parity", lambda s, r: s.score(r)[:, ::-1].copy(), "the labels' columns were reversed"),
     "labels sorted": Lie(
         "label order", lambda s, r: s.score(dataclasses.replace(r, label_ids=tuple(sorted(r.label_ids))))
     ),
@@ -204,10 +204,10 @@ LIES: dict[str, Lie] = {
     "a different tokenizer": Lie("parity", tokenized_otherwise),
     "bf16 head": Lie("parity", bfloat16_head),
     "0.0 filled in": Lie("finite", with_default, "exactly 0.0"),
-    "NaN in one item": Lie("finite", with_nan, "item 4 holds NaN"),
-    "NaN beside many neighbours": Lie("neighbours", nan_in_company, "in more company"),
+    "NaN in one item": Lie("finite", with_nan, "item 4 has NaN"),
+    "NaN beside many neighbours": Lie("neighbours", nan_in_company, "among more items"),
     "NaN without softmax": Lie(
-        "finite", lambda s, r: s.score(r) if r.apply_softmax else with_nan(s, r), "item 4 holds NaN"
+        "finite", lambda s, r: s.score(r) if r.apply_softmax else with_nan(s, r), "item 4 has NaN"
     ),
     "scores cached by query": Lie("no memory", remembering(100), "other items of the same lengths"),
     "the last call's scores kept": Lie("no memory", remembering(1), "other items of the same lengths"),

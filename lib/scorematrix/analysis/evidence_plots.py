@@ -1,4 +1,4 @@
-"""Plots of why to believe it: limits, start-up, accuracy, order. Each takes a frame of a run and returns a `Figure`."""
+"""Plots of the evidence: roofline, start-up, accuracy, order. Each takes a frame of a run and returns a `Figure`."""
 
 from __future__ import annotations
 
@@ -35,26 +35,27 @@ def roofline(cells: pd.DataFrame, sides: pd.DataFrame) -> Figure:
     ridges = ceilings["matmul_gflop_per_second"] / ceilings["copy_gb_per_second"]
     left, right = min(reach.min(), ridges.min()) / 2, max(reach.max(), ridges.max()) * 2
     for side, style in looks(known).items():
-        own, (peak, copy), ridge = known[known["side"].eq(side)], ceilings.loc[side], ridges[side]
+        side_cells, (peak, copy), ridge = known[known["side"].eq(side)], ceilings.loc[side], ridges[side]
         axes.plot([left, ridge, right], [left * copy, peak, peak], color=style["color"], linestyle=style["linestyle"],
                   linewidth=0.9, alpha=0.8)  # fmt: skip
-        axes.plot(own["flop_per_weight_byte"], own["gflop_per_second"], label=side, **style | {"linestyle": "none"})
-        for point in own.itertuples():
+        axes.plot(side_cells["flop_per_weight_byte"], side_cells["gflop_per_second"], label=side,
+                  **style | {"linestyle": "none"})  # fmt: skip
+        for point in side_cells.itertuples():
             (dot,) = axes.plot(point.flop_per_weight_byte, point.gflop_per_second, marker="o", markersize=14, alpha=0)
             tip(dot, f"{side}, chunk size {point.chunk_size}: {point.gflop_per_second:.4g} GFLOP/s")
-        best = own[own["chosen"]]
+        best = side_cells[side_cells["chosen"]]
         spoken += [f"{side}: {b.gflop_per_second:.3g} of {peak:.3g} GFLOP/s" for b in best.itertuples()]
-    # Views of a backend have nearly the same ceilings: the highest is labelled.
+    # Views of a backend have nearly the same ceilings, so only the highest is labelled.
     best = ceilings.groupby(known.drop_duplicates("side").set_index("side")["backend"]).max()
     for number, (backend, (peak, copy)) in enumerate(best.sort_values("matmul_gflop_per_second").iterrows()):
         is_below = number < len(best) - 1
         place = {"color": look(str(backend), "")["color"], "fontsize": 8, "va": "top" if is_below else "bottom"}
-        for words, at, side, shift in (
+        for caption, at, side, shift in (
             (f"{backend}: fastest matmul {peak:.3g} GFLOP/s", (right, peak), "right", 0),
             (f"{backend}: copy {copy:.3g} GB/s", (left * 1.3, left * 1.3 * copy), "left", 6),
         ):
             offset = (shift, -4 if is_below else 4)
-            axes.annotate(words, at, ha=side, textcoords="offset points", xytext=offset, **place)
+            axes.annotate(caption, at, ha=side, textcoords="offset points", xytext=offset, **place)
     axes.set(xscale="log", yscale="log", xlabel="operations per byte of weights read (FLOP/B)", ylabel="GFLOP/s")
     legend(axes)
     return describe(figure, title, "; ".join(spoken) + ".")
@@ -94,8 +95,8 @@ def accuracy(scores: pd.DataFrame) -> Figure:
     first = first[first["label"].eq(first.groupby("request")["label"].transform("first"))]
     figure, axes = canvas(4.0)
     for side, style in looks(first).items():
-        own = first[first["side"].eq(side)]
-        sns.scatterplot(own, x="reference", y="difference", label=side, color=style["markerfacecolor"],
+        side_scores = first[first["side"].eq(side)]
+        sns.scatterplot(side_scores, x="reference", y="difference", label=side, color=style["markerfacecolor"],
                         marker=style["marker"], edgecolor=style["color"], alpha=0.7, ax=axes)  # fmt: skip
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set(xlabel="reference probability of the first label", ylabel="difference from the reference")
@@ -118,15 +119,15 @@ def sequence(requests: pd.DataFrame) -> Figure:
     passes = requests.groupby(["side", "backend", "view", "position", "pass"], sort=False)["seconds"].sum()
     passes = passes.reset_index()
     for side, style in looks(passes).items():
-        own = passes[passes["side"].eq(side)]
-        axes.plot(own["position"], own["seconds"], label=side, **style | {"linestyle": "none"})
+        side_passes = passes[passes["side"].eq(side)]
+        axes.plot(side_passes["position"], side_passes["seconds"], label=side, **style | {"linestyle": "none"})
     axes.set(xlabel="position of the round in the run", ylabel="seconds per pass", ylim=(0, None))
     legend(axes)
     return describe(figure, title, "Every timed pass, tuning rounds included.")
 
 
 def samples(calls: pd.DataFrame) -> Figure:
-    """Draw every call, warm-up apart, round by round; those of a single round by chunk size.
+    """Draw every call by round, or by chunk size for a single round. Colours: timed, warm-up, replaced.
 
     Args:
         calls: rows of `Run.calls()`, of one side and chunk size, or of one round.

@@ -1,6 +1,6 @@
-"""What was recorded, as tidy frames: one row per call, request, round or score. Missing numbers are NaN.
+"""Recorded measurements as tidy frames: one row per call, request, round or score. Missing numbers are NaN.
 
-Every frame names the side in `backend`, `view`, `target`, and in short in `side`.
+Every frame names the side in `backend`, `view` and `target`; `side` is its short name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Namer = Callable[[str, str, str], str]
 
 
 def side_namer(targets: Iterable[str]) -> Namer:
-    """Name sides by backend and view, and by target too if there are several."""
+    """Return a function that names sides by backend and view, and also by target if there are several."""
     several = len(set(targets)) > 1
     return lambda backend, view, target: f"{backend} {view}" + (f" on {target}" if several else "")
 
@@ -75,10 +75,10 @@ def requests(of: pd.DataFrame) -> pd.DataFrame:
     """
     timed = of[of["kind"].eq("timed") & of["role"].ne("control")]
     keys = [*KEY, *ROUND, "chunk_size", "pass", "request"]
-    found = timed.groupby(keys, sort=False, observed=True).agg(
+    totals = timed.groupby(keys, sort=False, observed=True).agg(
         n_calls=("call", "size"), n_items=("n_items", "sum"), seconds=("seconds", "sum"), disturbed=("disturbed", "any")
     )
-    return found.reset_index()
+    return totals.reset_index()
 
 
 def rates(of: pd.DataFrame) -> pd.DataFrame:
@@ -89,9 +89,9 @@ def rates(of: pd.DataFrame) -> pd.DataFrame:
     """
     keys = [*KEY, *ROUND, "chunk_size"]
     passes = of.groupby([*keys, "pass"], sort=False)[["n_items", "seconds"]].sum()
-    found = passes.groupby(keys, sort=False).median().reset_index()
-    found = found.rename(columns={"seconds": "seconds_per_pass", "n_items": "items_per_pass"})
-    return found.assign(items_per_second=found["items_per_pass"] / found["seconds_per_pass"])
+    medians = passes.groupby(keys, sort=False).median().reset_index()
+    medians = medians.rename(columns={"seconds": "seconds_per_pass", "n_items": "items_per_pass"})
+    return medians.assign(items_per_second=medians["items_per_pass"] / medians["seconds_per_pass"])
 
 
 def scores(rounds: Iterable[Round], workload: Workload, name: Namer) -> pd.DataFrame:
@@ -114,23 +114,23 @@ def scores(rounds: Iterable[Round], workload: Workload, name: Namer) -> pd.DataF
                         for label, probability in zip(labels, probabilities, strict=True)
                     ]
     columns = [*KEY, *ROUND, "chunk_size", "request", "item", "text", "gold", "label", "probability"]
-    found = pd.DataFrame(rows, columns=columns)
+    frame = pd.DataFrame(rows, columns=columns)
     keys = ["request", "item", "label"]
-    exact = found.loc[found["role"].eq("reference"), [*keys, "probability"]].drop_duplicates(keys)
-    found = found.merge(exact.rename(columns={"probability": "reference"}), on=keys, how="left")
-    return found.assign(difference=found["probability"] - found["reference"])
+    exact = frame.loc[frame["role"].eq("reference"), [*keys, "probability"]].drop_duplicates(keys)
+    frame = frame.merge(exact.rename(columns={"probability": "reference"}), on=keys, how="left")
+    return frame.assign(difference=frame["probability"] - frame["reference"])
 
 
 def last_scores(of: pd.DataFrame, cells_: pd.DataFrame) -> pd.DataFrame:
-    """Return each side's scores of its last confirmation round at its chosen chunk size.
+    """Return the scores of each side's last confirmation round, at its chosen chunk size.
 
     Args:
         of: `scores`.
         cells_: `cells`.
     """
     chosen = cells_.loc[cells_["chosen"], ["side", "chunk_size"]]
-    own = of[of["role"].eq("confirm")].merge(chosen, on=["side", "chunk_size"])
-    return own[own["index"].eq(own.groupby("side")["index"].transform("max"))]
+    confirmed = of[of["role"].eq("confirm")].merge(chosen, on=["side", "chunk_size"])
+    return confirmed[confirmed["index"].eq(confirmed.groupby("side")["index"].transform("max"))]
 
 
 def key_of(of: Any, name: Namer) -> tuple[str, str, str, str]:

@@ -15,19 +15,19 @@ from scorematrix.results import Manifest, NoRunYet, Readiness, Round, RunStore, 
 from scorematrix.workload.workload import Workload
 
 EXAMPLE = "quick"
-"""The recorded run that is shown while there is no other."""
+"""The recorded run that is shown until there is another."""
 
 
 def open_run(run: str | Path = "", outputs: Path | str = "outputs") -> Run:
-    """Open a run, at any moment of it.
+    """Open a run, finished or not.
 
     Args:
         run: a run id under `outputs/runs`, a run folder, or the name of a recorded run under `outputs/reference`.
-            Empty takes the newest run, and the recorded run `quick` while there is none.
-        outputs: the folder that holds `runs`; the clone's own is searched too.
+            Empty takes the newest run, or the recorded run `quick` if there is none.
+        outputs: the folder that contains `runs`. For the default, the clone's outputs are searched too.
 
     Raises:
-        ValueError: for a run that is unknown or damaged, naming it and the runs there are.
+        ValueError: for an unknown or damaged run, naming it; for an unknown one, also the known runs.
     """
     try:
         store, is_example = find_run(run, outputs), False
@@ -43,9 +43,9 @@ class Run:
 
     Attributes:
         records: the rounds as they were recorded, in order of execution.
-        studies: what was found of live servers beside their rounds.
+        studies: audits and load records of live servers.
         store: the run folder; None for a run that is in memory only.
-        is_example: whether this is a recorded run, shown because there is no other yet.
+        is_example: whether this recorded run is shown because there is no other run yet.
     """
 
     manifest: Manifest
@@ -58,7 +58,7 @@ class Run:
 
     @cached_property
     def comparison(self) -> Comparison:
-        """The judged run: what comparison.json holds."""
+        """The judged run, as in comparison.json."""
         return compare_run(self.manifest, self.workload, self.readiness, self.records)
 
     def verdicts(self) -> pd.DataFrame:
@@ -70,7 +70,7 @@ class Run:
         return summaries.skips(self.comparison)
 
     def gates(self) -> pd.DataFrame:
-        """Return one row per comparison and gate, with what it found."""
+        """Return one row per comparison and gate, with its finding."""
         return summaries.gates(self.comparison)
 
     def controls(self) -> pd.DataFrame:
@@ -102,7 +102,7 @@ class Run:
         return summaries.profile(self.comparison, self._name)
 
     def calls(self) -> pd.DataFrame:
-        """Return one row per call, warm-up, control and replaced calls included and marked. Times in seconds."""
+        """Return one row per call; warm-up, control and replaced calls are included and marked. Times in seconds."""
         return self._calls.copy()
 
     def requests(self) -> pd.DataFrame:

@@ -31,12 +31,12 @@ from scorematrix.analysis.style import (
 
 SHADES = LinearSegmentedColormap.from_list("speed", ["#F7FBFF", "#6BAED6"])
 TAIL_SAMPLES = 20
-"""From this many requests on, the tail has a log axis."""
+"""With at least this many requests, the tail has a log axis."""
 STATUS_WORDS = {"failed": "INVALID", "timeout": "INVALID", "skipped": "SKIPPED", "not_run": "no round yet"}
 
 
 def t_interval(values: pd.Series) -> tuple[float, float]:
-    """Return the 95 % t interval of a mean: pass it to seaborn as `errorbar=plots.t_interval`."""
+    """Return the 95 % t interval of a mean; pass the function to seaborn as `errorbar=plots.t_interval`."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, mean
@@ -89,13 +89,13 @@ def speed_ratios(verdicts: pd.DataFrame) -> Figure:
 
 
 def throughput(rates: pd.DataFrame, x: str = "chunk_size", y: str = "items_per_second", **options: Any) -> Figure:
-    """Draw items per second by chunk size, a line per side, bands and bars for the 95 % interval over rounds.
+    """Draw items per second by chunk size, a line per side, with bands and bars for the 95 % interval over rounds.
 
-    With one chunk size there is no curve: every round is a point instead.
+    With a single chunk size, every round is a point instead.
 
     Args:
         rates: `Run.rates()`; confirmation rounds are drawn.
-        options: for `seaborn.lineplot`, or `seaborn.stripplot` where there is one chunk size.
+        options: for `seaborn.lineplot`, or for `seaborn.stripplot` if there is one chunk size.
     """
     title, rates = "Throughput by chunk size", rates[rates["role"].eq("confirm")]
     if rates.empty:
@@ -110,10 +110,10 @@ def throughput(rates: pd.DataFrame, x: str = "chunk_size", y: str = "items_per_s
     else:
         figure, axes = canvas(4.2)
         for side, style in looks(rates).items():
-            own = rates[rates["side"].eq(side)]
-            sns.lineplot(own, x=x, y=y, errorbar=t_interval, label=side, ax=axes, markeredgecolor=style["color"],
-                         **style, **options)  # fmt: skip
-            for size, group in own.groupby(x)[y]:
+            side_rates = rates[rates["side"].eq(side)]
+            sns.lineplot(side_rates, x=x, y=y, errorbar=t_interval, label=side, ax=axes,
+                         markeredgecolor=style["color"], **style, **options)  # fmt: skip
+            for size, group in side_rates.groupby(x)[y]:
                 low, high = t_interval(group)
                 (point,) = axes.plot([size] * 2, [low, high], color=style["color"], linewidth=style["linewidth"] / 2)
                 (dot,) = axes.plot(size, group.mean(), marker="o", markersize=14, alpha=0, linestyle="none")
@@ -123,13 +123,13 @@ def throughput(rates: pd.DataFrame, x: str = "chunk_size", y: str = "items_per_s
         axes.set(ylim=(0, None), ylabel="items/s")
         legend(axes)
     means = rates.groupby(["side", x], sort=False)[y].mean()
-    spoken = "; ".join(f"{side}: " + ", ".join(f"{v:.3g} at {s}" for (_, s), v in own.items())
-                       for side, own in means.groupby(level=0, sort=False))  # fmt: skip
+    spoken = "; ".join(f"{side}: " + ", ".join(f"{v:.3g} at {s}" for (_, s), v in curve.items())
+                       for side, curve in means.groupby(level=0, sort=False))  # fmt: skip
     return describe(figure, title, f"Items/s: {spoken}.")
 
 
 def heatmap(cells: pd.DataFrame) -> Figure:
-    """Draw items per second of every cell, shaded by the fastest of its target. A star marks the chosen chunk size.
+    """Draw items per second of every cell, shaded relative to its target's fastest cell. A star: chosen chunk size.
 
     Args:
         cells: `Run.cells()`. A cell without a figure says why.
@@ -142,20 +142,21 @@ def heatmap(cells: pd.DataFrame) -> Figure:
     best = sized.groupby("target")["items_per_second"].max()
     target = cells.drop_duplicates("side").set_index("side")["target"]
     shade = wide.div(target.map(best).reindex(wide.index), axis=0)
-    words = sized.pivot(index="side", columns="chunk_size", values="status").reindex(sides)
-    whole = cells[cells["chunk_size"].isna()].set_index("side")["status"]
+    statuses = sized.pivot(index="side", columns="chunk_size", values="status").reindex(sides)
+    unsized = cells[cells["chunk_size"].isna()].set_index("side")["status"]
     stars = sized.pivot(index="side", columns="chunk_size", values="chosen").reindex(sides).eq(True)
-    labels = wide.map(lambda v: f"{v:.3g}").where(wide.notna(), words.map(lambda w: STATUS_WORDS.get(w, "n/a")))
+    labels = wide.map(lambda v: f"{v:.3g}").where(wide.notna(), statuses.map(lambda s: STATUS_WORDS.get(s, "n/a")))
     labels = labels.where(~stars, labels + "★")
     figure, axes = canvas(1.1 + 0.38 * len(sides))
     sns.heatmap(shade.fillna(0.0), annot=labels, fmt="", cmap=SHADES, vmin=0, vmax=1, cbar=False, linewidths=2,
                 mask=shade.isna(), annot_kws={"color": "black", "fontsize": 9}, ax=axes)  # fmt: skip
     for row, side in enumerate(sides):
         for column in range(len(wide.columns)):
-            if side not in whole.index and np.isnan(wide.iloc[row, column]):
+            if side not in unsized.index and np.isnan(wide.iloc[row, column]):
                 axes.text(column + 0.5, row + 0.5, labels.iloc[row, column], ha="center", va="center", fontsize=8)
-        if side in whole.index:
-            axes.text(len(wide.columns) / 2, row + 0.5, STATUS_WORDS[whole[side]], ha="center", va="center", fontsize=9)
+        if side in unsized.index:
+            status = STATUS_WORDS[unsized[side]]
+            axes.text(len(wide.columns) / 2, row + 0.5, status, ha="center", va="center", fontsize=9)
     axes.set_facecolor("#EEEEEE")
     axes.grid(visible=False)
     axes.set(xlabel="chunk size (items per call)", ylabel="")
@@ -164,7 +165,7 @@ def heatmap(cells: pd.DataFrame) -> Figure:
 
 
 def matched(ratios: pd.DataFrame, verdicts: pd.DataFrame) -> Figure:
-    """Draw the speed ratio at equal chunk sizes, with 95 % intervals, beside the tie margin.
+    """Draw the speed ratio at equal chunk sizes, with 95 % intervals and the tie margin.
 
     Args:
         ratios: `Run.matched()`.
@@ -175,16 +176,16 @@ def matched(ratios: pd.DataFrame, verdicts: pd.DataFrame) -> Figure:
         return empty(title, "no chunk size has two paired rounds of both sides")
     figure, axes = canvas(3.4)
     spoken = []
-    for number, ((name, view), own) in enumerate(ratios.groupby(["comparison", "view"], sort=False)):
+    for number, ((name, view), rows) in enumerate(ratios.groupby(["comparison", "view"], sort=False)):
         colour, marker, line = QUESTIONS[number % len(QUESTIONS)]
-        bars = [own["speed_ratio"] - own["speed_ratio_low"], own["speed_ratio_high"] - own["speed_ratio"]]
-        axes.errorbar(own["chunk_size"], own["speed_ratio"], yerr=bars, color=colour, marker=marker, linestyle=line,
+        bars = [rows["speed_ratio"] - rows["speed_ratio_low"], rows["speed_ratio_high"] - rows["speed_ratio"]]
+        axes.errorbar(rows["chunk_size"], rows["speed_ratio"], yerr=bars, color=colour, marker=marker, linestyle=line,
                       capsize=4, label=f"{name}, {view}")  # fmt: skip
         figures = [f"{r.speed_ratio:.2f} ({r.speed_ratio_low:.2f} to {r.speed_ratio_high:.2f}) at {r.chunk_size}"
-                   for r in own.itertuples()]  # fmt: skip
-        for r, words in zip(own.itertuples(), figures, strict=True):
+                   for r in rows.itertuples()]  # fmt: skip
+        for r, ratio in zip(rows.itertuples(), figures, strict=True):
             (dot,) = axes.plot(r.chunk_size, r.speed_ratio, marker="o", markersize=14, alpha=0, linestyle="none")
-            tip(dot, f"{name}, {view}: {words}")
+            tip(dot, f"{name}, {view}: {ratio}")
         spoken.append(f"{name}, {view}: {', '.join(figures)}")
     margin = verdicts["tie_margin"].iloc[0]
     axes.axhspan(1 / (1 + margin), 1 + margin, color="#CCCCCC", zorder=0)
@@ -201,7 +202,7 @@ def latency_throughput(cells: pd.DataFrame) -> Figure:
     """Draw items per second against the latency of one request, a point per chunk size. Up and to the left is better.
 
     Args:
-        cells: `Run.cells()`; p95 is drawn if every cell has samples enough for it, else p50 of those that have.
+        cells: `Run.cells()`; p95 is drawn if every measured cell has enough samples for it, else p50 of those that do.
     """
     title, sound = "Throughput against latency", cells[cells["status"].eq("ok")].astype({"chunk_size": int})
     column = "latency_p95_ms" if sound["latency_p95_ms"].notna().all() else "latency_p50_ms"
@@ -210,13 +211,14 @@ def latency_throughput(cells: pd.DataFrame) -> Figure:
         return empty(title, "percentiles need at least 5 rounds, p50 6 requests and p95 72")
     figure, axes = canvas(4.2)
     for side, style in looks(sound).items():
-        own = sound[sound["side"].eq(side)]
-        axes.plot(own[column], own["items_per_second"], label=side, **style)
-        for point in own.itertuples():
+        side_cells = sound[sound["side"].eq(side)]
+        axes.plot(side_cells[column], side_cells["items_per_second"], label=side, **style)
+        ends = side_cells["chunk_size"].min(), side_cells["chunk_size"].max()
+        for point in side_cells.itertuples():
             at = getattr(point, column), point.items_per_second
             (dot,) = axes.plot(*at, marker="o", markersize=14, alpha=0, linestyle="none")
             tip(dot, f"{side}, chunk size {point.chunk_size}: {at[1]:.4g} items/s, {at[0]:.4g} ms")
-            if len(own) <= 3 or point.chosen or point.chunk_size in (own["chunk_size"].min(), own["chunk_size"].max()):
+            if len(side_cells) <= 3 or point.chosen or point.chunk_size in ends:
                 axes.annotate(str(point.chunk_size), at, textcoords="offset points", xytext=(6, 5))
     axes.set(xlabel=f"{column[8:11]} latency of one request (ms)", ylabel="items/s", xlim=(0, None), ylim=(0, None))
     legend(axes)
@@ -224,7 +226,7 @@ def latency_throughput(cells: pd.DataFrame) -> Figure:
 
 
 def latency(requests: pd.DataFrame) -> Figure:
-    """Draw the share of requests answered within a time; beside it the tail.
+    """Draw the share of requests answered within a time; a second panel shows the tail.
 
     Args:
         requests: rows of `Run.requests()`, each side at one chunk size.
@@ -235,10 +237,10 @@ def latency(requests: pd.DataFrame) -> Figure:
     figure, body, tail = canvas(3.9, columns=2)
     ms = requests.assign(ms=requests["seconds"] * 1e3)
     for side, style in looks(ms).items():
-        own = ms.loc[ms["side"].eq(side), "ms"]
+        side_ms = ms.loc[ms["side"].eq(side), "ms"]
         line = {key: style[key] for key in ("color", "linestyle", "linewidth")}
-        sns.ecdfplot(x=own, ax=body, label=f"{side} (n={len(own)})", **line)
-        sns.ecdfplot(x=own, ax=tail, complementary=True, **line)
+        sns.ecdfplot(x=side_ms, ax=body, label=f"{side} (n={len(side_ms)})", **line)
+        sns.ecdfplot(x=side_ms, ax=tail, complementary=True, **line)
     body.set(ylabel="share of requests answered", xlim=(0, None))
     tail.set_ylabel("share of requests still open")
     if requests.groupby("side").size().max() >= TAIL_SAMPLES:
@@ -251,7 +253,7 @@ def latency(requests: pd.DataFrame) -> Figure:
 
 
 def _edge(known: pd.DataFrame) -> float:
-    """Return how far to either side of 1 the ratios reach: to every effect and margin, and to wide intervals."""
+    """Return the upper limit of the ratio axis: beyond every effect and margin, and every interval up to 20."""
     points = [1.25, *(1.2 * (1 + known["win_margin"])), *np.exp(np.abs(np.log(known["speed_ratio"])))]
     low = known.loc[known["speed_ratio_low"] > 0, "speed_ratio_low"]
     ends: Sequence[float] = [1.0, *known["speed_ratio_high"], *(1 / low)]
@@ -259,7 +261,7 @@ def _edge(known: pd.DataFrame) -> float:
 
 
 def _log_ticks(axes: Axes, edge: float) -> None:
-    """Number a few ratios, the more the narrower the axis, and never so many that they touch."""
+    """Label a few ratios, more of them on a narrower axis, but never so many that the labels touch."""
     if edge < 2.2:
         axes.set_xticks(ticks := [t for t in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0)
                                   if 1 / edge <= t <= edge], [f"{t:g}" for t in ticks])  # fmt: skip

@@ -29,10 +29,10 @@ COLOURS = {
 MARKERS = {"jax": "o", "pytorch": "s", "transformers": "^", "llama-cpp": "D", "vllm-cpu": "P"}
 MARKERS |= {"sglang-jax": "v", "sglang": ">", "vllm": "<"}
 OTHERS = (("#E69F00", "X"), ("#882255", "h"), ("#117733", "p"), ("#332288", "*"), ("#AA4499", "<"))
-"""Colour and marker of scorers that are not ours, chosen by their name."""
+"""Colours and markers of other backends, chosen by a hash of their name."""
 LINES: dict[str, Any] = {"jax": "-", "pytorch": "--", "transformers": ":", "llama-cpp": "-.", "vllm-cpu": (0, (1, 1))}
 PLAIN_VIEWS = ("portable", "expanded_cache", "server")
-"""Drawn with hollow markers and thin lines, beside the same backend's other views."""
+"""Drawn with hollow markers and thin lines, unlike the same backend's other views."""
 QUESTIONS = (("#332288", "o", "-"), ("#117733", "s", "--"), ("#882255", "^", "-."), ("#AA4499", "D", ":"))
 """Colour, marker and line of comparisons."""
 STYLE: dict[RcKeyType, Any] = {
@@ -48,9 +48,9 @@ STYLE: dict[RcKeyType, Any] = {
     "svg.fonttype": "none",
 }
 WIDTH = 10.2
-"""Inches; what the exported page has room for."""
+"""Inches; the width that the exported page has for a figure."""
 TIP = "tip:"
-"""Start of the gid of an artist whose gid is shown when the pointer rests on it."""
+"""Prefix of the gid of an artist with a tooltip; the rest of the gid is the tooltip's text."""
 
 
 def look(backend: str, view: str) -> dict[str, Any]:
@@ -69,8 +69,8 @@ def look(backend: str, view: str) -> dict[str, Any]:
 
 def looks(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Return the look of every side of a frame, by its short name, in the frame's order."""
-    found = frame[["side", "backend", "view"]].drop_duplicates("side")
-    return {row.side: look(row.backend, row.view) for row in found.itertuples(index=False)}
+    sides = frame[["side", "backend", "view"]].drop_duplicates("side")
+    return {row.side: look(row.backend, row.view) for row in sides.itertuples(index=False)}
 
 
 def palette(sides: Iterable[str]) -> dict[str, str]:
@@ -78,19 +78,19 @@ def palette(sides: Iterable[str]) -> dict[str, str]:
     return {side: look(*f"{side} ".split(" ")[:2])["color"] for side in dict.fromkeys(sides)}
 
 
-def tip(artist: Artist, words: str) -> None:
-    """Show words where the pointer rests on an artist, in a notebook and in the exported page."""
-    artist.set_gid(TIP + words)
+def tip(artist: Artist, message: str) -> None:
+    """Set an artist's tooltip, which notebooks and the exported page show."""
+    artist.set_gid(TIP + message)
 
 
-def describe(figure: Figure, title: str, words: str = "") -> Figure:
-    """Name a figure, and put it into words for those who do not see it."""
-    figure.set_label(f"{title}\n{words}")
+def describe(figure: Figure, title: str, description: str = "") -> Figure:
+    """Set a figure's title and description, which screen readers read; return the figure."""
+    figure.set_label(f"{title}\n{description}")
     return figure
 
 
 def canvas(height: float, columns: int = 1) -> tuple[Any, ...]:
-    """Make a figure without pyplot, so that a notebook shows it once, where it is returned."""
+    """Return a figure and its axes, made without pyplot so that a notebook shows the figure only once."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)[0]
@@ -100,7 +100,7 @@ def canvas(height: float, columns: int = 1) -> tuple[Any, ...]:
 
 
 def empty(title: str, why: str) -> Figure:
-    """Say what is missing where a plot would be empty."""
+    """Return a figure that says what is missing, in place of an empty plot."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.5))
         figure.text(0.0, 0.5, f"{title}: not available, {why}.", va="center", color="#57606A")
@@ -108,12 +108,12 @@ def empty(title: str, why: str) -> Figure:
 
 
 def legend(axes: Axes) -> None:
-    """Put the legend beside the plot: with many sides it would cover what it explains."""
+    """Put the legend to the right of the plot, where it covers no data."""
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, frameon=False, fontsize=9)
 
 
 def chunk_ticks(axes: Axes, sizes: pd.Series) -> None:
-    """Number chunk sizes on a scale of powers of two, with the widest span for each number."""
+    """Set a base-2 log axis with a tick at each chunk size."""
     ticks = sorted(sizes.unique())
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -146,33 +146,33 @@ def _number(value: float) -> str:
 
 
 def figure_svg(figure: Figure) -> str:
-    """Return a figure as SVG that can stand in a page beside others: its own ids, a title, a description."""
-    title, _, words = _label(figure).partition("\n")
+    """Return a figure as SVG with a title, a description and unique ids, so that a page can have several."""
+    title, _, description = _label(figure).partition("\n")
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "scorematrix", "svg.fonttype": "none"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
     svg = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(rf'<g id="{TIP}([^"]*)">', r"<g><title>\1</title>", svg)
-    # Ids must differ between the figures of one page, and nothing may look like a link to elsewhere.
+    # Ids must differ between the figures of one page, and nothing may look like an external link.
     name = f"figure-{zlib.crc32(svg.encode()):08x}"
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
     svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
     svg = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{name}-\1"', svg)
     svg = svg.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
-    labels = f'<title id="{name}-title">{_escaped(title)}</title><desc id="{name}-desc">{_escaped(words)}</desc>'
+    labels = f'<title id="{name}-title">{_escaped(title)}</title><desc id="{name}-desc">{_escaped(description)}</desc>'
     start, rest = svg.split(">", 1)
     return f'{start} role="img" aria-labelledby="{name}-title {name}-desc">{labels}{rest}'
 
 
 def _label(figure: Figure) -> str:
-    """Return a figure's name: as described, else by its titles, else by what its axes show."""
+    """Return a figure's label as set by `describe`, else its first title, else its first axis labels."""
     if label := str(figure.get_label()):
         return label
     titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
     shown = [f"{axes.get_ylabel()} by {axes.get_xlabel()}" for axes in figure.axes if axes.get_ylabel()]
-    return next((words for words in [*titles, *shown] if words), "A plot")
+    return next((name for name in [*titles, *shown] if name), "A plot")
 
 
-def _escaped(words: str) -> str:
-    return words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def _escaped(value: str) -> str:
+    return value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,6 +1,6 @@
-"""What follows from a run, as tidy frames: one row per side, cell, comparison, gate. Missing numbers are NaN.
+"""A run's results as tidy frames: one row per side, cell, comparison, gate. Missing numbers are NaN.
 
-Units are in the column names. The figures are those of comparison.json; nothing is computed here but units.
+Units are in the column names. The figures are those of comparison.json; only units are converted here.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def cells(comparison: Comparison, name: Namer) -> pd.DataFrame:
 
 
 def sides(comparison: Comparison, name: Namer) -> pd.DataFrame:
-    """Return one row per side: what it is, what tuning chose, its ceilings, how right its answers are."""
+    """Return one row per side: device, dtype, tuned choices, ceilings, accuracy, cost."""
     rows = [
         {
             **dict(zip(KEY, key_of(s, name), strict=True)),
@@ -85,8 +85,8 @@ def sides(comparison: Comparison, name: Namer) -> pd.DataFrame:
         }
         for s in comparison.sides
     ]
-    words = [*KEY, "state", "device", "dtype", "waiting", "attention", "attention_ms", "steadiness"]
-    return _numeric(pd.DataFrame(rows), [key for key in (rows[0] if rows else ()) if key not in words])
+    not_numeric = [*KEY, "state", "device", "dtype", "waiting", "attention", "attention_ms", "steadiness"]
+    return _numeric(pd.DataFrame(rows), [key for key in (rows[0] if rows else ()) if key not in not_numeric])
 
 
 def verdicts(comparison: Comparison) -> pd.DataFrame:
@@ -123,7 +123,7 @@ def verdicts(comparison: Comparison) -> pd.DataFrame:
 
 
 def gates(comparison: Comparison) -> pd.DataFrame:
-    """Return one row per comparison and gate: passed, failed, undecided or not_run, and what it found."""
+    """Return one row per comparison and gate: passed, failed, undecided or not_run, and its finding."""
     rows = [
         (c.name, c.view, gate.name, gate.status, gate.detail)
         for c in comparison.contrasts
@@ -215,5 +215,5 @@ def _over(value: float | None, unit: float) -> float | None:
 
 
 def _numeric(frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
-    """None becomes NaN, also in a column that holds nothing else; chunk sizes stay whole numbers."""
+    """Convert None to NaN, even in a column of nothing else. Chunk sizes stay integers."""
     return frame.astype({name: "Int64" if name == "chunk_size" else float for name in columns})

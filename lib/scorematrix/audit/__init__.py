@@ -1,4 +1,4 @@
-"""Whether one backend tells the truth, asked from outside: contract, parity, isolation. No clock, no other backend."""
+"""Audit one backend from outside: contract, parity, isolation. No timing, no comparison with other backends."""
 
 from scorematrix.audit.run import audit_backend
 from scorematrix.audit.server import audit_server

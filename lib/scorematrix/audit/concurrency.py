@@ -1,4 +1,4 @@
-"""Whether a live server's scores under load are its scores alone."""
+"""Check that a live server returns the same scores under load as for single requests."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ N_REQUESTS = 24
 N_AT_ONCE = 8
 N_PASSES = 2
 BUSY = "status 503"
-"""A server that is full and says so is sound: the request comes again."""
+"""A full server may refuse a request; it is then sent again."""
 N_TRIES = 20
 
 
 def concurrency_gate(score: Score, probes: Probes, rounding: float) -> Gate:
-    """Different queries, lengths and numbers of items at once; each answer beside the one that was given alone."""
+    """Send different queries, lengths and item counts at once; compare each answer with that of the request alone."""
     requests = _requests(probes)
     name, n_sent = "concurrency", N_REQUESTS * N_PASSES
     try:
         alone = [score(request) for request in requests]
     except BrokenPromise as broken:
-        return Gate(name=name, status="failed", detail=f"alone, {broken}", request=probes.shown(broken.request))
+        return Gate(name=name, status="failed", detail=f"sent alone, {broken}", request=probes.shown(broken.request))
     with ThreadPoolExecutor(N_AT_ONCE) as pool:
         together = list(pool.map(lambda request: _asked(score, request), requests * N_PASSES))
     wrong, worst, moved = [], 0, 0.0
@@ -39,16 +39,16 @@ def concurrency_gate(score: Score, probes: Probes, rounding: float) -> Gate:
             wrong.append(n)
         if n == 0 or off > moved:
             worst, moved = n, off
-    found, allowed = {"max": moved, "wrong": len(wrong)}, {"max": rounding}
+    figures, allowed = {"max": moved, "wrong": len(wrong)}, {"max": rounding}
     if not wrong:
-        words = f"{n_sent} requests, {N_AT_ONCE} at once: a score moves by {moved:.1e} at most"
-        return Gate(name=name, status="passed", detail=words, found=found, allowed=allowed)
+        detail = f"{n_sent} requests, {N_AT_ONCE} at once: a score changes by {moved:.1e} at most"
+        return Gate(name=name, status="passed", detail=detail, found=figures, allowed=allowed)
     request = requests[worst % N_REQUESTS]
-    words = f"{len(wrong)} of {n_sent} requests get another answer with {N_AT_ONCE} at once than alone: "
-    words += _what(together[worst], request, requests, alone, moved, rounding)
-    words += _afterwards(score, request, alone[worst % N_REQUESTS], rounding)
+    detail = f"{len(wrong)} of {n_sent} requests are answered differently with {N_AT_ONCE} at once than alone: "
+    detail += _what(together[worst], request, requests, alone, moved, rounding)
+    detail += _afterwards(score, request, alone[worst % N_REQUESTS], rounding)
     shown = probes.shown(request)
-    return Gate(name=name, status="failed", detail=words, found=found, allowed=allowed, request=shown)
+    return Gate(name=name, status="failed", detail=detail, found=figures, allowed=allowed, request=shown)
 
 
 def _requests(probes: Probes) -> list[ScoreRequest]:
@@ -84,7 +84,7 @@ def _what(
         return str(answer)
     for other, scores in zip(requests, alone, strict=True):
         if other != request and scores.shape == answer.shape and np.abs(scores - answer).max() <= rounding:
-            return f"off by {moved:.1e}, it is the answer to another request that was sent beside it"
+            return f"off by {moved:.1e}, it is the answer to another concurrent request"
     return f"off by {moved:.1e}"
 
 
@@ -92,5 +92,5 @@ def _afterwards(score: Score, request: ScoreRequest, alone: Scores, rounding: fl
     try:
         off = np.abs(score(request) - alone).max()
     except BrokenPromise:
-        return "; alone again, it gets no answer any more"
+        return "; alone again, it gets no answer"
     return "; alone again, it is right" if off <= rounding else "; alone again, it is still wrong"

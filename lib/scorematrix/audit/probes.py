@@ -1,4 +1,4 @@
-"""The requests that an audit asks: small, seeded, ragged, and built so that each known lie changes an answer."""
+"""Requests of an audit: small, seeded, ragged, and built so that each known fault changes an answer."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from scorematrix.workload.request import ScoreRequest
 ITEM_TOKENS = (4, 1, 9, 4, 6, 4, 13, 2)
 QUERY_TOKENS = 24
 SHOWN_IDS = 64
-"""Lists of more numbers than this are shortened where a body is shown; the probes' own never are."""
+"""Longer lists are shortened in a shown body. The probes' lists are never that long."""
 
 
 @dataclass(frozen=True)
 class Probes:
-    """One base request and what belongs to it.
+    """One base request and its variants.
 
     Attributes:
         other_query: the base with another query.
         vocab_size: ids from here on must be refused.
-        served_model: the name under which a live server has the model.
-        softmax_only: whoever is asked answers `apply_softmax=True` only.
+        served_model: a live server's name for the model.
+        softmax_only: whether the backend answers only `apply_softmax=True`.
     """
 
     base: ScoreRequest
@@ -36,20 +36,20 @@ class Probes:
 
     @property
     def whole_vocabulary(self) -> ScoreRequest:
-        """The base, asking for shares of the whole vocabulary where that is answered."""
+        """The base without softmax, if the backend answers that."""
         return replace(self.base, apply_softmax=self.softmax_only)
 
     def with_items(self, items: list[tuple[int, ...]]) -> ScoreRequest:
-        """The base's query and labels with other items."""
+        """Return the base's query and labels with other items."""
         return replace(self.base, items_ids=tuple(items))
 
     def shown(self, request: ScoreRequest, **more: Any) -> str:
-        """The body of `/v1/score` that asks this, for whoever wants to ask it again."""
+        """Return the `/v1/score` body of a request, so that a user can repeat it."""
         return shown_body(body_of(request, self.served_model) | more)
 
 
 def shown_body(body: Any) -> str:
-    """JSON in one line; of long lists the first and the last numbers."""
+    """Return JSON in one line; long lists keep only their first and last numbers."""
     return json.dumps(_shortened(body), separators=(",", ":"), ensure_ascii=False)
 
 
@@ -62,7 +62,7 @@ def _shortened(value: Any) -> Any:
 
 
 def make_probes(vocab_size: int, seed: int = 0, served_model: str = "default", softmax_only: bool = False) -> Probes:
-    """Random ids below the vocabulary's end; items of differing length, some of one length not next to each other."""
+    """Draw random ids of the vocabulary. Item lengths differ; some items of equal length are not adjacent."""
     rng = np.random.default_rng(seed)
 
     def ids(n: int) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""One backend, all audits, one verdict with its evidence."""
+"""Run all audits of one backend, for one verdict with its evidence."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from scorematrix.results.audits import AuditReport, Gate
 from scorematrix.scoring import REFERENCE, Backend, load_backend, missing_packages
 
 ROUNDING = {"float32": 1e-5, "bfloat16": 0.03}
-"""How far a probability may move when the same question is computed in another shape."""
+"""Allowed change of a probability when the same request is computed in another shape."""
 
 
 def audit_backend(backend: Backend, model: Model, *, seed: int = 0) -> AuditReport:
-    """Ask a loaded backend the probes and judge its answers.
+    """Send the probes to a loaded backend and judge its answers.
 
     Args:
         model: the model that the backend was loaded with; the reference computes with the same weights.
@@ -34,7 +34,7 @@ def audit_backend(backend: Backend, model: Model, *, seed: int = 0) -> AuditRepo
 
 
 def sound_gates(backend: Backend, probes: Probes, reference: Score | str) -> list[Gate]:
-    """Every gate that sound requests alone can ask: form first, then until an answer breaks it.
+    """Run every gate that needs only sound requests, until an answer breaks the form.
 
     Args:
         reference: scores in float32, or why there are none.
@@ -43,7 +43,7 @@ def sound_gates(backend: Backend, probes: Probes, reference: Score | str) -> lis
     form = Gate(name="form", status="passed", detail="every sound request is answered by float32 [items, labels]")
     try:
         gates.extend(_ask(backend, probes, reference))
-    except BrokenPromise as broken:  # what was found before it stands
+    except BrokenPromise as broken:  # gates that ran before it still count
         form = Gate(name="form", status="failed", detail=str(broken), request=probes.shown(broken.request))
     return [form, *gates]
 
@@ -53,7 +53,7 @@ def _ask(backend: Backend, probes: Probes, reference: Score | str) -> Iterator[G
     base, over_all = score(probes.base), score(probes.whole_vocabulary)
     finite = finite_gate(probes, base, over_all)
     yield finite
-    if finite.status == "failed":  # its answers are no scores at all
+    if finite.status == "failed":  # its answers are not scores
         return
     yield from contract_gates(score, probes, base, over_all, rounding)
     yield from parity_gates(score, reference, probes, backend_caps(backend))
@@ -61,12 +61,12 @@ def _ask(backend: Backend, probes: Probes, reference: Score | str) -> Iterator[G
 
 
 def backend_caps(backend: Backend) -> Caps:
-    """How far the backend's scores may be from the reference's."""
+    """Return the allowed differences of the backend's scores from the reference's."""
     return caps_for(backend.info.dtype, on_cpu=backend.info.device.lower() == "cpu")
 
 
 def reference_scores(model: Model) -> Score | str:
-    """The float32 reference on the same weights, or why there is none."""
+    """Return the float32 reference on the same weights, or why there is none."""
     if missing := missing_packages(REFERENCE[0]):
         return f"the reference needs the package {missing[0]}, which is not installed"
     return load_backend(REFERENCE[0], view=REFERENCE[1], model=model, device="cpu", dtype="float32").score

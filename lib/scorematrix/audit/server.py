@@ -1,4 +1,4 @@
-"""A live server, asked all that a backend is asked, and what only a server can get wrong."""
+"""Audit a live server: the gates of a backend, plus faults that only a server can have."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def audit_server(
     seed: int = 0,
     risky: bool = False,
 ) -> AuditReport:
-    """Ask a live server the probes, and judge its answers and its refusals.
+    """Send the probes to a live server, and judge its answers and refusals.
 
     Args:
         url: its address, without a path.
@@ -39,11 +39,11 @@ def audit_server(
         server: its kind, a key of `DIALECTS`.
         served_model: the name that it serves the model under.
         dtype: the number format that it was started with.
-        device: what it runs on, in words; "cpu" asks for the CPU's accuracy.
-        risky: also send, last of all, requests that have ended servers.
+        device: what it runs on, as text; "cpu" applies the CPU's accuracy limits.
+        risky: also send, last, requests that have crashed servers.
 
     Raises:
-        ValueError: for an address that is none, or where nothing listens.
+        ValueError: if the address is malformed, or nothing listens there.
     """
     client = ScoreClient(
         url, server=server, model=served_model, dtype=dtype, device=device, timeout_seconds=timeout_seconds
@@ -74,8 +74,8 @@ def _gates(client: ScoreClient, wire: Wire, model: Model, probes: Probes) -> lis
     score, reference = asker(client), reference_scores(model)
     gates = sound_gates(client, probes, reference)
     parity = next((gate for gate in gates if gate.name == "parity"), None)
-    if parity is None:  # nothing that it says of sound requests can be used
-        why = "sound requests are not answered by scores, see above"
+    if parity is None:  # its answers to sound requests are unusable
+        why = "sound requests are not answered with scores, see above"
         names = ("constant scores", "insertions", "item_first", "too long", "concurrency")
         return [*gates, *(Gate(name=name, status="not_run", detail=why) for name in names)]
     largest = backend_caps(client).max
@@ -83,8 +83,8 @@ def _gates(client: ScoreClient, wire: Wire, model: Model, probes: Probes) -> lis
         gates.append(constant_gate(score, probes))
         gates.append(insertions_gate(score, reference, probes, model, parity, largest))
     except BrokenPromise as broken:  # it answered these before
-        words = f"asked again, {broken}"
-        gates.append(Gate(name="insertions", status="failed", detail=words, request=probes.shown(broken.request)))
+        detail = f"sent again, {broken}"
+        gates.append(Gate(name="insertions", status="failed", detail=detail, request=probes.shown(broken.request)))
     gates.append(item_first_gate(wire, reference, probes, largest))
     gates.append(concurrency_gate(score, probes, ROUNDING[client.info.dtype]))
     gates.append(too_long_gate(wire, probes, model.config.max_positions))
@@ -92,9 +92,9 @@ def _gates(client: ScoreClient, wire: Wire, model: Model, probes: Probes) -> lis
 
 
 def constant_gate(score: Score, probes: Probes) -> Gate:
-    """Scores depend on what is asked: not one value for every item of every query, whatever the status says."""
+    """Check that scores depend on the request: no single value for every item of every query."""
     name, rows = "constant scores", np.concatenate([score(probes.base), score(probes.other_query)])
     if np.abs(rows - rows[0]).max() >= SAME:
-        return Gate(name=name, status="passed", detail="items and queries have scores of their own")
-    words = f"every item of every query gets {rows[0].tolist()} with status 200: a default, no score"
-    return Gate(name=name, status="failed", detail=words, request=probes.shown(probes.base))
+        return Gate(name=name, status="passed", detail="scores differ between items and queries")
+    detail = f"every item of every query gets {rows[0].tolist()} with status 200: a default, not a score"
+    return Gate(name=name, status="failed", detail=detail, request=probes.shown(probes.base))

@@ -1,6 +1,6 @@
-"""The contract's table: what a live server answers to requests that are wrong, odd, or dangerous to it.
+"""The contract's table: how a live server answers malformed, unusual and dangerous requests.
 
-What is wanted follows SGLang's contract of `/v1/score`, newest; where live versions differ soundly, each is allowed.
+The wanted statuses follow SGLang's newest contract of `/v1/score`. Where live versions differ soundly, each is allowed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Case:
     """One request of the table.
 
     Attributes:
-        body: from a sound body and the size of the vocabulary.
-        wanted: the statuses that agree with the contract.
-        n_rows: rows of scores that belong to a 200; None: a 200 answers nonsense.
-        mild: an answer that is not wanted differs, and is no fault: it can be read in two ways, and neither is wrong.
-        risky: such requests have ended servers.
+        body: makes the body from a sound one and the vocabulary size.
+        wanted: statuses that agree with the contract.
+        n_rows: rows of scores that a 200 must have; None: a 200 answers nonsense.
+        mild: an unwanted answer differs but is no fault, because the request can be read in two ways.
+        risky: such requests have crashed servers.
     """
 
     name: str
@@ -80,7 +80,7 @@ CASES = (
 
 
 def contract_rows(wire: Wire, probes: Probes, rounding: float, *, risky: bool) -> Iterator[ContractRow]:
-    """Send the table, the dangerous ones last and only if asked; after each, see whether the server is what it was."""
+    """Send the table, risky requests last and only if `risky`. After each, check that the server still works."""
     base = probes.base
     small = ScoreRequest(base.query_ids[:6], base.items_ids[:2], base.label_ids[:2])
     limit = min(wire.timeout_seconds, ROW_SECONDS)
@@ -105,24 +105,24 @@ def contract_rows(wire: Wire, probes: Probes, rounding: float, *, risky: bool) -
         elif isinstance(healthy, np.ndarray) and (after := _after(wire, small, healthy, rounding, limit)):
             state, fault = "fault", after
             if after == "server_died":
-                gone = f"not sent: the server answers no sound request since {case.name}"
+                gone = f"not sent: the server has answered no sound request since {case.name}"
         unanswered = unanswered + 1 if reply.fault == "timeout" else 0
         if unanswered == 2 and not gone:
-            gone = "not sent: two requests one after the other had no answer"
+            gone = "not sent: two consecutive requests got no answer"
         yield blank.model_copy(update=dict(status=reply.status, answer=_told(reply, wire), state=state, fault=fault))
 
 
 def contract_gate(rows: list[ContractRow]) -> Gate:
-    """No bad request is scored, ends in a 5xx, or ends the server."""
+    """Check that no bad request is scored, gets a 5xx, or kills the server."""
     faults, differ = ([row for row in rows if row.state == state] for state in ("fault", "differs"))
     n_sent = sum(row.state != "not_sent" for row in rows)
-    words = [f"{row.case} ({row.fault})" for row in faults] or [f"{n_sent} requests, none ends in a fault"]
+    parts = [f"{row.case} ({row.fault})" for row in faults] or [f"{n_sent} requests, no faults"]
     if differ:
-        words.append("unlike the contract, without harm: " + ", ".join(f"{row.case} ({row.status})" for row in differ))
+        parts.append("harmless deviations: " + ", ".join(f"{row.case} ({row.status})" for row in differ))
     return Gate(
         name="bad requests",
         status="failed" if faults else "passed",
-        detail="; ".join(words),
+        detail="; ".join(parts),
         request=faults[0].request if faults else None,
     )
 
@@ -145,16 +145,16 @@ def _judged(case: Case, reply: Reply, wire: Wire) -> tuple[str, str | None]:
 
 
 def _told(reply: Reply, wire: Wire) -> str:
-    """Its scores where it gives some, else its own words."""
+    """Return its scores if there are any, else its message."""
     if (rows := wire.read_rows(reply)) is None:
         return reply.words
     return f"{len(rows)} rows: {', '.join('[' + ', '.join(f'{p:.4g}' for p in row) + ']' for row in rows[:3])}"
 
 
 def _after(wire: Wire, small: ScoreRequest, healthy: np.ndarray, rounding: float, limit: float) -> str | None:
-    """What became of a server that answered soundly before; None: it is as it was."""
+    """Return what happened to a server that answered soundly before; None: nothing changed."""
     alone = replace(small, items_ids=small.items_ids[:1])
-    found = wire.rows(alone, limit)
-    if isinstance(found, Reply):  # asked once more: a single item may be its trouble, or a connection that it cut
+    answer = wire.rows(alone, limit)
+    if isinstance(answer, Reply):  # try again: a single item may be its trouble, or a connection that it cut
         return "server_died" if isinstance(wire.rows(small, limit), Reply) else None
-    return "wrong_afterwards" if np.abs(found - healthy[:1]).max() > rounding else None
+    return "wrong_afterwards" if np.abs(answer - healthy[:1]).max() > rounding else None

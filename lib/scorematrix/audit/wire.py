@@ -1,4 +1,4 @@
-"""A live server's plain answers to any body at all: what a client that expects scores never gets to see."""
+"""Raw replies of a live server to any body, including those that a scoring client would reject."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from scorematrix.scoring.server.dialects import body_of
 from scorematrix.workload.request import ScoreRequest
 
 LIMIT_NAMES = ("max_model_len", "context_length", "max_req_input_len")
-WORDS = 160
-"""Characters of an answer that are told."""
+MESSAGE_CHARACTERS = 160
+"""Only this much of a server's message is shown."""
 GRACE_SECONDS = 3.0
-"""A server that loses its engine answers on for a moment before it goes."""
+"""A server whose engine died may keep answering for this long."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back. Where no whole answer did, `status` is None and `fault` its class."""
+    """A server's reply. Without a complete answer, `status` is None and `fault` is its class."""
 
     status: int | None
     text: str
@@ -33,7 +33,7 @@ class Reply:
 
     @property
     def content(self) -> Any:
-        """The body as JSON, None where it is none."""
+        """The body as JSON, None if it is not JSON."""
         try:
             return json.loads(self.text)
         except ValueError:
@@ -41,8 +41,8 @@ class Reply:
 
     @property
     def words(self) -> str:
-        """What it says, in one short line: an error's own message where it has one."""
-        return error_words(self.text, WORDS)
+        """The message in one short line: an error's text if it has one."""
+        return error_words(self.text, MESSAGE_CHARACTERS)
 
 
 class Wire:
@@ -58,19 +58,19 @@ class Wire:
         self._http.close()
 
     def post(self, body: Any, timeout_seconds: float | None = None) -> Reply:
-        """Send a body, JSON or bytes as they are."""
+        """Send a body: bytes unchanged, anything else as JSON."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers, limit = {"Content-Type": "application/json"}, timeout_seconds or self.timeout_seconds
         try:
             response = self._http.post(self.dialect.path, content=content, headers=headers, timeout=limit)
             return Reply(response.status_code, response.text)
         except httpx.TimeoutException:
-            return Reply(None, f"no whole answer within {limit:g} s", "timeout")
+            return Reply(None, f"no complete answer within {limit:g} s", "timeout")
         except httpx.TransportError as error:
             return Reply(None, str(error) or type(error).__name__, "connection")
 
     def rows(self, request: ScoreRequest, timeout_seconds: float | None = None, **more: Any) -> np.ndarray | Reply:
-        """Scores by the plain way, with further fields in the body; a reply that holds none comes back as it is."""
+        """Return scores for a request with `more` fields in the body, or the first reply that has none."""
         columns = []
         for call in self.dialect.calls(request):
             reply = self.post(body_of(call, self.served_model) | more, timeout_seconds)
@@ -80,17 +80,17 @@ class Wire:
         return np.concatenate(columns, axis=1)
 
     def read_rows(self, reply: Reply) -> np.ndarray | None:
-        """The rows of scores that a reply of 200 holds."""
+        """Return the rows of scores in a 200 reply, None if there are none."""
         if reply.status != 200:
             return None
         try:
-            found = self.dialect.rows(reply.content)
-            return np.array(found, dtype=np.float64).reshape(len(found), -1 if len(found) else 0)
+            rows = self.dialect.rows(reply.content)
+            return np.array(rows, dtype=np.float64).reshape(len(rows), -1 if len(rows) else 0)
         except (KeyError, TypeError, AttributeError, ValueError):
             return None
 
     def is_there(self) -> bool:
-        """Whether anything listens at the address."""
+        """Return whether anything listens at the address."""
         try:
             self._http.get("/health", timeout=min(self.timeout_seconds, 5.0))
         except httpx.TimeoutException:
@@ -100,19 +100,19 @@ class Wire:
         return True
 
     def outlives(self, reply: Reply) -> bool:
-        """Whether the server is there still, a moment after it gave no whole answer."""
+        """Return whether the server is still there, a moment after a reply without a complete answer."""
         ends = time.monotonic() + (self._grace_seconds if reply.fault else 0.0)
         while self.is_there():
             if time.monotonic() >= ends:
-                if reply.fault:  # cutting connections is a habit of its own
+                if reply.fault:  # it only cuts connections: wait less next time
                     self._grace_seconds = GRACE_SECONDS / 10
                 return True
             time.sleep(0.1)
         return False
 
     def told_limit(self) -> int | None:
-        """The longest input in tokens, where the server tells it."""
-        told: list[int] = []
+        """Return the longest input in tokens that the server reports, None if it reports none."""
+        limits: list[int] = []
         for path in ("/v1/models", "/get_server_info"):
             try:
                 content = self._http.get(path, timeout=min(self.timeout_seconds, 5.0)).json()
@@ -121,5 +121,5 @@ class Wire:
             listed = content.get("data") if isinstance(content, dict) else None
             for part in (content, *(listed if isinstance(listed, list) else ())):
                 values = [part.get(name) for name in LIMIT_NAMES] if isinstance(part, dict) else []
-                told.extend(v for v in values if isinstance(v, int) and not isinstance(v, bool) and v > 0)
-        return min(told, default=None)
+                limits.extend(v for v in values if isinstance(v, int) and not isinstance(v, bool) and v > 0)
+        return min(limits, default=None)

@@ -15,7 +15,7 @@ from scorematrix.cli.app import BAD_INPUT, app
 
 
 def main() -> None:
-    """Entry point: bad input becomes one line and exit code 2, a notebook that failed one line and 1."""
+    """Run the command line. Bad input becomes one line and exit code 2, a failed notebook one line and code 1."""
     from scorematrix.notebooks import NotebookFailed
     from scorematrix.scoring.own import remember_folder
 
@@ -38,7 +38,7 @@ def main() -> None:
             file=sys.stderr,
         )
         code = 1
-    except NotebookFailed as error:  # the report's: a round's is a result
+    except NotebookFailed as error:  # of the report; that of a round is a result
         print(f"scorematrix: {error}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What all commands share: the application, the console, options that mean the same everywhere."""
+"""The application, the console and the options that commands share."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="Override a key of 
 Written = Annotated[Path | None, typer.Option(help="YAML file with provisioning attempts that were made by hand.")]
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(requested: bool) -> None:
+    if requested:
         print(f"scorematrix {scorematrix.__version__}")
         raise typer.Exit
 
@@ -64,7 +64,7 @@ def _main(
 
 
 def number_format(dtype: str) -> Literal["auto", "float32", "bfloat16"]:
-    """What `--dtype` names.
+    """Return a checked `--dtype`.
 
     Raises:
         ValueError: for a format that no backend computes in.
@@ -75,7 +75,7 @@ def number_format(dtype: str) -> Literal["auto", "float32", "bfloat16"]:
 
 
 def device_kind(device: str) -> Literal["auto", "cpu", "gpu", "tpu"]:
-    """What `--device` names, of a backend in this process.
+    """Return a checked `--device` of a backend in this process.
 
     Raises:
         ValueError: for a kind of device that no backend runs on.

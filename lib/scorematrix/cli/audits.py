@@ -1,4 +1,4 @@
-"""The command that asks whether one scorer can be trusted."""
+"""The command that audits one scorer."""
 
 from __future__ import annotations
 
@@ -44,27 +44,27 @@ def audit(
         raise ValueError("audit: give either --backend B or --url URL")
     if url is None and (server or served_model or risky or timeout):
         given = f"--server={server!r}, --served-model={served_model!r}, --risky={risky} and --timeout={timeout}"
-        raise ValueError(f"{given} need their --url")
+        raise ValueError(f"{given} need --url")
     if url is not None and view is not None:
-        raise ValueError(f"--view={view!r} is of a backend; a live server has none, leave it out")
+        raise ValueError(f"--view={view!r} needs --backend; a live server has no views, leave it out")
     if url is not None and mesh is not None:
-        raise ValueError(f"--mesh={mesh!r} is of a backend; a live server has its own, leave it out")
+        raise ValueError(f"--mesh={mesh!r} needs --backend; a live server sets its mesh itself, leave it out")
     if url is not None:
-        found = [_live(url, server, served_model, model, device, dtype, timeout, seed, risky)]
+        reports = [_live(url, server, served_model, model, device, dtype, timeout, seed, risky)]
     else:
         assert backend is not None
-        found = _ours(backend, view, model, device, dtype, mesh, seed)
+        reports = _ours(backend, view, model, device, dtype, mesh, seed)
     if as_json:
-        out.print_json(data=[report.model_dump(mode="json") | {"verdict": report.verdict} for report in found])
+        out.print_json(data=[report.model_dump(mode="json") | {"verdict": report.verdict} for report in reports])
     else:
-        for report in found:
+        for report in reports:
             out.print(audit_table(report))
             if report.contract:
                 out.print(contract_table(report))
             for line in replay_lines(report):
                 out.print(escape(line))
-        out.print(escape("\n".join(map(audit_sentence, found))))
-    if any(report.verdict == "unsound" for report in found):
+        out.print(escape("\n".join(map(audit_sentence, reports))))
+    if any(report.verdict == "unsound" for report in reports):
         raise typer.Exit(GATE_FAILED)
 
 
@@ -78,11 +78,11 @@ def _ours(
     entry = backend_entry(backend, view)
     kind, number = device_kind(device), number_format(dtype)
     loaded = load_model(model)
-    found = []
+    reports = []
     for one in [view] if view else entry.views:
         scorer = load_backend(backend, view=one, model=loaded, device=kind, dtype=number, mesh=mesh)
-        found.append(audit_backend(scorer, loaded, seed=seed))
-    return found
+        reports.append(audit_backend(scorer, loaded, seed=seed))
+    return reports
 
 
 def _live(
@@ -96,7 +96,7 @@ def _live(
     seed: int,
     risky: bool,
 ) -> AuditReport:
-    """Caps are those of the CPU only where the server is said to run on one."""
+    """Audit a live server. The CPU's accuracy limits apply only if `device` is cpu."""
     from scorematrix.audit import audit_server
     from scorematrix.models import load_model
     from scorematrix.scoring.server import ScoreClient
@@ -105,7 +105,7 @@ def _live(
     number, where = number_format(dtype), "server" if device == "auto" else device
     if number == "auto":
         number = "float32"
-    # A mistake in the address is told before the model is loaded.
+    # Report a wrong address before loading the model.
     ScoreClient(url, server=server, dtype=number, device=where, timeout_seconds=seconds).close()
     return audit_server(
         url,

@@ -1,4 +1,4 @@
-"""What `scorematrix load` shows: a line for each point as it is measured, then the tables."""
+"""Output of `scorematrix load`: a line for each point once it is measured, then the tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scorematrix.results.load import LoadPoint, LoadRecord
 
 
 def progress_line(point: LoadPoint) -> str:
-    """A point in a line, as soon as it is there."""
+    """Return the line that reports a finished point."""
     totals = point.totals
     return (
         f"{load_words(point)}: {in_words(point.requests_per_second)} requests/s, {totals.answered:,} answered, "
@@ -20,7 +20,7 @@ def progress_line(point: LoadPoint) -> str:
 
 
 def load_table(record: LoadRecord) -> Table:
-    """Every point with its percentiles, what was refused and what failed, and whose limit it is."""
+    """Return a table of all points: percentiles, refused and failed requests, and whose limit it is."""
     shape = record.workload
     table = Table(
         title=escape(
@@ -41,8 +41,8 @@ def load_table(record: LoadRecord) -> Table:
 
 
 def mlperf_table(record: LoadRecord) -> Table:
-    """MLPerf LoadGen's verdicts, in its own words."""
-    title = "MLPerf LoadGen, a second opinion, by clients that ask in turn; those do some hundred requests/s at most"
+    """Return a table of MLPerf LoadGen's verdicts, as LoadGen prints them."""
+    title = "MLPerf LoadGen (second opinion), with sequential clients: a few hundred requests/s at most"
     table = Table(*MLPERF_COLUMNS, title=title, title_justify="left")
     for row in mlperf_rows(record):
         table.add_row(*map(escape, row))

@@ -1,4 +1,4 @@
-"""Commands that fill, judge and check runs."""
+"""Commands that measure, judge and check runs."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def run(
     if until_decided or max_rounds is not None:
         most = max_rounds or checked.max_rounds or min(99, 8 * checked.rounds)
         checked = load_params(params, overrides | {"max_rounds": most})
-    asked = [choice.backend for choice in checked.backends]
-    if unknown := [name for name in only or [] if name not in asked]:
-        raise ValueError(f"--only={unknown[0]!r} is not among this run's backends; they are {', '.join(asked)}")
+    backends = [choice.backend for choice in checked.backends]
+    if unknown := [name for name in only or [] if name not in backends]:
+        raise ValueError(f"--only={unknown[0]!r} is not among this run's backends; they are {', '.join(backends)}")
     written = load_written(readiness) if readiness else None
     store = RunStore(run_folder(outputs, run_id or checked.default_run_id))
     if prepare_only:
@@ -68,7 +68,7 @@ def run(
     copy = Mirror(mirror) if mirror else None
     with _filling(on) as fill:
         if copy is not None and (came := copy.pull(store.folder)):
-            out.print(f"took in {came} files from {mirror}")
+            out.print(f"copied {came} files from {mirror}")
         prepare_run(checked, store)
         out.print(f"run {store.folder}")
 
@@ -165,7 +165,7 @@ def bundle(
 
 @contextmanager
 def _filling(on: str | None) -> Iterator[Callable[..., None]]:
-    """What fills the run: this machine, or a cluster, which is reached before anything is written."""
+    """Yield the function that fills a run, here or on a cluster. Connect to the cluster before writing anything."""
     if on is None:
         from scorematrix.matrix import fill_run
 
@@ -182,7 +182,7 @@ def _filling(on: str | None) -> Iterator[Callable[..., None]]:
 
 
 def _opened(run: str, outputs: Path) -> Any:
-    """A run by folder, id or address; what lies at an address is brought under `outputs/runs` first."""
+    """Open a run by folder, id or address. A run at an address is first copied to `outputs/runs`."""
     from scorematrix.matrix import run_folder
     from scorematrix.results import Mirror, find_run, is_address
 
@@ -212,7 +212,7 @@ def _write_change(old: Any, new: Any) -> None:
 
 
 def _conclude(comparison: Any) -> None:
-    """The last lines of a command that concerns a run: verdicts, and every skip notice."""
+    """Print a run's verdicts and every skip notice, and set the exit code."""
     from scorematrix.report.terminal import closing_lines
 
     for line in closing_lines(comparison):

@@ -1,4 +1,4 @@
-"""Commands about one scorer: its answers, and which models there are."""
+"""Commands that score with one backend, and list models and backends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def score(
     item: Annotated[list[str], typer.Option(help="Text of an item. Repeatable.")],
     label: Annotated[list[str], typer.Option(help="Label of one token. Repeatable.")],
     model: Model = "smollm2-135m",
-    backend: Annotated[str, typer.Option(help="Backend name, or your own scorer as module:attribute.")] = "jax",
+    backend: Annotated[str, typer.Option(help="Backend name, or your scorer as module:attribute.")] = "jax",
     view: Annotated[str | None, typer.Option(help="View. Default: portable, or the backend's only one.")] = None,
     dtype: DType = "auto",
     mesh: Mesh = None,
@@ -69,7 +69,7 @@ def models(
             here = "yes" if row.lacks is None else f"no: {row.lacks} is missing"
             table.add_row(row.name, ", ".join(row.views), escape(row.origin), escape(here))
         out.print(table)
-        out.print("A scorer of your own: --backend module:attribute, see README")
+        out.print("To use your scorer: --backend module:attribute, see README")
     elif action == "fetch" and name:
         out.print(f"{name}: {fetch(name)}")
     else:

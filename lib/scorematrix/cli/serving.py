@@ -11,7 +11,7 @@ from rich.markup import escape
 from scorematrix.cli.app import NOTHING_RAN, AsJson, DType, Mesh, Model, app, device_kind, number_format, out
 
 VOCABULARY = 32_000
-"""Nearly every model of today has as many token ids; the first hundred hold the special ones of many."""
+"""Nearly every current model has at least so many token ids. The first hundred often include special tokens."""
 N_QUERIES = 16
 
 
@@ -41,7 +41,7 @@ def serve(
     from scorematrix.serving import Limits, NoopBackend, ScoringApp
     from scorematrix.serving import serve as serve_app
 
-    wait_passively()  # a machine that serves has other work too: spinning threads would slow down for all of it
+    wait_passively()  # spinning threads would slow down other work on the serving machine
     limits = Limits(max_body_mib * 2**20, max_items, max_waiting, max_batch_items)
     if backend != "noop":
         view = view or backend_entry(backend).default_view
@@ -110,9 +110,9 @@ def load(
     closed = _numbers("--concurrency", concurrency, int)
     opened = None if rates.strip() == "auto" else _numbers("--rates", rates, float)
     if not closed and opened is None:
-        raise ValueError("--rates='auto' starts from the sweep's throughput; give --concurrency, or rates in numbers")
+        raise ValueError("--rates='auto' starts from the sweep's throughput; give --concurrency, or rates as numbers")
     if to is not None and to.exists() and not to.is_file():
-        raise ValueError(f"--out={str(to)!r} is no file; name one")
+        raise ValueError(f"--out={str(to)!r} is not a file; name a file")
     workload = _workload(model, vocab_size, query_tokens, items, item_tokens, labels, seed)
     record = measure_load(
         url,
@@ -135,7 +135,7 @@ def load(
     if to is not None:
         write_document(to, record)
     if as_json:
-        print(record.model_dump_json())  # in one line: it holds every latency
+        print(record.model_dump_json())  # in one line, because it includes every latency
     else:
         out.print(load_table(record), *([mlperf_table(record)] if record.mlperf else []))
         out.print(escape(load_sentence(record)))
@@ -144,15 +144,15 @@ def load(
 
 
 def _numbers(name: str, text: str, kind: type) -> list:
-    """`1,2,4` as numbers above 0; `none` as no numbers."""
+    """Parse `1,2,4` into numbers above 0, and `none` into no numbers."""
     if text.strip() in ("none", ""):
         return []
     try:
         numbers = [kind(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"{name}={text!r} must be numbers with commas between, 1,2,4 say, or none") from None
+        raise ValueError(f"{name}={text!r} must be comma-separated numbers, e.g. 1,2,4, or none") from None
     if wrong := [number for number in numbers if not 0 < number < 1e6]:
-        raise ValueError(f"{name}={text!r} holds {wrong[0]}, which is not above 0 and below a million")
+        raise ValueError(f"{name}={text!r} contains {wrong[0]}, which is not above 0 and below a million")
     return numbers
 
 
@@ -165,7 +165,7 @@ def _workload(
     labels: str | None,
     seed: int,
 ):
-    """Requests of one shape, of token ids that the served model is thought to have."""
+    """Return requests of one shape, with token ids that the served model presumably has."""
     from scorematrix.models.catalogue import read_description
     from scorematrix.workload import CONTRACT_LABEL_IDS, canonical_workload
 

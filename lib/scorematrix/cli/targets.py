@@ -37,10 +37,10 @@ def preflight(
 
     checked, store = load_params(params, read_assignments(set_ or [])) if params else None, RecordStore(outputs)
     if compile_ and (checked is None or target is None):
-        raise ValueError("--compile needs PARAMS and --target, params/contract.yaml --target tpu-v6e-1 say")
-    found = preflight_readiness(checked, target, store.read() | (load_written(readiness) if readiness else {}))
-    out.print(readiness_table(found))
-    for state in found.skipped:
+        raise ValueError("--compile needs PARAMS and --target, e.g. params/contract.yaml --target tpu-v6e-1")
+    probed = preflight_readiness(checked, target, store.read() | (load_written(readiness) if readiness else {}))
+    out.print(readiness_table(probed))
+    for state in probed.skipped:
         out.print(f"{state.target}, {state.backend}: {escape(state.evidence)}. Next: {escape(state.next_step or '')}")
     for line in unfit_cells(checked) if checked is not None else []:
         out.print(f"DOES NOT FIT (estimate): {escape(line)}")
@@ -49,7 +49,7 @@ def preflight(
         out.print(f"wrote {store.keep_compiled(record)}")
         if all(cell.status == "not_compiled" for cell in record.cells):
             raise typer.Exit(NOTHING_RAN)
-    elif len(found.skipped) == len(found.states):
+    elif len(probed.skipped) == len(probed.states):
         raise typer.Exit(NOTHING_RAN)
 
 
@@ -69,7 +69,7 @@ def provision(
     from scorematrix.results import Attempt, RecordStore
 
     checked, store = load_plan(plan), RecordStore(outputs)
-    store.read()  # a damaged record is told of before anything is asked for
+    store.read()  # a damaged record ends the command before anything is requested
     if not execute:
         for command in dry_run(checked):
             out.print(escape(command))
@@ -80,7 +80,8 @@ def provision(
         store.keep(checked.target, attempt)
         out.print(escape(attempt_line(attempt)))
 
-    if (found := try_zones(checked, on_attempt)) is None:
+    if (machine := try_zones(checked, on_attempt)) is None:
         out.print(f"{checked.target}: no machine; see {store.folder / checked.target}.json")
         raise typer.Exit(NOTHING_RAN)
-    out.print(f"{checked.target} runs in {found.zone} as {found.name}; give it back by: {escape(found.teardown or '')}")
+    teardown = escape(machine.teardown or "")
+    out.print(f"{checked.target} runs in {machine.zone} as {machine.name}; delete it with: {teardown}")

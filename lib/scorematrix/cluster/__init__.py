@@ -1,4 +1,4 @@
-"""Rounds on a Ray cluster, an optional extra: only the command line imports this room, and only this room Ray."""
+"""Run rounds on a Ray cluster (optional extra). Only the command line imports this room, and only this room Ray."""
 
 from scorematrix.cluster.connect import connected
 from scorematrix.cluster.nodes import Node, demand, nodes_for

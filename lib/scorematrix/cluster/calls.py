@@ -1,4 +1,4 @@
-"""What is said to Ray and what comes back, in this library's words."""
+"""Calls to Ray and their answers, in this library's types."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from scorematrix.privacy import REDACTED, redacted
 
 ADDRESS = r"\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?\b|(?i:(?<=node name: ))[^\s,;)]+"
 LOOK_SECONDS = 5.0
-"""How often the cluster is asked which nodes live."""
+"""Interval at which the cluster is queried for living nodes."""
 
 
-def place(asked: Mapping[str, float], ids: Iterable[str]) -> dict[str, Any]:
-    """The demand in Ray's words, on any of these nodes: which one, and when, is Ray's to say."""
-    own = {name: amount for name, amount in asked.items() if name not in ("CPU", "GPU")}
+def place(demand: Mapping[str, float], ids: Iterable[str]) -> dict[str, Any]:
+    """Return Ray's options for a demand on any of these nodes; Ray chooses the node and the time."""
+    custom = {name: amount for name, amount in demand.items() if name not in ("CPU", "GPU")}
     return {
-        "num_cpus": asked["CPU"],
-        "num_gpus": asked.get("GPU", 0),
-        "resources": own,
+        "num_cpus": demand["CPU"],
+        "num_gpus": demand.get("GPU", 0),
+        "resources": custom,
         "label_selector": {"ray.io/node-id": f"in({','.join(sorted(ids))})"},
     }
 
 
-def placed(what: Any, asked: Mapping[str, float], ids: Iterable[str], **options: int) -> Any:
-    """A task, or an actor's class, that Ray will run with this demand on one of these nodes."""
-    return ray.remote(what).options(**options, **place(asked, ids))
+def placed(what: Any, demand: Mapping[str, float], ids: Iterable[str], **options: int) -> Any:
+    """Return the task or actor class that Ray will run with this demand on one of these nodes."""
+    return ray.remote(what).options(**options, **place(demand, ids))
 
 
 def received(ref: Any) -> Any:
-    """What a call returned, of the type that the call has: Ray's stubs know nothing of it."""
+    """Return a call's result, of the call's type, which Ray's stubs do not know."""
     return ray.get(ref)
 
 
 def wait(refs: list[Any]) -> list[Any]:
-    """What is ready, after a while at most: then it is time to look which nodes live."""
+    """Return what is ready, after LOOK_SECONDS at most, so that the caller can check which nodes live."""
     if not refs:
         time.sleep(LOOK_SECONDS / 5)
         return []
@@ -50,7 +50,7 @@ def wait(refs: list[Any]) -> list[Any]:
 
 
 def answer(ref: Any) -> NodeReport | str:
-    """A node's report, or why there is none."""
+    """Return a node's report, or why there is none."""
     try:
         return misfit(received(ref))
     except RayError as error:
@@ -58,13 +58,13 @@ def answer(ref: Any) -> NodeReport | str:
 
 
 def end(actor: Any) -> None:
-    """Give an actor's node back; what runs there ends."""
+    """End an actor and what it runs, which frees its node."""
     with suppress(Exception):  # it is gone already
         ray.kill(actor)
 
 
 def reason_of(error: RayError) -> str:
-    """Why, in Ray's words, without what it adds of addresses and processes."""
+    """Return Ray's text of an error, without addresses and details of processes."""
     if isinstance(error, RayTaskError):
         return redacted(f"{type(error.cause).__name__}: {error.cause}")[:300]
     lines = [line for line in str(error).splitlines() if not line.startswith("\t")]

@@ -1,4 +1,4 @@
-"""Reaching a Ray cluster, with one line that says what to do where there is none."""
+"""Connect to a Ray cluster; without one, fail with one line that says what to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REMEDY = "start one (`ray start --head`), or name one: RAY_ADDRESS=HOST:6379 wit
 
 
 def cluster_address(on: str) -> str:
-    """What `--on` means to Ray: `ray` is the cluster of RAY_ADDRESS or of this machine, `ray://...` Ray's client.
+    """Return Ray's address for `--on`: `ray` is the cluster of RAY_ADDRESS or this machine, `ray://...` Ray's client.
 
     Raises:
         ValueError: for anything else.
@@ -24,15 +24,15 @@ def cluster_address(on: str) -> str:
         return os.environ.get("RAY_ADDRESS") or "auto"
     if on.startswith("ray://") and len(on) > len("ray://"):
         return on
-    raise ValueError(f"--on={on!r} is no cluster; write ray, or ray://HOST:10001")
+    raise ValueError(f"--on={on!r} is not a cluster; use ray, or ray://HOST:10001")
 
 
 @contextmanager
 def connected(on: str) -> Iterator[None]:
-    """A connection to a cluster that runs already; none is ever started.
+    """Connect to a cluster that already runs; never start one.
 
     Raises:
-        ValueError: in one line, where it cannot be reached, has another version, or Ray's client is not installed.
+        ValueError: in one line, if it cannot be reached, has another version, or Ray's client is not installed.
     """
     address = cluster_address(on)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -43,7 +43,7 @@ def connected(on: str) -> Iterator[None]:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ImportError as error:
         raise ValueError(f"--on={on!r} needs Ray's client, `pip install 'ray[client]'`: {_line(error)}") from None
-    except Exception as error:  # Ray raises its own, gRPC's, RuntimeError: all that matters is that there is no cluster
+    except Exception as error:  # of Ray, gRPC or Python: each means that no cluster was reached
         raise ValueError(f"--on={on!r} reaches no Ray cluster at {address}: {_line(error)}; {REMEDY}") from None
     try:
         yield
@@ -52,14 +52,14 @@ def connected(on: str) -> Iterator[None]:
 
 
 def living_nodes() -> list[Node]:
-    """The nodes that the cluster has now."""
+    """Return the cluster's current nodes."""
     import ray
 
     return read_nodes(ray.nodes())
 
 
 def _knock(address: str) -> None:
-    """Ray itself goes on trying an address where nobody is for many minutes, without a word."""
+    """Fail soon if nothing answers at an address, which Ray would retry silently for many minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()

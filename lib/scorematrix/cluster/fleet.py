@@ -1,7 +1,7 @@
-"""The groups of a run on their way: Ray places them, and where a node is lost the whole group is tried elsewhere.
+"""Run groups of rounds on a Ray cluster. Ray places them; if a node is lost, its group is tried again elsewhere.
 
 A group is one actor: its rounds are measured in turns, so they and their conductor are on one node (rules 1 and 15).
-For the same reason a loss costs the group: what was measured on a machine that is gone has no partner any more.
+For the same reason a loss costs the entire group: results of a lost machine have no partner any more.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from scorematrix.results.times import utc_now
 
 MOST_TRIES = 3
 MOST_PLACEMENTS = 30
-"""How often Ray may fail to place a group: on a node that is gone, until the cluster has noticed."""
+"""How often Ray may fail to place a group, for example on a lost node until the cluster has noticed."""
 PATIENCE_SECONDS = 600.0
-"""How long a node that does not answer is waited for, or one in the place of the last of a target."""
+"""How long to wait for a node that does not answer, or for a replacement of a target's last node."""
 Group = list[PlannedRound]
 
 
 @dataclass
 class Flight:
-    """A group that is measured, or about to be.
+    """A group that is being measured, or waits for it.
 
     Attributes:
         ids: the nodes that it may be placed on.
-        node: where it is; None while Ray has not placed it.
+        node: where it is; None until Ray has placed it.
         left: its rounds that are still to be measured.
     """
 
@@ -64,13 +64,13 @@ class Flight:
 
     @property
     def node_name(self) -> str:
-        """Short, as reports have it; only of a flight that Ray has placed."""
+        """The node's short name in reports; only for a flight that Ray has placed."""
         assert self.node is not None
         return self.node[:8]
 
 
 class Fleet:
-    """Everything that this driver has on the cluster; leaving it takes it back."""
+    """All flights and probes of this driver on the cluster; leaving the context ends them."""
 
     def __init__(
         self,
@@ -111,19 +111,19 @@ class Fleet:
     # Looking.
 
     def ask(self, nodes: Sequence[Node]) -> dict[Node, NodeReport | str]:
-        """What every node that may serve the plan says of itself."""
+        """Return the report of each of these nodes, or why there is none."""
         self._ask(nodes)
         reports: dict[Node, NodeReport | str] = {}
         latest = time.monotonic() + self._patience
         while self._probes and time.monotonic() < latest:
             reports |= {self._probes.pop(ref): answer(ref) for ref in wait(list(self._probes))}
-        late = f"it did not answer within {self._patience:.0f} s, another job may hold it"
+        late = f"it did not answer within {self._patience:.0f} s, another job may be using it"
         return {node: reports.get(node, late) for node in nodes}
 
     def take(
         self, pools: Mapping[str, Pool], kept: Mapping[str, Round], total: int, shares: Mapping[str, float | None]
     ) -> None:
-        """What was found: where to measure what, and what is measured already.
+        """Set where to measure what, and what is recorded already.
 
         Args:
             shares: seconds for the turns of a group, by the name of its first round; None: no time budget.
@@ -133,20 +133,20 @@ class Fleet:
         self._plan = ray.put(dict(pack_plan(self._store)))
 
     def _ask(self, nodes: Iterable[Node]) -> None:
-        """Send a probe to each node that may serve the plan and was not asked before; it takes what a round would."""
+        """Send a probe to each new node that may serve the plan; it takes the same resources as a round."""
         for node in nodes:
             rows = [row for row in self._needed if node in nodes_for(nodes, target(row[0]))]
             if node.id in self._known or not rows:
                 continue
             self._known.add(node.id)
-            asked = {k: v for row in rows for k, v in (demand(node, target(row[0])) or {}).items()}
-            probe = placed(look_at_node, asked, [node.id], max_retries=0)
+            resources = {k: v for row in rows for k, v in (demand(node, target(row[0])) or {}).items()}
+            probe = placed(look_at_node, resources, [node.id], max_retries=0)
             self._probes[probe.remote(rows, self._only, self._tried, self._params.places)] = node
 
     # Measuring.
 
     def fill(self, groups: Sequence[Group]) -> None:
-        """Measure what of these groups is not recorded yet, as many at a time as there are nodes for them."""
+        """Measure the unrecorded rounds of these groups, as many groups at a time as there are nodes for them."""
         waiting = deque(flight for group in groups if (flight := self._opened(group)) is not None)
         while waiting or self._flights:
             living = living_nodes()
@@ -160,7 +160,7 @@ class Fleet:
                     waiting.appendleft(again)
 
     def _opened(self, group: Group) -> Flight | None:
-        """A group as the run folder has it; None where nothing of it is left to do."""
+        """Return a flight for a group; None if all of its rounds are recorded."""
         for planned in group:
             if planned.name in self._recorded:
                 self._done += 1
@@ -170,7 +170,7 @@ class Fleet:
     def _start(self, waiting: deque[Flight], living: frozenset[str]) -> None:
         """Hand groups to Ray, in the plan's order, as long as a target has more living nodes than groups."""
         for ref, flight in list(self._flights.items()):
-            if flight.node is None and not flight.ids & living:  # no node is left of those that it may be placed on
+            if flight.node is None and not flight.ids & living:  # none of its nodes is living
                 end(self._flights.pop(ref).actor)
                 waiting.appendleft(flight)
         under_way = Counter(flight.target for flight in self._flights.values())
@@ -189,7 +189,7 @@ class Fleet:
         recorded = [self._recorded[p.name] for p in flight.group if p.name in self._recorded]
         machines = {round_.environment.machine_sha256 for round_ in recorded if round_.environment}
         same = frozenset(id_ for id_ in nodes if {pool.machines[id_]} == machines)
-        if machines and not same:  # the half that is there has no partner to come
+        if machines and not same:  # its recorded rounds cannot get a partner
             self._drop(flight.group)
         flight.ids = same or (nodes - {flight.avoid}) or nodes
         flight.left = [p for p in flight.group if p.name not in self._recorded]
@@ -200,7 +200,7 @@ class Fleet:
         self._flights[flight.actor.node_id.remote()] = flight
 
     def _advance(self, flight: Flight, ref: Any) -> Flight | None:
-        """Take in what came back; a flight comes out where it has to be tried anew."""
+        """Process an actor's answer; return the flight if it has to be tried again."""
         try:
             came = received(ref)
             if flight.node is None:
@@ -240,7 +240,7 @@ class Fleet:
         self._tell(Progress("end", planned, self._done, self._total, round_, note))
 
     def _not_placed(self, flight: Flight, reason: str) -> Flight | None:
-        """Again after a while; where Ray never places it, the target is given up, and no round is blamed."""
+        """Retry after a pause. After MOST_PLACEMENTS failures give up the target, without failing a round."""
         if flight.placements < MOST_PLACEMENTS:
             time.sleep(LOOK_SECONDS / 5)
             return flight
@@ -249,7 +249,7 @@ class Fleet:
         return None
 
     def _lost(self, flight: Flight, reason: str) -> Flight | None:
-        """The whole group again, elsewhere; one that was lost too often is a result: each of its rounds says so."""
+        """Retry the group on another node. After MOST_TRIES losses, record its rounds as failed, with the reason."""
         planned, where = flight.left[0], flight.node_name
         now = utc_now()
         tries = [*flight.tries, LostTry(at_utc=now, node=where, reason=reason)]
@@ -274,14 +274,14 @@ class Fleet:
                 self._store.drop_round(planned.name)
 
     def _admit(self, node: Node, report: NodeReport | str) -> None:
-        """A node that came while the run goes on joins the pools of its kind."""
+        """Add a node that joined during the run to the pools of its kind."""
         for name, pool in self._pools.items():
             if not isinstance(report, str) and pool.takes(node, report):
                 machines = {**pool.machines, node.id: report.machine_sha256}
                 self._pools[name] = Pool(name, pool.make, pool.demand, machines, pool.backends)
 
     def _is_given_up(self, name: str) -> bool:
-        """Whether nobody waits for a node of a target any longer."""
+        """Return whether the wait for a node of a target has ended."""
         since = self._bare_since.setdefault(name, time.monotonic())
         if time.monotonic() - since < self._patience:
             return False
@@ -292,6 +292,6 @@ class Fleet:
 
 
 def _after(lost: Sequence[LostTry], round_: Round, tries: Sequence[Try]) -> Round:
-    """The round with the tries before it, and with a new seal."""
+    """Return the round with the tries before it, and with a new checksum."""
     before = {"lost": list(lost), "tries": list(tries)}
     return Round.model_validate(round_.model_dump(exclude={"sha256"}) | before)

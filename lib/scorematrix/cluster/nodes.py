@@ -1,4 +1,4 @@
-"""Which nodes of a cluster serve which target, by the resources that they declare. Pure: Ray is not asked here."""
+"""Match the nodes of a cluster to targets by the resources that they declare. Pure: no calls to Ray."""
 
 from __future__ import annotations
 
@@ -21,74 +21,74 @@ ACCELERATORS = {
     "gpu-h200": "H200",
     "gpu-b200": "B200",
 }
-"""What Ray calls the chip of a target: a node that Ray has recognised has `accelerator_type:<this>`."""
+"""Ray's name of a target's chip: a node that Ray has recognised has `accelerator_type:<name>`."""
 CHIPS = {"tpu": "TPU", "gpu": "GPU"}
 TYPE = "accelerator_type:"
 UNSPOKEN = ("node:", "memory", "object_store_memory")
-"""Resources that every node has: they say nothing of what it is for."""
+"""Resources that every node has; they do not show which target it serves."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A living node: its id in the cluster and the resources that it declares, in all."""
+    """A living node: its id in the cluster and the total resources that it declares."""
 
     id: str
     resources: Mapping[str, float] = field(compare=False)
 
     @property
     def name(self) -> str:
-        """Short, and of no host: for reports."""
+        """Short name for reports, which does not reveal the host."""
         return self.id[:8]
 
 
 def read_nodes(table: Iterable[Mapping[str, Any]]) -> list[Node]:
-    """The living nodes of what `ray.nodes()` returns, in a lasting order."""
+    """Return the living nodes of what `ray.nodes()` returns, sorted by id."""
     return sorted((Node(row["NodeID"], dict(row["Resources"])) for row in table if row["Alive"]), key=lambda n: n.id)
 
 
 def demand(node: Node, where: Target) -> dict[str, float] | None:
-    """What a round of the target takes of this node; None where the node is not for it.
+    """Return the resources that a round of the target takes of this node; None if the node does not serve it.
 
-    It is always all the CPUs that the node declares, so that nothing else that Ray places, of this run or of another
-    job, shares the host with a timed round; and the target's chips, where it has any. A node declares a target by a
-    custom resource of its name (`TPU-v6e-1`, upper case or lower), or by Ray's own TPU or GPU with the accelerator's
-    type. A GPU of a type that Ray does not know is taken too: the probe on the node says what it is.
+    They are all CPUs that the node declares, and the target's chips, if any. With all CPUs taken, Ray places nothing
+    else, of this run or another job, on the host of a timed round. A node declares a target by a custom resource of its
+    name (`TPU-v6e-1`, upper case or lower), or by Ray's TPU or GPU resource with the accelerator's type. A GPU of a
+    type that Ray does not know is taken too: the probe on the node identifies it.
     """
     cpus = node.resources.get("CPU", 0.0)
     if cpus < 1:
         return None
-    asked = {"CPU": cpus}
+    required = {"CPU": cpus}
     if where.kind == "cpu":
-        return asked
-    own = next((name for name in node.resources if name.lower() == where.name), None)
-    if own is not None and node.resources[own] >= 1:
-        asked[own] = 1.0
+        return required
+    custom = next((name for name in node.resources if name.lower() == where.name), None)
+    if custom is not None and node.resources[custom] >= 1:
+        required[custom] = 1.0
     chip = CHIPS[where.kind]
     types = [name.removeprefix(TYPE) for name in node.resources if name.startswith(TYPE)]
-    is_its = own in asked or ACCELERATORS.get(where.name) in types or not types
+    is_its = custom in required or ACCELERATORS.get(where.name) in types or not types
     if node.resources.get(chip, 0.0) >= where.n_chips and is_its:
-        asked[chip] = float(where.n_chips)
-    return asked if len(asked) > 1 else None
+        required[chip] = float(where.n_chips)
+    return required if len(required) > 1 else None
 
 
 def nodes_for(nodes: Iterable[Node], where: Target) -> list[Node]:
-    """The nodes that may serve a target; for the CPU those without an accelerator, where there are such."""
+    """Return the nodes that may serve a target; for the CPU only those without an accelerator, if there are any."""
     able = [node for node in nodes if demand(node, where) is not None]
     plain = [node for node in able if not _is_special(node)]
     return plain if where.kind == "cpu" and plain else able
 
 
 def describe(nodes: Iterable[Node]) -> str:
-    """The cluster's resources in words: the evidence that it lacks something."""
+    """Return the cluster's resources as text: the evidence that it lacks a target."""
     shapes: dict[str, int] = {}
     for node in nodes:
-        words = ", ".join(
+        shape = ", ".join(
             f"{name} {amount:g}" for name, amount in sorted(node.resources.items()) if not name.startswith(UNSPOKEN)
         )
-        shapes[words or "no CPU"] = shapes.get(words or "no CPU", 0) + 1
+        shapes[shape or "no CPU"] = shapes.get(shape or "no CPU", 0) + 1
     many = sum(shapes.values())
-    told = "; ".join(f"{count} x ({words})" for words, count in shapes.items())
-    return f"the Ray cluster has {many} node{'' if many == 1 else 's'}: {told}" if many else "the Ray cluster is empty"
+    text = "; ".join(f"{count} x ({shape})" for shape, count in shapes.items())
+    return f"the Ray cluster has {many} node{'' if many == 1 else 's'}: {text}" if many else "the Ray cluster is empty"
 
 
 def _is_special(node: Node) -> bool:

@@ -1,4 +1,4 @@
-"""Filling a run folder from a cluster: the driver alone writes into it, the nodes measure."""
+"""Fill a run folder from a cluster: the nodes measure, and only the driver writes into the folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scorematrix.results import PlannedRound, RecordStore, RunStore, TargetRecor
 
 
 class NodesLost(ConnectionError):
-    """The last node of a target is gone and none came: what is measured stays, the same command continues."""
+    """The last node of a target is gone and no other came. Results are kept; the same command continues."""
 
 
 def fill_on_cluster(
@@ -31,12 +31,12 @@ def fill_on_cluster(
     chosen: Chosen = dict,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> None:
-    """`matrix.fill_run` on the nodes of the cluster that is connected: same plan, same files, same events.
+    """Run `matrix.fill_run` on the nodes of the connected cluster: same plan, same files, same events.
 
     Raises:
         ValueError: for a run folder that is damaged, in use, or of other params.
-        StorageFailed: where the driver's disk takes no more.
-        NodesLost: where rounds are left that no node can measure any more.
+        StorageFailed: if the driver's disk cannot be written.
+        NodesLost: if rounds are left that no node can measure any more.
     """
     prepare_run(params, store)
     with store.lock():
@@ -58,7 +58,7 @@ def fill_on_cluster(
 
 
 def stages(params: Params, groups: list[list[PlannedRound]]) -> list[tuple[int, list[list[PlannedRound]]]]:
-    """The groups of rounds in order, cut where a run may be settled: before each index beyond `rounds`."""
+    """Return the groups in order, split where a run may be settled: before each index beyond `rounds`."""
     first_look = params.tuning_rounds + params.rounds
     cut = groupby(groups, key=lambda group: max(group[0].index, first_look - 1))
     return [(index, list(stage)) for index, stage in cut]

@@ -1,4 +1,4 @@
-"""What a cluster can do of a plan: every node is asked itself, and nodes that are alike make the pool of a target."""
+"""Survey what a cluster can run of a plan: every node reports on itself, and nodes alike form the pool of a target."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from scorematrix.results import CompiledRecord, Readiness, TargetRecord, TargetS
 from scorematrix.results.times import utc_now
 
 Reports = Mapping[Node, NodeReport | str]
-"""What each node said of itself; or, as text, why it could not be asked."""
+"""The report of each node; or, as text, why there is none."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The nodes that measure a target: all alike, because what is compared must have run on one kind of machine.
+    """The nodes that measure a target. All are alike, because compared rounds must run on one kind of machine.
 
     Attributes:
-        demand: what a round takes of one of them.
+        demand: the resources that a round takes of one node.
         machines: the machine's hash, as in its rounds, by node id.
         backends: those that are ready there.
     """
@@ -34,7 +34,7 @@ class Pool:
     backends: frozenset[str]
 
     def takes(self, node: Node, report: NodeReport) -> bool:
-        """Whether a node that came later is like these."""
+        """Return whether a node that came later is like these."""
         return _kind(self.target, node, report) == (self.make, tuple(sorted(self.demand.items())), self.backends)
 
 
@@ -46,7 +46,7 @@ def survey_cluster(
     records: Mapping[str, TargetRecord] | None = None,
     compiled: Sequence[CompiledRecord] = (),
 ) -> tuple[Readiness, dict[str, Pool]]:
-    """The readiness of every (target, backend) on this cluster, and the pool of each target that is ready."""
+    """Return the readiness of every (target, backend) on this cluster, and the pool of each target that is ready."""
     states: list[TargetState] = []
     pools: dict[str, Pool] = {}
     answered = {node: report for node, report in reports.items() if not isinstance(report, str)}
@@ -57,8 +57,8 @@ def survey_cluster(
             pools[name] = pool
             first = next(node for node in able if node.id in pool.machines)
             states += [_told(state, first, len(pool.machines)) for state in _own(answered[first], name)]
-        elif asked := [node for node in able if node in answered]:
-            states += [_told(state, asked[0], 1) for state in _own(answered[asked[0]], name)]
+        elif reporting := [node for node in able if node in answered]:
+            states += [_told(state, reporting[0], 1) for state in _own(answered[reporting[0]], name)]
         elif able:
             states += [_unfit(state, f"node {able[0].name}: {reports[able[0]]}") for state in _lacking(rows, "", only)]
         else:
@@ -69,31 +69,31 @@ def survey_cluster(
 
 
 def misfit(report: NodeReport) -> NodeReport | str:
-    """The report, or why its node cannot be used: both ends must be of one version."""
+    """Return the report, or why its node cannot be used: both ends must have the same version."""
     if report.version != scorematrix.__version__:
         return f"it has scorematrix {report.version}, the driver {scorematrix.__version__}"
     return report
 
 
 def _pool(name: str, able: Sequence[Node], answered: Mapping[Node, NodeReport]) -> Pool | None:
-    """Of the nodes that can, the kind that most backends are ready on, then the most numerous."""
+    """Return the kind of node with the most ready backends, then the most numerous kind; None without one."""
     kinds: dict[tuple[str, tuple, frozenset[str]], list[Node]] = {}
     for node in able:
         if node in answered and (kind := _kind(name, node, answered[node])) is not None:
             kinds.setdefault(kind, []).append(node)
     if not kinds:
         return None
-    (make, asked, backends), nodes = max(kinds.items(), key=lambda item: (len(item[0][2]), len(item[1])))
-    return Pool(name, make, dict(asked), {node.id: answered[node].machine_sha256 for node in nodes}, backends)
+    (make, resources, backends), nodes = max(kinds.items(), key=lambda item: (len(item[0][2]), len(item[1])))
+    return Pool(name, make, dict(resources), {node.id: answered[node].machine_sha256 for node in nodes}, backends)
 
 
 def _kind(name: str, node: Node, report: NodeReport) -> tuple[str, tuple, frozenset[str]] | None:
-    """What nodes of one pool have in common; None for one that can run nothing of the target."""
-    asked = demand(node, target(name))
-    if asked is None:
+    """Return what nodes of one pool have in common; None for a node that can run nothing of the target."""
+    resources = demand(node, target(name))
+    if resources is None:
         return None
     ready = frozenset(state.backend for state in _own(report, name) if state.state == "ready")
-    return (report.make, tuple(sorted(asked.items())), ready) if ready else None
+    return (report.make, tuple(sorted(resources.items())), ready) if ready else None
 
 
 def _own(report: NodeReport, name: str) -> list[TargetState]:
@@ -101,7 +101,7 @@ def _own(report: NodeReport, name: str) -> list[TargetState]:
 
 
 def _told(state: TargetState, node: Node, n_nodes: int) -> TargetState:
-    """What a node says of itself, with its name; of more nodes alike, with their number."""
+    """Return a node's state with its name in the evidence; for several nodes alike, also with their number."""
     who = f"node {node.name}" if n_nodes == 1 else f"{n_nodes} nodes, {node.name} one of them"
     return state.model_copy(update={"evidence": f"{who}: {state.evidence}"})
 
@@ -119,7 +119,7 @@ def _lacking(
     only: Collection[str] | None,
     records: Mapping[str, TargetRecord] | None = None,
 ) -> list[TargetState]:
-    """The states of a target that no node of the cluster declares."""
+    """Return the states of a target that no node of the cluster declares."""
     nothing = Machine(nvidia=(), nvidia_evidence=evidence, tpu_evidence=evidence, has_tpu=False, frameworks={})
     states = []
     for state in check_readiness(rows, nothing, "", only, records=records).states:

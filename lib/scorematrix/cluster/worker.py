@@ -1,4 +1,4 @@
-"""What runs on a node of the cluster: looking at it, and measuring the rounds of a group in kernels of their own."""
+"""Code that runs on a cluster's node: it reports on the node, and measures a group's rounds in separate kernels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Needed = list[tuple[str, str, list[str]]]
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What a node said of itself.
+    """A node's report on itself.
 
     Attributes:
         make: what must be alike in nodes that measure the same target: processor, cores, accelerators.
@@ -41,7 +41,7 @@ def look_at_node(
     records: Mapping[str, TargetRecord],
     servers: Mapping[str, ServerPlace] | None = None,
 ) -> NodeReport:
-    """Judge, on the node itself, what of the plan it can run: its drivers, its frameworks, its packages."""
+    """Check on the node what of the plan it can run, by its drivers, frameworks and packages."""
     machine = probe_machine()
     readiness = check_readiness(needed, machine, cpu_name(), only, records=records, servers=servers)
     chips = sorted({name for seen in machine.frameworks.values() for kind, name in seen.devices if kind != "cpu"})
@@ -50,16 +50,16 @@ def look_at_node(
 
 
 class GroupRunner:
-    """Holds a node while the rounds of one group are measured there.
+    """Occupies a node while the rounds of one group are measured there.
 
-    An actor and not a task: it says where it is before it begins.
+    It is an actor and not a task, so that it can report its node before it begins.
     """
 
     def __init__(self, plan: Parcel) -> None:
         self._plan = plan
 
     def node_id(self) -> str:
-        """Where this is."""
+        """Return the id of this actor's node."""
         import ray
 
         return ray.get_runtime_context().get_node_id()
@@ -71,11 +71,11 @@ class GroupRunner:
         seconds: float | None,
         seeds: Mapping[int, int],
     ) -> list[Parcel]:
-        """The rounds, as in a local run, in a run folder that lives as long as they; conducted on this node.
+        """Measure the rounds as in a local run, conducted on this node, in a temporary run folder.
 
         Args:
             chosen: chunk sizes by round name, see `matrix.turns.plan_blocks`.
-            seconds: for their turns.
+            seconds: for the group's turns.
             seeds: see `matrix.turns.Score`.
         """
         with tempfile.TemporaryDirectory(prefix="scorematrix-") as folder:

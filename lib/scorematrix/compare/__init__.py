@@ -1,4 +1,4 @@
-"""From recorded rounds to gates, intervals and verdicts. Loads no framework."""
+"""Judge recorded rounds: gates, intervals and verdicts. Loads no framework."""
 
 from scorematrix.compare.build import compare_run
 from scorematrix.compare.schema import Comparison, Contrast, Gate, Notice, Side

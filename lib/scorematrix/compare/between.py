@@ -1,4 +1,4 @@
-"""Two runs of the same plan: what each side did then and now, which verdicts changed, and what else is different."""
+"""Compare two runs of the same plan: the change of each side, changed verdicts, and other differences."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ BETWEEN = "between sides"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The documents of one run, and what they say.
+    """The documents of one run, and the results computed from them.
 
     Attributes:
-        word: what texts call the run: OLD or NEW.
+        word: the run's label in texts: OLD or NEW.
     """
 
     word: str
@@ -52,31 +52,31 @@ class RunRecord:
         return {(s.backend, s.view, s.target): s for s in self.comparison.sides}
 
     def gates(self, key: SideKey) -> tuple[list[Gate], list[Gate]]:
-        """What the side must pass on its own before a time of it counts, and what "no change" needs beside it."""
+        """Return the gates that the side must pass before its times count, and the extra gates for "no change"."""
         side, everyone = self.evidence[key], list(self.evidence.values())
-        own = [*run_gates((side,), self.workload, True), *side_timing_gates(side, everyone, self.manifest)]
-        # Where the two frameworks disagree, which of them is wrong is not known: neither counts.
-        own += [g for c in self._contrasts(side) for g in c.gates if (g.name, g.status) == (BETWEEN, "failed")]
+        gates = [*run_gates((side,), self.workload, True), *side_timing_gates(side, everyone, self.manifest)]
+        # If the two frameworks disagree, nobody knows which one is wrong, so neither counts.
+        gates += [g for c in self._contrasts(side) for g in c.gates if (g.name, g.status) == (BETWEEN, "failed")]
         pairs = [control_gates(c) for c in self.comparison.controls if c.target == side.target]
-        gates = [*own, *(itself for itself, _ in pairs)]
+        gates += [itself for itself, _ in pairs]
         return [self._named(gate) for gate in gates], [self._named(slowed) for _, slowed in pairs]
 
     def margin(self, target: str) -> float:
-        """The params' margin, or what the target's controls widened it to."""
+        """Return the params' margin, or the wider one that the target's controls require."""
         widened = [c.margin for c in self.comparison.controls if c.target == target]
         return max([self.manifest.params["margin"], *widened])
 
     def lacking(self, key: SideKey) -> str | None:
-        """Why the run has no rounds of the side; None where it has some."""
+        """Return why the run has no rounds of the side; None if it has some."""
         side = self.sides[key]
         if side.state == "skipped":
             skip = self.readiness.skip(side.target, side.backend)
-            assert skip is not None  # the side's state was taken from it
+            assert skip is not None  # only a skip in `readiness` gives a side this state
             return f"{self.word} skipped it ({skip.reason}): {skip.evidence}"
         return f"{self.word} has no round of it" if side.state == "not_started" else None
 
     def waiting(self, key: SideKey) -> str | None:
-        """Which planned rounds are not recorded yet; None where all are."""
+        """Return how many planned rounds are recorded; None if all are."""
         side = self.sides[key]
         if side.n_rounds >= side.n_rounds_planned:
             return None
@@ -93,10 +93,10 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class SideChange:
-    """One (backend, view, target) before and now, each at the chunk size that its run chose.
+    """One (backend, view, target) in both runs, each at the chunk size that its run chose.
 
     Attributes:
-        same_device: one and the same machine and device; else it compares two systems.
+        same_device: whether both runs used the same machine and device; else the change compares two systems.
     """
 
     backend: str
@@ -110,7 +110,7 @@ class SideChange:
 
 @dataclass(frozen=True)
 class VerdictChange:
-    """One contrast before and now."""
+    """One contrast in both runs."""
 
     old: Contrast
     new: Contrast
@@ -133,10 +133,10 @@ class RunChange:
 
 
 def compare_runs(old: RunRecord, new: RunRecord) -> RunChange:
-    """Judge what changed from one run to the other. Works at any moment of both.
+    """Judge what changed from one run to the other. Either run may be unfinished.
 
     Raises:
-        ValueError: naming the field and both values where the two are not runs of one plan, or share rounds.
+        ValueError: the runs are not comparable, see `check_comparable`.
     """
     check_comparable(old, new)
     tie_margin = new.manifest.params["margin"]
@@ -153,10 +153,10 @@ def compare_runs(old: RunRecord, new: RunRecord) -> RunChange:
 
 
 def check_comparable(old: RunRecord, new: RunRecord) -> None:
-    """Refuse runs of different plans, workloads, weights or measures, and a run against itself.
+    """Refuse runs of different plans, workloads, weights or protocols, and runs that share rounds.
 
     Raises:
-        ValueError: naming the field and both values.
+        ValueError: names the field and both values, or the shared round.
     """
     for field in ("workload_sha256", "params_sha256"):
         mine, its = getattr(old.manifest, field), getattr(new.manifest, field)
@@ -169,25 +169,25 @@ def check_comparable(old: RunRecord, new: RunRecord) -> None:
     for field in ("protocol", "weights_sha256"):
         mine, its = (sorted({str(v) for r in run.rounds if (v := getattr(r, field))}) for run in (old, new))
         if len({*mine, *its}) > 1:
-            values = [" and ".join(value[:12] for value in own) or "none" for own in (mine, its)]
+            values = [" and ".join(value[:12] for value in recorded) or "none" for recorded in (mine, its)]
             raise ValueError(
                 f"{field} differs: {_run(old)} has {values[0]}, {_run(new)} has {values[1]}; "
-                "times of different models or measures are not compared"
+                "times of different models or protocols cannot be compared"
             )
     seals = {r.sha256: r.name for r in old.rounds}
     if same := [r for r in new.rounds if r.sha256 in seals]:
         raise ValueError(
             f"round {same[0].name} is the same in both (sha256={same[0].sha256[:12]}..., one of {len(same)}): "
-            f"{_run(old)} and {_run(new)} share measurements; give two runs that were measured apart"
+            f"{_run(old)} and {_run(new)} share measurements; give two runs that were measured separately"
         )
 
 
 def _change(old: RunRecord, new: RunRecord, key: SideKey, tie_margin: float) -> Change:
-    found = [run.gates(key) for run in (old, new)]
+    gates = [run.gates(key) for run in (old, new)]
     return judge_change(
         missing=[why for run in (old, new) if (why := run.lacking(key))],
-        gates=[*_dtype_gate(old, new, key), *(gate for own, _ in found for gate in own)],
-        tie_gates=[gate for _, own in found for gate in own],
+        gates=[*_dtype_gate(old, new, key), *(gate for required, _ in gates for gate in required)],
+        tie_gates=[gate for _, extra in gates for gate in extra],
         waiting=[why for run in (old, new) if (why := run.waiting(key))],
         ratio=_throughput_ratio(old.evidence[key], new.evidence[key]),
         margin=max(run.margin(key[2]) for run in (old, new)),
@@ -196,7 +196,10 @@ def _change(old: RunRecord, new: RunRecord, key: SideKey, tie_margin: float) -> 
 
 
 def _throughput_ratio(old: SideEvidence, new: SideEvidence) -> UnpairedRatio | None:
-    """Now over before, each at its own chosen chunk size: seconds before over seconds now, the workload being one."""
+    """Return throughput now over before, each run at its chosen chunk size; None below two timed rounds in a run.
+
+    Both runs have the same workload, so this is seconds before over seconds now.
+    """
     before, now = (
         list(side.seconds_by_round(side.best_chunk).values()) if side.best_chunk is not None else []
         for side in (old, new)
@@ -205,7 +208,10 @@ def _throughput_ratio(old: SideEvidence, new: SideEvidence) -> UnpairedRatio | N
 
 
 def _dtype_gate(old: RunRecord, new: RunRecord, key: SideKey) -> list[Gate]:
-    """Another number format is another computation (rule 31): `dtype: auto` may choose another on another device."""
+    """Fail if the number formats differ, because that is another computation (rule 31).
+
+    `dtype: auto` may choose different formats on different devices.
+    """
     mine, its = old.sides[key].dtype, new.sides[key].dtype
     if None in (mine, its) or mine == its:
         return []
@@ -221,13 +227,13 @@ def _key(contrast: Contrast) -> tuple[tuple[str, str, str], tuple[str, str, str]
 
 
 def _warnings(run: RunRecord) -> Iterator[str]:
-    """The failed gates first: nothing is named faster or slower on their strength."""
+    """Yield failed gates first, because they invalidate a contrast; then the comparison's warnings."""
     for contrast in run.comparison.contrasts:
         for gate in contrast.gates:
             if gate.status == "failed":
                 yield f"{run.word}: {contrast.name}, {contrast.view} view: gate {gate.name} failed: {gate.detail}"
-    for words in run.comparison.warnings:
-        yield f"{run.word}: {words}"
+    for warning in run.comparison.warnings:
+        yield f"{run.word}: {warning}"
 
 
 def _run(run: RunRecord) -> str:

@@ -1,4 +1,4 @@
-"""A run folder's documents in, one `Comparison` out."""
+"""Build a `Comparison` from the documents of a run folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scorematrix.workload.workload import Workload
 
 
 def compare_run(manifest: Manifest, workload: Workload, readiness: Readiness, rounds: Sequence[Round]) -> Comparison:
-    """Judge a run. Works at any moment of it: what is missing is named, never filled in."""
+    """Judge a run, which may be unfinished. Missing data is reported, never filled in."""
     reference = reference_scores(rounds, readiness, manifest)
     measured = [p for p in manifest.plan if p.role in MEASURED]
     keys = dict.fromkeys((p.backend, p.view, p.target) for p in measured)
@@ -28,7 +28,7 @@ def compare_run(manifest: Manifest, workload: Workload, readiness: Readiness, ro
     questions = ask_questions(manifest, readiness, sides, controls, workload)
     contrasts = answer_all(questions, looks, margin)
     reached = max([c.n_rounds for c in contrasts if c.verdict != "deferred"], default=looks.counts[0])
-    # Rounds beyond the look that was reached are needed only if it does not decide.
+    # Rounds beyond the last look reached are needed only if that look does not decide.
     needed = {
         p.name
         for p in manifest.plan
@@ -65,7 +65,7 @@ def compare_run(manifest: Manifest, workload: Workload, readiness: Readiness, ro
 
 
 def reference_scores(rounds: Sequence[Round], readiness: Readiness, manifest: Manifest) -> RequestArrays | str:
-    """The reference's scores, or why there are none."""
+    """Return the reference's scores, or why there are none."""
     for round_ in rounds:
         if round_.role == "reference":
             cell = round_.cells[0]
@@ -80,7 +80,7 @@ def reference_scores(rounds: Sequence[Round], readiness: Readiness, manifest: Ma
 
 
 def skip_notices(readiness: Readiness, backends: set[str]) -> list[Notice]:
-    """One notice for each (target, backend) of the comparison that could not run."""
+    """Return one notice for each (target, backend) of the comparison that could not run."""
     notices = []
     for state in readiness.skipped:
         if state.backend not in backends:
@@ -107,7 +107,7 @@ def skip_notices(readiness: Readiness, backends: set[str]) -> list[Notice]:
 
 
 def summarise_workload(workload: Workload) -> WorkloadSummary:
-    """Shape and hash of what was scored."""
+    """Return the workload's shape and hash."""
     return WorkloadSummary(
         name=workload.name,
         origin=workload.origin,
@@ -122,11 +122,11 @@ def summarise_workload(workload: Workload) -> WorkloadSummary:
 
 
 def _speedups(sides: dict[tuple[str, str, str], SideEvidence]) -> list[Speedup]:
-    """Every side that stands for a framework over every baseline on the same target."""
-    found = []
+    """Return the speedup of every framework's side over every baseline on the same target."""
+    speedups = []
     for side in sides.values():
         for other in sides.values():
-            # A server is a baseline of engines too: that is what its front costs.
+            # A server is also a baseline for engines: the ratio shows what serving costs.
             is_baseline = other.backend not in SIDES or other.view == SERVER_VIEW != side.view
             if side.backend not in SIDES or not is_baseline or side.target != other.target:
                 continue
@@ -138,6 +138,6 @@ def _speedups(sides: dict[tuple[str, str, str], SideEvidence]) -> list[Speedup]:
                 baseline_view=other.view,
             )
             ratio = Effect.of(time_ratio(other, other.best_chunk, side, side.best_chunk))
-            reason = None if ratio else "fewer than two rounds of both have a figure"
-            found.append(Speedup(**names, effect=ratio, reason=reason))
-    return found
+            reason = None if ratio else "fewer than two rounds have times of both"
+            speedups.append(Speedup(**names, effect=ratio, reason=reason))
+    return speedups

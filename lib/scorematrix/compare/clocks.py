@@ -1,7 +1,7 @@
-"""Whether a side's times agree with a second stopwatch and with the processor time that was used meanwhile.
+"""Check a side's times against a second stopwatch and against the processor time used meanwhile.
 
-The process that measures a turn is not the one that hands it out: that one times the turn too, and reads what every
-process took of the cores before and after it.
+The conductor orders each turn from the measuring process and times it too. Before and after the turn it reads the
+processor time of every process.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from scorematrix.results.cells import Cell, Turn
 from scorematrix.results.schema import Round
 
 OWN_SHARE, OWN_NS = 0.005, 300_000
-"""Two clocks of one process may differ by this share of a turn plus this time, if the cell has FEW_TURNS or more."""
+"""Two clocks of one process may differ by this share of a turn plus this time, if the cell has at least FEW_TURNS."""
 CLOCK_SHARE, CLOCK_NS = 0.02, 5_000_000
-"""Otherwise, and between two processes, by these: a busy machine delays an answer."""
+"""Limits between two processes, and within one if the cell has fewer turns: a busy machine delays an answer."""
 PIPE_TIMES = 4
 """The conductor's clock may also differ by this many times the duration of an empty order."""
 FEW_TURNS = 8
 """From this many turns on, the median turn is judged. With fewer, the turn whose clocks agree best."""
 BESIDE_SHARE, BESIDE_NS = 0.05, 20_000_000
-"""What a turn may take beside its calls: a garbage collection, reading processor times, on a busy machine."""
+"""A turn may take this much longer than its calls, to collect garbage and read processor times on a busy machine."""
 CORES_SHARE = 1.1
-"""More processor time than its threads could use: ticks are coarse, so this much is allowed."""
+"""Processor time may exceed what the threads can use by this factor, because ticks are coarse."""
 SHORT_NS = 100_000_000
-"""In shorter turns processor time, counted in ticks of 10 ms, says little."""
+"""Processor time is counted in ticks of 10 ms, too coarse for shorter turns."""
 INTERFERENCE_CORES = 0.1
-"""Others may take so much more of a core beside one side than beside the other."""
+"""Other processes may use this many more cores during one side's turns than during the other's."""
 LEAST_ROUNDS = 4
 
 
 @dataclass(frozen=True)
 class _Turns:
-    """A turn of a cell that was timed from outside too: the median one, since any may be held up on its way.
+    """Clock readings of a turn that the conductor timed too: the cell's median turn, because any turn may be delayed.
 
     Attributes:
-        said_ns: by the clock that figures are taken from.
-        raw_ns: the same calls by the raw clock, those before them included.
+        said_ns: timed calls by the clock that figures are taken from, plus untimed calls before them.
+        raw_ns: the same calls by the raw clock.
         handled_ns: from the order to its answer, by the raw clock.
-        conductor_ns: the same by the conductor's.
-        n_turns: turns of the cell.
+        conductor_ns: the same by the conductor's clock.
+        n_turns: turns of the cell that the conductor timed.
     """
 
     said_ns: int
@@ -59,30 +59,30 @@ class _Turns:
 
     @classmethod
     def of(cls, round_: Round, cell: Cell) -> _Turns | None:
-        """None where nobody else looked."""
-        told = [turn for turn in cell.turns if turn.conductor_ns and turn.handled_ns and turn.raw_ns]
-        if not told:
+        """Return the readings of the turn to judge; None if the conductor timed no turn."""
+        timed = [turn for turn in cell.turns if turn.conductor_ns and turn.handled_ns and turn.raw_ns]
+        if not timed:
             return None
-        found = [
+        readings = [
             cls(
                 said_ns=_said(cell, turn) + (turn.untimed_ns or 0),
                 raw_ns=(turn.raw_ns or 0) + (turn.untimed_ns or 0),
                 handled_ns=turn.handled_ns or 0,
                 conductor_ns=turn.conductor_ns or 0,
                 pipe_ns=round_.pipe_ns or 0,
-                n_turns=len(told),
+                n_turns=len(timed),
             )
-            for turn in told
+            for turn in timed
         ]
-        return sorted(found, key=lambda one: one.excess)[len(found) // 2 if len(found) >= FEW_TURNS else 0]
+        return sorted(readings, key=lambda one: one.excess)[len(readings) // 2 if len(readings) >= FEW_TURNS else 0]
 
     @property
     def excess(self) -> float:
-        """The largest difference over what is allowed: above 1 the clocks contradict each other."""
+        """The largest difference over its limit. Above 1, the clocks contradict each other."""
         clock = CLOCK_NS + CLOCK_SHARE * self.conductor_ns
-        own = OWN_NS + OWN_SHARE * self.conductor_ns if self.n_turns >= FEW_TURNS else clock
+        same_process = OWN_NS + OWN_SHARE * self.conductor_ns if self.n_turns >= FEW_TURNS else clock
         return max(
-            abs(self.raw_ns - self.said_ns) / own,
+            abs(self.raw_ns - self.said_ns) / same_process,
             abs(self.conductor_ns - self.handled_ns) / (clock + PIPE_TIMES * self.pipe_ns),
             abs(self.handled_ns - self.raw_ns) / (BESIDE_NS + BESIDE_SHARE * self.handled_ns),
         )
@@ -92,27 +92,27 @@ class _Turns:
             f"{ns / 1e6:.4g}" for ns in (self.said_ns, self.raw_ns, self.handled_ns, self.conductor_ns)
         )
         return (
-            f"{said} ms by the clock of its figures, {raw} by the raw clock; from order to answer {handled} by the "
-            f"raw clock, {conductor} by the conductor's"
+            f"calls: {said} ms by the clock of the figures, {raw} ms by the raw clock; order to answer: {handled} ms "
+            f"by the raw clock, {conductor} ms by the conductor's clock"
         )
 
 
 def clock_gate(side: SideEvidence) -> Gate | None:
-    """A process's clocks, and the conductor's, say the same of a turn. None: no turn was timed from outside."""
-    found = [
+    """Check that a process's clocks and the conductor's clock agree. None if the conductor timed no turn."""
+    readings = [
         (turns.excess, f"{round_.name} chunk {cell.chunk_size}: {turns}")
         for round_, cell in side.sound_cells()
         if (turns := _Turns.of(round_, cell)) is not None
     ]
-    if not found:
+    if not readings:
         return None
-    excess, detail = max(found)
+    excess, detail = max(readings)
     name, status = f"clocks {side.backend}", gate_status(excess <= 1)
     return Gate(name=name, status=status, detail=detail, found={"excess": excess}, allowed={"excess": 1.0})
 
 
 def cores_gate(side: SideEvidence) -> Gate | None:
-    """No process used more cores than its record says that it has. None on accelerators and for short turns."""
+    """Check that no process used more cores than its record states. None on accelerators and for short turns."""
     if side.target != "cpu":
         return None
     used, where, allowed = -1.0, "", 0.0
@@ -140,41 +140,42 @@ def cores_gate(side: SideEvidence) -> Gate | None:
 
 
 def interference_gate(sides: Sequence[SideEvidence]) -> Gate | None:
-    """Other processes were as busy beside one side as beside the other. None where nobody saw.
+    """Check that other processes were equally busy during both sides' turns.
 
-    Work of others that falls on one side only is either a neighbour that handicaps it or its own work, done elsewhere.
+    Other processes that are busy only during one side's turns either slow that side or do its work. None without two
+    sides on one target and LEAST_ROUNDS rounds of both.
     """
     if len(sides) != 2 or len({side.target for side in sides}) > 1:
         return None
-    beside = [_others(side) for side in sides]
-    both = sorted(beside[0].keys() & beside[1].keys())
+    others = [_others(side) for side in sides]
+    both = sorted(others[0].keys() & others[1].keys())
     if len(both) < LEAST_ROUNDS:
         return None
-    apart = [beside[0][index] - beside[1][index] for index in both]
+    apart = [others[0][index] - others[1][index] for index in both]
     center, half = float(np.mean(apart)), half_width(float(np.std(apart, ddof=1)), len(apart))
-    found = Interval(center, center - half, center + half, len(apart), 0.0)
-    means = [float(np.mean([own[index] for index in both])) for own in beside]
-    detail = ", ".join(f"{mean:.2f} cores beside {side.backend}" for side, mean in zip(sides, means, strict=True))
-    surely = found.low > INTERFERENCE_CORES or found.high < -INTERFERENCE_CORES
+    interval = Interval(center, center - half, center + half, len(apart), 0.0)
+    means = [float(np.mean([cores[index] for index in both])) for cores in others]
+    detail = ", ".join(f"{mean:.2f} cores during {s.backend}'s turns" for s, mean in zip(sides, means, strict=True))
+    surely = interval.low > INTERFERENCE_CORES or interval.high < -INTERFERENCE_CORES
     return Gate(
         name="interference",
         status=gate_status(not surely),
-        detail=f"other processes took {detail}{': work of one side, or against one' if surely else ''}",
+        detail=f"other processes used {detail}{': they worked for one side or slowed one' if surely else ''}",
         found={"difference": center},
         allowed={"difference": INTERFERENCE_CORES},
     )
 
 
 def _others(side: SideEvidence) -> dict[int, float]:
-    """Cores that others took during the turns of the chosen chunk size, by index of the confirmation round."""
-    found = {}
+    """Return the cores that others used during the chosen chunk size's turns, by index of the confirmation round."""
+    cores = {}
     for round_ in side.confirm:
         cell = round_.cell(side.best_chunk) if side.best_chunk is not None else None
         turns = [t for t in cell.turns if t.others_ns is not None and t.conductor_ns] if cell else []
         if turns and round_.group:
             others = sum(t.others_ns or 0 for t in turns)
-            found[round_.index] = others / sum(t.conductor_ns or 0 for t in turns)
-    return found
+            cores[round_.index] = others / sum(t.conductor_ns or 0 for t in turns)
+    return cores
 
 
 def _said(cell: Cell, turn: Turn) -> int:

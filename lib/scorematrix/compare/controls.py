@@ -39,23 +39,23 @@ class ControlEvidence:
 
     @cached_property
     def slowed_cell(self) -> Cell | None:
-        """The first cell that was made slower; names chunk size and slowdown."""
+        """The first slowed cell; it gives the chunk size and slowdown."""
         return next((c for r in self.rounds for c in r.cells if c.slowdown > 1), None)
 
     def ratios(self, slowdown: float) -> dict[int, float]:
         """Return control time over the repeated round's time, by index. Slowdown 1.0: unchanged."""
-        found: dict[int, float] = {}
+        by_index: dict[int, float] = {}
         for backend in self.backends:
-            own, twins = ([r for r in these if r.backend == backend] for these in (self.rounds, self.twins))
-            chunk = next((c.chunk_size for r in own for c in r.cells if c.slowdown > 1), None)
+            controls, twins = ([r for r in rounds if r.backend == backend] for rounds in (self.rounds, self.twins))
+            chunk = next((c.chunk_size for r in controls for c in r.cells if c.slowdown > 1), None)
             if chunk is not None:
-                pairs = pair_ratios(own, chunk, twins, chunk, slowdown)
-                found |= {index: pair.ratio for index, pair in pairs.items()}
-        return dict(sorted(found.items()))
+                pairs = pair_ratios(controls, chunk, twins, chunk, slowdown)
+                by_index |= {index: pair.ratio for index, pair in pairs.items()}
+        return dict(sorted(by_index.items()))
 
 
 def gather_controls(manifest: Manifest, rounds: Sequence[Round]) -> list[ControlEvidence]:
-    """The controls that a run planned, recorded or not."""
+    """Return the controls that a run planned, recorded or not."""
     planned: dict[tuple[str, str], dict[str, None]] = {}
     for p in manifest.plan:
         if p.role == "control":
@@ -75,17 +75,18 @@ def gather_controls(manifest: Manifest, rounds: Sequence[Round]) -> list[Control
 def judge_control(
     evidence: ControlEvidence, indices: range, confidence: float, margin: float, complete: bool
 ) -> Control:
-    """A control at one look.
+    """Judge a control at one look.
 
     Args:
         indices: the round indices of the look.
-        complete: whether its planned rounds are all recorded; asked after each one, chance would void too many runs.
+        complete: whether all its planned rounds are recorded. Only then may it fail: a check after every round would
+            void too many runs by chance.
         margin: the smallest difference that counts, as a fraction. It is widened to the largest bias that the A/A
             interval allows (rule 23).
     """
     slow, surely = evidence.slowed_cell, 1 - (1 - confidence) * FAILING
-    own, slower = evidence.ratios(1.0), evidence.ratios(slow.slowdown) if slow else {}
-    itself, itself_surely = _interval(own, indices, confidence), _interval(own, indices, surely)
+    unchanged, slower = evidence.ratios(1.0), evidence.ratios(slow.slowdown) if slow else {}
+    itself, itself_surely = _interval(unchanged, indices, confidence), _interval(unchanged, indices, surely)
     slowed, slowed_surely = _interval(slower, indices, confidence), _interval(slower, indices, surely)
     widened = margin if itself is None else max(margin, 1 / itself.low - 1, itself.high - 1)
     may_fail = complete and len(indices) >= MIN_ROUNDS
@@ -104,12 +105,12 @@ def judge_control(
 
 
 def control_gates(control: Control) -> tuple[Gate, Gate]:
-    """The gate that any verdict must pass, and the one that a tie must pass too."""
+    """Return the gate that every verdict must pass, and the extra gate that a tie must pass."""
     where = f"{control.backend} {control.view} on {control.target}"
     waiting = f"fewer than two control rounds of {where} are complete"
     status = ITSELF_STATUS.get(control.itself_verdict, "not_run")
-    words = {"tie": "no difference", "difference": "a difference where none is", "undecided": "undecided"}
-    detail = f"{where} against itself: {words.get(control.itself_verdict, '')} {_words(control.itself)}"
+    outcomes = {"tie": "no difference", "difference": "a false difference", "undecided": "undecided"}
+    detail = f"{where} against itself: {outcomes.get(control.itself_verdict, '')} {_words(control.itself)}"
     itself = Gate(name=f"A/A control {control.target}", status=status, detail=detail if control.itself else waiting)
     share = f"{control.slowdown - 1:.0%}" if control.slowdown else "slowdown"
     status = SLOWED_STATUS.get(control.slowed_verdict, "not_run")

@@ -1,4 +1,4 @@
-"""What else is different between two runs: machine, software, settings. It may be the reason of a change."""
+"""List other differences between two runs: machine, software, settings. They may explain a change."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ ABSENT = "not there"
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not the same, on one target or of one side.
+    """One difference, on one target or of one side.
 
     Attributes:
-        kind: machine, software or settings (of a side; its number format is one).
+        kind: machine, software or settings (of a side, number format included).
     """
 
     kind: str
@@ -26,20 +26,20 @@ class Difference:
 
 
 def different(old: Sequence[Round], new: Sequence[Round]) -> list[Difference]:
-    """Every difference of targets and sides that both runs have rounds of, machines first."""
-    found = []
+    """Return every difference of the targets and sides that have rounds in both runs, machines first."""
+    differences = []
     for kind, read in (("machine", _machine), ("software", _software), ("settings", _settings)):
         before, now = _values(old, read), _values(new, read)
         both = {where for where, _ in before} & {where for where, _ in now}
         for where, what in dict.fromkeys([*before, *now]):
-            values = [", ".join(sorted(own.get((where, what), {ABSENT}))) for own in (before, now)]
+            values = [", ".join(sorted(recorded.get((where, what), {ABSENT}))) for recorded in (before, now)]
             if where in both and values[0] != values[1]:
-                found.append(Difference(kind, where, what, *values))
-    return found
+                differences.append(Difference(kind, where, what, *values))
+    return differences
 
 
 def one_device(rounds: Sequence[Round]) -> bool:
-    """Whether rounds are known to come from one machine, one set of cores and one device (rule 1)."""
+    """Return whether rounds are known to come from one machine, one set of cores and one device (rule 1)."""
     known = [r.environment for r in rounds if r.environment]
     machines = {(e.machine_sha256, e.cpu, tuple(e.affinity)) for e in known}
     devices = {r.record.device for r in rounds if r.record}
@@ -48,11 +48,11 @@ def one_device(rounds: Sequence[Round]) -> bool:
 
 
 def _values(rounds: Iterable[Round], read) -> dict[tuple[str, str], set[str]]:
-    found: dict[tuple[str, str], set[str]] = {}
+    values: dict[tuple[str, str], set[str]] = {}
     for round_ in rounds:
         for where, what, value in read(round_):
-            found.setdefault((where, what), set()).add(value)
-    return found
+            values.setdefault((where, what), set()).add(value)
+    return values
 
 
 def _machine(round_: Round) -> Iterable[tuple[str, str, str]]:

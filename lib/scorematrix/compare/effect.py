@@ -24,7 +24,7 @@ class Effect(Part):
 
     @classmethod
     def of(cls, interval: Interval | None) -> Effect | None:
-        """An interval as an effect; None below two rounds, where there is no interval yet."""
+        """Convert an interval to an effect; None below two rounds, which give no interval yet."""
         if interval is None or interval.n < 2:
             return None
         return cls(
@@ -33,7 +33,7 @@ class Effect(Part):
 
     @property
     def interval(self) -> Interval:
-        """The interval that it was made of."""
+        """The interval that this effect was made from."""
         return Interval(self.ratio, self.low, self.high, self.n_rounds, self.sd_log)
 
     @property
@@ -43,11 +43,11 @@ class Effect(Part):
 
 
 class InTurns(Part):
-    """What the turns of a contrast's pairs say beside its effect."""
+    """Counts and scatter of the turns from which a contrast's effect was estimated."""
 
     n_pairs: int
     n_turns: int = Field(description="pairs of neighbouring turns, of all pairs of rounds together")
-    n_disturbed: int = Field(description="of these, during how many other processes were busy")
+    n_disturbed: int = Field(description="of these, how many ran while other processes were busy")
     only_clean: bool = Field(description="whether the effect leaves these out in every pair of rounds")
     with_disturbed: Effect | None = Field(description="the effect with all turns")
     machine_log: float | None = Field(description="scatter of neighbouring turns' log ratios, within a pair of rounds")
@@ -55,7 +55,7 @@ class InTurns(Part):
 
     @classmethod
     def of(cls, pairs: Sequence[PairRatio], confidence: float) -> InTurns | None:
-        """Of the pairs that were measured in turns; None without two."""
+        """Summarise the pairs that were measured in turns; None for fewer than two."""
         pairs = [pair for pair in pairs if pair.n_turns]
         if len(pairs) < 2:
             return None

@@ -1,4 +1,4 @@
-"""What one side of a comparison has to show: its rounds, turned into times and scores."""
+"""Gather the evidence of one side: its rounds as times and scores."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from scorematrix.results.schema import Round, Waiting
 
 MEASURED = ("tuning", "confirm")
 SHORTEST_WINDOW_NS = 1_000_000
-"""Below a millisecond a clock's own cost shows (rule 10)."""
+"""Below one millisecond, the cost of reading the clock shows (rule 10)."""
 GUARDRAIL_P95 = 1.25
-SURELY_FASTER = 0.02
-"""A form of attention replaces the engine's own choice if it takes so much less of a call's time."""
 """A chunk size whose p95 latency is more than this times the lowest is not chosen (rule 25)."""
+SURELY_FASTER = 0.02
+"""A form of attention replaces the engine's default if it shortens a call by more than this share."""
 
 
 def score_arrays(cell: Cell) -> RequestArrays:
-    """The cell's scores as one array a request."""
+    """Return the cell's scores as one array per request."""
     return [np.asarray(rows, dtype=np.float64) for rows in cell.scores]
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A cell's scores beside the reference's."""
+    """A cell's scores compared with the reference's."""
 
     round: Round
     cell: Cell
@@ -72,7 +72,7 @@ class SideEvidence:
 
     @property
     def dtype(self) -> str:
-        """The number format that it computed in."""
+        """The number format of the computation."""
         return next((r.record.dtype for r in self.rounds if r.record), "float32")
 
     @property
@@ -82,54 +82,55 @@ class SideEvidence:
 
     @property
     def reuses_prefix(self) -> bool:
-        """Whether it was asked to keep queries' keys and values, and so computes less than a call asks."""
+        """Whether the settings keep queries' keys and values, so that a call computes less than it requests."""
         return any(r.record.settings.get("reuse_prefix") for r in self.rounds if r.record)
 
     def sound_cells(self) -> list[tuple[Round, Cell]]:
-        """Every cell that has scores, with its round."""
+        """Return every cell that has scores, with its round."""
         return [(r, cell) for r in self.rounds for cell in r.cells if cell.status == "ok"]
 
     @cached_property
     def compared(self) -> list[Compared]:
-        """Every sound cell beside the reference; empty while there is none."""
+        """Every sound cell compared with the reference; empty without a reference."""
         if isinstance(self.reference, str):
             return []
-        found, known = [], {}
+        results, known = [], {}
         for round_, cell in self.sound_cells():
             scores = score_arrays(cell)
-            # Rounds of one program score alike to the last bit, mostly: what was compared once holds for all.
+            # Most rounds of one program give bit-identical scores, so each distinct result is compared once.
             bits = tuple((a.shape, a.tobytes()) for a in scores)
             if bits not in known:
                 known[bits] = (
                     distance(scores, self.reference),
                     ranking(scores, self.reference, 2 * self.caps.max),
                 )
-            found.append(Compared(round_, cell, *known[bits]))
-        return found
+            results.append(Compared(round_, cell, *known[bits]))
+        return results
 
     def faults(self, chunk_size: int) -> list[str]:
-        """Why a chunk size is not eligible: each failed cell, compile while the clock ran, call too short to time."""
-        found = []
+        """Return why a chunk size is not eligible: failed cells, compiles while timed, calls too short to time."""
+        reasons = []
         for round_ in self.rounds:
             cell = round_.cell(chunk_size)
             if cell is None:
                 continue
             windows = [ns * cell.repeats for one_pass in cell.call_ns for calls in one_pass for ns in calls]
             if cell.status != "ok":
-                found.append(f"{round_.name} chunk {chunk_size} {cell.status}: {cell.error}")
+                reasons.append(f"{round_.name} chunk {chunk_size} {cell.status}: {cell.error}")
             elif cell.compiles_in_window:
-                found.append(f"{round_.name} chunk {chunk_size}: {cell.compiles_in_window} compiles while timed")
+                reasons.append(f"{round_.name} chunk {chunk_size}: {cell.compiles_in_window} compiles while timed")
             elif windows and median(windows) < SHORTEST_WINDOW_NS:
-                found.append(
-                    f"{round_.name} chunk {chunk_size}: timed windows of {median(windows) / 1e6:.2f} ms, 1 ms is due"
+                reasons.append(
+                    f"{round_.name} chunk {chunk_size}: timed windows of {median(windows) / 1e6:.2f} ms, "
+                    "at least 1 ms is needed"
                 )
-        return found
+        return reasons
 
     @cached_property
     def _tuned(self) -> tuple[int, Waiting | None] | None:
-        """The fastest eligible chunk size and way of waiting of the tuning rounds, the smaller of equals.
+        """The fastest eligible chunk size and way of waiting in the tuning rounds; of equals, the smaller chunk size.
 
-        Chosen on tuning rounds and estimated on others: choosing and estimating on the same flatters (rule 25).
+        Other rounds estimate its time: an estimate from the rounds that chose it would be too good (rule 25).
         """
         seconds: dict[tuple[int, Waiting | None], float] = {}
         ways: dict[Waiting | None, None] = {r.waiting: None for r in self.tuning}
@@ -156,12 +157,12 @@ class SideEvidence:
 
     @property
     def waiting(self) -> Waiting | None:
-        """How its threads wait, as tuning chose; None where it has no pool that could."""
+        """How the threads wait, as tuning chose; None without such a thread pool or an eligible chunk size."""
         return self._tuned[1] if self._tuned else None
 
     @property
     def attention(self) -> str | None:
-        """The form of attention that tuning found fastest, if it is not the engine's own choice (the first)."""
+        """The fastest form of attention in tuning; None unless it clearly beats the engine's default (the first)."""
         seconds: dict[str, list[float]] = {}
         tuned = [r for r in self.tuning if r.waiting == self.waiting and r.forms]
         for form in (form for r in tuned for form in r.forms):
@@ -170,15 +171,15 @@ class SideEvidence:
         taken = {name: geometric_interval(s).center for name, s in seconds.items() if len(s) == len(tuned)}
         if not taken:
             return None
-        own, best = tuned[0].forms[0].form, min(taken, key=taken.__getitem__)
-        return best if taken[best] < (1 - SURELY_FASTER) * taken.get(own, math.inf) else None
+        default, best = tuned[0].forms[0].form, min(taken, key=taken.__getitem__)
+        return best if taken[best] < (1 - SURELY_FASTER) * taken.get(default, math.inf) else None
 
     @cached_property
     def _seconds(self) -> dict[int, dict[int, float]]:
         return {chunk_size: round_seconds(self.confirm, chunk_size) for chunk_size in self.chunk_sizes}
 
     def seconds_by_round(self, chunk_size: int) -> dict[int, float]:
-        """Median seconds of a pass, by index of the confirmation round; rounds without a sound cell are absent."""
+        """Return median seconds of a pass by index of the confirmation round, without rounds that lack a sound cell."""
         return self._seconds.get(chunk_size, {})
 
     def fastest_seconds(self, chunk_size: int) -> float:
@@ -188,35 +189,35 @@ class SideEvidence:
         return float(np.min(passes, axis=0).sum()) / 1e9
 
     def clock_by_round(self) -> dict[int, float]:
-        """Mean clock of the GPUs (MHz), by index of the confirmation round; rounds that were not told it are absent."""
+        """Return the mean GPU clock (MHz) by index of the confirmation round, without rounds that recorded none."""
         clocks = {r.index: [c for gpu in r.noise.gpus for c in gpu.clock_mhz] for r in self.confirm if r.noise}
-        return {index: float(np.mean(found)) for index, found in clocks.items() if found}
+        return {index: float(np.mean(readings)) for index, readings in clocks.items() if readings}
 
     def calls_a_pass(self, chunk_size: int) -> int:
-        """Calls that a pass over the workload takes at a chunk size; 0 where none was timed."""
+        """Return the number of calls in a pass over the workload at a chunk size; 0 if none was timed."""
         cells = [cell for _, cell in self.sound_cells() if cell.chunk_size == chunk_size and cell.call_ns]
         return sum(map(len, cells[0].call_ns[0])) if cells else 0
 
     @property
     def neighbours_moved(self) -> float | None:
-        """Largest change of a score among other neighbours, as tuning rounds asked; infinite where one is no number."""
-        asked = [r.probes.neighbours_moved for r in self.tuning if r.probes and r.probes.neighbours_moved is not None]
-        return max((m if np.isfinite(m) else np.inf for m in asked), default=None)
+        """Largest change of a score when its neighbours change, in tuning probes; infinite if any is not finite."""
+        moved = [r.probes.neighbours_moved for r in self.tuning if r.probes and r.probes.neighbours_moved is not None]
+        return max((m if np.isfinite(m) else np.inf for m in moved), default=None)
 
     @property
     def matmul_flops_per_second(self) -> float | None:
-        """The side's own ceiling, the median of its rounds; None where it was not measured."""
-        found = [r.ceilings.matmul_flops_per_second for r in self.rounds if r.ceilings]
-        return median(found) if found else None
+        """The matmul ceiling that the side measured, the median of its rounds; None if it measured none."""
+        ceilings = [r.ceilings.matmul_flops_per_second for r in self.rounds if r.ceilings]
+        return median(ceilings) if ceilings else None
 
     @property
     def cold_prepare_seconds(self) -> float | None:
-        """The longest that any round took to compile: the first start is what a deployment waits for."""
+        """The longest preparation of any round, because a deployment waits for the first start."""
         return max((r.setup.prepare_seconds for r in self.rounds if r.setup), default=None)
 
     @property
     def seconds_an_item(self) -> float | None:
-        """At the chosen chunk size, over the confirmation rounds; None without one."""
+        """Seconds per item at the chosen chunk size, over the confirmation rounds; None without such rounds."""
         seconds = self.seconds_by_round(self.best_chunk) if self.best_chunk is not None else {}
         if not seconds:
             return None
@@ -225,24 +226,24 @@ class SideEvidence:
 
     @property
     def tuning_configurations(self) -> int:
-        """Chunk sizes tried in tuning rounds, those that failed among them; each in one or two ways of waiting."""
+        """Number of chunk sizes tried in tuning rounds, failed ones included; each in one or two ways of waiting."""
         return len({(r.index, cell.chunk_size) for r in self.tuning for cell in r.cells})
 
     @property
     def tuning_seconds(self) -> float:
-        """How long the tuning rounds took."""
+        """Total seconds of the tuning rounds."""
         return sum(r.taken_seconds for r in self.tuning)
 
 
 def paired_ratios(over: Mapping[int, float], under: Mapping[int, float]) -> dict[int, float]:
-    """The first's seconds over the second's, of every round index that both have."""
+    """Return the first's seconds over the second's, for every round index that both have."""
     return {index: over[index] / under[index] for index in sorted(over.keys() & under.keys())}
 
 
 def gather(
     rounds: Sequence[Round], backend: str, view: str, target: str, reference: RequestArrays | str
 ) -> SideEvidence:
-    """The side's rounds out of all rounds of a run."""
-    own = [r for r in rounds if (r.backend, r.view, r.target) == (backend, view, target) and r.role in MEASURED]
+    """Select the side's rounds from all rounds of a run."""
+    measured = [r for r in rounds if (r.backend, r.view, r.target) == (backend, view, target) and r.role in MEASURED]
     samples = tuple(sample for r in rounds for sample in r.samples)
-    return SideEvidence(backend, view, target, tuple(sorted(own, key=lambda r: r.index)), reference, samples)
+    return SideEvidence(backend, view, target, tuple(sorted(measured, key=lambda r: r.index)), reference, samples)

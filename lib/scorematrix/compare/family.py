@@ -1,4 +1,4 @@
-"""Several questions in one run: a winner must still be one when the other questions are counted (rule 25)."""
+"""Correct for several questions in one run: a winner must survive the correction for all of them (rule 25)."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from scorematrix.compare.statistics import CONFIDENCE, Interval, holm, p_beyond
 from scorematrix.compare.verdict import Verdict, sentence
 
 UNANSWERED = ("deferred", "invalid")
-"""Verdicts of contrasts that ask nothing of measured times, and so nothing of chance."""
+"""Verdicts that do not depend on measured times, and so not on chance."""
 
 
 def correct_family(contrasts: Sequence[Contrast], n_looks: int) -> list[Contrast]:
-    """Holm's correction over all contrasts of a run that have times: a win that does not survive it is no win.
+    """Apply Holm's correction over all contrasts of a run that have times; withdraw each win that does not survive it.
 
     Args:
-        n_looks: at how many counts of rounds the run may be looked at; each look has its share of the level.
+        n_looks: number of round counts at which the run may be judged; each look gets its share of the level.
     """
     intervals = {i: c.effect.interval for i, c in enumerate(contrasts) if c.effect and c.verdict not in UNANSWERED}
     p_values = [p_beyond(interval, math.log1p(contrasts[i].margin)) for i, interval in intervals.items()]
     adjusted = holm([min(1.0, n_looks * p) for p in p_values])
-    found = list(contrasts)
+    corrected = list(contrasts)
     for (i, interval), p in zip(intervals.items(), adjusted, strict=True):
-        found[i] = _corrected(contrasts[i], interval, p, len(intervals))
-    return found
+        corrected[i] = _corrected(contrasts[i], interval, p, len(intervals))
+    return corrected
 
 
 def _corrected(contrast: Contrast, interval: Interval, p: float, n_family: int) -> Contrast:
     if contrast.winner is None or p <= 1 - CONFIDENCE:
         return contrast.model_copy(update={"p_adjusted": p})
-    reason = f"the interval lies beyond the margin, but not once {n_family} contrasts are counted (Holm, p={p:.3f})"
+    reason = f"the interval lies beyond the margin, but not after correction for {n_family} contrasts (Holm, p={p:.3f})"
     verdict = Verdict("not_enough_evidence", reason, "more rounds narrow the interval", wants_rounds=True)
     return contrast.model_copy(
         update={

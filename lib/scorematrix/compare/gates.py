@@ -1,4 +1,4 @@
-"""The conditions that both sides must meet before any time of theirs may decide."""
+"""Gates on inputs, device, calls and scores: both sides must pass them before their times may decide."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def run_gates(
     workload: Workload,
     same_target: bool,
 ) -> list[Gate]:
-    """The gates on inputs, device, calls and scores of one contrast, in the order in which a reader should ask.
+    """Run the gates on inputs, device, calls and scores of one contrast, the most basic first.
 
     Args:
-        sides: both of the contrast, or one that is asked alone.
+        sides: both sides of the contrast, or a single side.
         same_target: whether both sides claim the same physical device.
     """
     gates = [inputs_gate(sides), calls_gate(sides), finite_gate(sides)]
@@ -47,7 +47,7 @@ def run_gates(
 
 
 def inputs_gate(sides: Sides) -> Gate:
-    """Same protocol, workload, weights and number format in every round of both sides (rules 30, 31)."""
+    """Require the same protocol, workload, weights and number format in every round of both sides (rules 30, 31)."""
     fields: dict[str, Callable[[Round], str | None]] = {
         "protocol": lambda r: r.protocol,
         "workload_sha256": lambda r: r.workload_sha256,
@@ -70,23 +70,23 @@ def inputs_gate(sides: Sides) -> Gate:
 
 
 def device_gate(sides: Sides) -> Gate:
-    """Same machine and device: a framework verdict compares nothing else (rule 1).
+    """Require the same machine and device: a framework verdict compares nothing else (rule 1).
 
-    On a cluster the rounds of a target lie on several machines. Ratios are taken within an index, so its halves must be
-    of one machine, on the same cores; and the machines must be alike, because the chunk size was chosen on one of them.
+    On a cluster, several machines measure the rounds of a target. Ratios are taken within an index, so both rounds of
+    an index need one machine and the same cores. The machines must be alike, because one of them chose the chunk size.
     """
     known = [(r, r.environment) for s in sides for r in s.rounds if r.environment]
     cores = {(e.machine_sha256, tuple(e.affinity)) for _, e in known}
     machines = {e.machine_sha256 for _, e in known}
     names = ", ".join(sorted({e.cpu for _, e in known}))
-    apart = [
+    split = [
         i for i in sorted({r.index for r, _ in known}) if _several(e.machine_sha256 for r, e in known if r.index == i)
     ]
     unlike = _several((e.cpu, len(e.affinity)) for _, e in known) or any(
         _several(r.record.device for r, _ in known if r.record and r.backend == s.backend) for s in sides
     )
-    if len(cores) > len(machines) or apart or unlike:
-        where = f"; the halves of round {apart[0]} are on different ones" if apart else ""
+    if len(cores) > len(machines) or split or unlike:
+        where = f"; the two sides of round {split[0]} ran on different machines" if split else ""
         return Gate(
             name="device",
             status="failed",
@@ -94,7 +94,7 @@ def device_gate(sides: Sides) -> Gate:
             f"({names}){where}",
         )
     if len(machines) > 1:
-        detail = f"{len(machines)} machines alike ({names}), both halves of each round on one of them"
+        detail = f"{len(machines)} machines alike ({names}), both sides of each round on one of them"
         return Gate(name="device", status="passed", detail=detail)
     return _gate("device", bool(machines), f"one machine ({names}), the same cores", "no round is recorded yet")
 
@@ -104,7 +104,7 @@ def _several(values: Iterable[object]) -> bool:
 
 
 def calls_gate(sides: Sides) -> Gate:
-    """Each side has a chunk size at which every call succeeded and nothing compiled while timed (rules 13, 25)."""
+    """Require a chunk size per side at which every call succeeded and nothing compiled while timed (rules 13, 25)."""
     notes = []
     for side in sides:
         faults = [fault for chunk in side.chunk_sizes for fault in side.faults(chunk)]
@@ -117,13 +117,13 @@ def calls_gate(sides: Sides) -> Gate:
 
 
 def finite_gate(sides: Sides) -> Gate:
-    """No score is NaN, infinite, or the same for all items (rule 33)."""
+    """Require that no score is NaN or infinite, and that not all items have the same score (rule 33)."""
     for side in sides:
         for round_, cell in side.sound_cells():
             where = f"{round_.name} chunk {cell.chunk_size}"
             arrays = score_arrays(cell)
             if not all(np.isfinite(a).all() for a in arrays) or not np.isfinite(cell.pass_deviation or 0.0):
-                return Gate(name="finite", status="failed", detail=f"{where} holds NaN or infinity")
+                return Gate(name="finite", status="failed", detail=f"{where} contains NaN or infinity")
             if sum(len(a) for a in arrays) > 1 and len({row.tobytes() for a in arrays for row in a}) == 1:
                 return Gate(name="finite", status="failed", detail=f"{where}: all items have the same score")
     return _gate(
@@ -135,34 +135,34 @@ def finite_gate(sides: Sides) -> Gate:
 
 
 def reference_gate(side: SideEvidence) -> Gate:
-    """The timed scores keep to the float32 one-sequence-per-item reference, worst cell (rules 32, 34)."""
+    """Compare the timed scores with the float32 one-sequence-per-item reference, worst cell (rules 32, 34)."""
     name = f"reference {side.backend}"
     if not side.compared:
         return _not_compared(name, side)
     worst, where = Distance(0.0, 0.0, 0.0), ""
     for one in side.compared:
-        found, spread = one.distance, max(one.distance.max, one.cell.pass_deviation or 0.0)
+        away, spread = one.distance, max(one.distance.max, one.cell.pass_deviation or 0.0)
         if spread >= worst.max:
-            worst, where = Distance(found.mean, found.p99, spread), f"{one.round.name} chunk {one.cell.chunk_size}"
+            worst, where = Distance(away.mean, away.p99, spread), f"{one.round.name} chunk {one.cell.chunk_size}"
     passed = all(one.distance.within(side.caps) for one in side.compared) and worst.within(side.caps)
     detail = f"largest difference {worst.max:.1e} of {side.caps.max:.0e} allowed, in {where}"
     return Gate(name=name, status=gate_status(passed), detail=detail, found=asdict(worst), allowed=asdict(side.caps))
 
 
 def between_gate(sides: Sides) -> Gate:
-    """The two sides' scores of the same round and chunk size agree."""
+    """Compare the two sides' scores of the same round and chunk size."""
     if len(sides) != 2 or not all(side.sound_cells() for side in sides):
         return Gate(name="between sides", status="not_run", detail="a side has no score yet")
     other = {(r.index, cell.chunk_size): cell for r, cell in sides[1].sound_cells()}
-    found = [
+    distances = [
         distance(score_arrays(cell), score_arrays(other[key]))
         for r, cell in sides[0].sound_cells()
         if (key := (r.index, cell.chunk_size)) in other
     ]
-    if not found:
+    if not distances:
         return Gate(name="between sides", status="not_run", detail="no round of both sides shares a chunk size")
-    worst = max(found, key=lambda d: d.max)
-    passed = all(d.within(BETWEEN_SIDES) for d in found)
+    worst = max(distances, key=lambda d: d.max)
+    passed = all(d.within(BETWEEN_SIDES) for d in distances)
     detail = f"largest difference {worst.max:.1e} of {BETWEEN_SIDES.max:.0e} allowed"
     return Gate(
         name="between sides",
@@ -174,7 +174,7 @@ def between_gate(sides: Sides) -> Gate:
 
 
 def ranking_gate(side: SideEvidence) -> Gate:
-    """No pair of items that the reference sets clearly apart comes out in the other order (rule 33)."""
+    """Require that no two items swap places if their reference scores differ by more than the tolerance (rule 33)."""
     name = f"ranking {side.backend}"
     return order_gate(name, [one.ranking for one in side.compared]) if side.compared else _not_compared(name, side)
 
@@ -184,11 +184,11 @@ def _not_compared(name: str, side: SideEvidence) -> Gate:
     return Gate(name=name, status="not_run", detail=why)
 
 
-def order_gate(name: str, found: Sequence[Ranking]) -> Gate:
-    """The worst of some answers' rankings."""
-    inversions, tau = max(r.inversions for r in found), min(r.tau_b for r in found)
-    flips = max(r.label_flips for r in found)
-    overlap = {f"top_{k}": min(r.top_overlap.get(k, 1.0) for r in found) for k in found[0].top_overlap}
+def order_gate(name: str, rankings: Sequence[Ranking]) -> Gate:
+    """Judge the worst of several rankings."""
+    inversions, tau = max(r.inversions for r in rankings), min(r.tau_b for r in rankings)
+    flips = max(r.label_flips for r in rankings)
+    overlap = {f"top_{k}": min(r.top_overlap.get(k, 1.0) for r in rankings) for k in rankings[0].top_overlap}
     return Gate(
         name=name,
         status=gate_status(inversions == 0),
@@ -199,13 +199,13 @@ def order_gate(name: str, found: Sequence[Ranking]) -> Gate:
 
 
 def isolation_gate(side: SideEvidence, workload: Workload) -> Gate:
-    """An item's score is its own: neighbours by number, order and content do not move it (rule 35)."""
+    """Require that number, order and content of neighbouring items do not change an item's score (rule 35)."""
     name, moved = f"isolation {side.backend}", side.neighbours_moved or 0.0
     items = [request.items_ids for request in workload.requests]
     if not side.sound_cells():
         return Gate(name=name, status="not_run", detail="no score is recorded yet")
     moved = max(moved, moved_by_chunks(side))
-    # Of many items two may come out alike by rounding; further apart in the reference than rounding reaches, never.
+    # Rounding may give two of many items the same score, unless the reference separates them by more than rounding.
     rounding = [2 * min(one.distance.max, side.caps.max) for one in side.compared]
     for (round_, cell), reach in zip(side.sound_cells(), chain(rounding, repeat(0.0)), strict=False):
         for r, i, j in identical_items(score_arrays(cell), items):
@@ -223,14 +223,14 @@ def isolation_gate(side: SideEvidence, workload: Workload) -> Gate:
 
 
 def _alike(reference: RequestArrays | str, request: int, i: int, j: int, rounding: float) -> bool:
-    """Whether two items of a request may have the same score by the reference; without one nothing may."""
+    """Return whether the reference allows two items of a request the same score; False without a reference."""
     if isinstance(reference, str):
         return False
     return bool(np.abs(reference[request][i] - reference[request][j]).max() <= rounding)
 
 
 def moved_by_chunks(side: SideEvidence) -> float:
-    """Largest difference of a score between chunk sizes of a round: the number of its neighbours moves it so far."""
+    """Return the largest change of a score between chunk sizes of a round, that is, with the number of neighbours."""
     moved = 0.0
     for round_ in side.rounds:
         cells = [cell for cell in round_.cells if cell.status == "ok"]
@@ -240,10 +240,10 @@ def moved_by_chunks(side: SideEvidence) -> float:
 
 
 def gate_status(passed: bool) -> GateStatus:
-    """A gate that could be asked, in a word."""
+    """Return the status of a gate that could run."""
     return "passed" if passed else "failed"
 
 
-def _gate(name: str, has_run: bool, found: str, otherwise: str) -> Gate:
-    """A gate that passes once there is something to look at, its failures having been returned before."""
-    return Gate(name=name, status="passed" if has_run else "not_run", detail=found if has_run else otherwise)
+def _gate(name: str, has_run: bool, detail: str, otherwise: str) -> Gate:
+    """Pass the gate if it had data, else mark it not run; the caller has already returned any failure."""
+    return Gate(name=name, status="passed" if has_run else "not_run", detail=detail if has_run else otherwise)

@@ -1,4 +1,4 @@
-"""A load record, read: rates, percentiles that the samples carry, and whose limit a figure is, the server's or ours."""
+"""Summarise a load record: rates, percentiles with enough samples, and whether server or generator set the limit."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from scorematrix.results.load import LoadCeiling, LoadPoint, LoadRecord
 
 SHOWN_PERCENTS = (50, 95, 99)
 LAG_SHARE = 0.1
-"""An open loop whose 99th percentile of lateness is above so much of the median latency tells of itself."""
+"""If the p99 lateness exceeds this share of the median latency, an open loop measures the generator."""
 CEILING_SHARE = 0.5
-"""Above so much of what the generator can do at all, a rate may be its own."""
+"""A rate above this share of the generator's ceiling may be the generator's limit."""
 BUSY_SHARE = 0.9
-"""Of one core: a closed loop's generator that takes more has no room left."""
+"""Of one core: a closed loop's generator above this share has no headroom left."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class PointFigures:
     """One point of a load record.
 
     Attributes:
-        goodput: requests a second within the objective; None without one.
-        latency: percentiles in nanoseconds, each with its state and, where every window carries it, its range over
-            windows: latencies of one queue are not independent, so no interval can be had from samples (rule 29).
+        goodput: requests a second within the objective; None without an objective.
+        latency: percentiles in nanoseconds with state and, if every window has enough samples, the range over windows.
+            Latencies of one queue are not independent, so samples give no valid interval (rule 29).
         lag_p99_ns: how late the generator sent, open loop only.
-        limited_by_generator: why the figure may be the generator's, not the server's; None: it is the server's.
+        limited_by_generator: why the generator may limit the figure; None: the server limits it.
         shortfall: open loop: why the rate was not sustained; None: it was.
     """
 
@@ -43,12 +43,12 @@ class PointFigures:
 
     @property
     def p95_ns(self) -> float | None:
-        """The 95th percentile of the latency; None where the samples do not carry it."""
-        return next(found.value for found in self.latency if found.percent == 95)
+        """Return the 95th percentile of the latency; None with too few samples."""
+        return next(one.value for one in self.latency if one.percent == 95)
 
 
 def point_figures(point: LoadPoint, record: LoadRecord) -> PointFigures:
-    """What one point shows."""
+    """Compute the figures of one point."""
     rate, objective = point.requests_per_second, record.objective_seconds
     pooled = list(chain.from_iterable(window.latency_ns for window in point.windows))
     lags = list(chain.from_iterable(window.lag_ns for window in point.windows))
@@ -67,24 +67,24 @@ def point_figures(point: LoadPoint, record: LoadRecord) -> PointFigures:
 
 
 def record_figures(record: LoadRecord) -> list[PointFigures]:
-    """All points, in the order of measuring."""
+    """Compute the figures of all points, in the order of measuring."""
     return [point_figures(point, record) for point in record.points]
 
 
 def highest_sustained(figures: list[PointFigures]) -> PointFigures | None:
-    """The open-loop point of the highest rate that was kept; None where none was, or none asked."""
+    """Return the open-loop point with the highest sustained rate; None if no rate was sustained or offered."""
     kept = [f for f in figures if f.point.kind == "open" and f.shortfall is None]
     return max(kept, key=lambda f: f.point.rate or 0.0, default=None)
 
 
 def best_closed(figures: list[PointFigures]) -> PointFigures | None:
-    """The closed-loop point with the most sound answers a second; None where nothing was answered."""
+    """Return the closed-loop point with the most sound answers a second; None if nothing was answered."""
     answered = [f for f in figures if f.point.kind == "closed" and f.requests_per_second > 0]
     return max(answered, key=lambda f: f.requests_per_second, default=None)
 
 
 def load_sentence(record: LoadRecord) -> str:
-    """What was found, in one plain sentence."""
+    """Summarise a load record in one sentence."""
     figures = record_figures(record)
     best, kept = best_closed(figures), highest_sustained(figures)
     parts = []
@@ -104,7 +104,7 @@ def load_sentence(record: LoadRecord) -> str:
     parts.append(f"{refused:,} refused" if refused else "none refused")
     parts.append(", ".join(f"{n:,} failed ({kind})" for kind, n in failed.items()) or "none failed")
     if surplus := sum(point.surplus for point in record.points):
-        parts.append(f"{surplus} answers that nobody had asked for")
+        parts.append(f"{surplus} unrequested answers")
     chosen = [f for f in (best, kept) if f is not None and f.limited_by_generator]
     if chosen:
         parts.append(f"the generator may be the limit, not the server: {chosen[0].limited_by_generator}")
@@ -114,26 +114,26 @@ def load_sentence(record: LoadRecord) -> str:
 
 
 def in_words(rate: float) -> str:
-    """A rate with the digits that matter: 3,232 or 12.3 or 0.0456."""
+    """Format a rate with three significant digits, or as an integer from 100: 3,232 or 12.3 or 0.0456."""
     return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 def _failures(record: LoadRecord) -> dict[str, int]:
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for point in record.points:
         for kind, n in point.totals.failed.items():
-            found[kind] = found.get(kind, 0) + n
-    return found
+            counts[kind] = counts.get(kind, 0) + n
+    return counts
 
 
 def _percentile(point: LoadPoint, pooled: list[int], percent: int) -> Percentile:
-    """The pooled percentile, and its lowest and highest in any window: six hold the median one with 97 %."""
-    found = replace(percentile(pooled, percent, len(point.windows)), low=None, high=None)
+    """Return the pooled percentile with its range over windows; six windows give a 97 % interval of the median."""
+    pooled_value = replace(percentile(pooled, percent, len(point.windows)), low=None, high=None)
     enough = PERCENTILE_SAMPLES[percent][0]
-    if found.state == "suppressed" or any(len(window.latency_ns) < enough for window in point.windows):
-        return found
+    if pooled_value.state == "suppressed" or any(len(window.latency_ns) < enough for window in point.windows):
+        return pooled_value
     each = [float(np.quantile(window.latency_ns, percent / 100)) for window in point.windows]
-    return replace(found, low=min(each), high=max(each))
+    return replace(pooled_value, low=min(each), high=max(each))
 
 
 def _limit(

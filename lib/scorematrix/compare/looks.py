@@ -1,8 +1,8 @@
-"""When a run is looked at: at round counts fixed beforehand. Looking after every round would make winners of noise.
+"""Schedule the looks at a run: round counts fixed beforehand. Looking after every round would make winners of noise.
 
-Each look is an interval at a confidence raised so that all looks together keep the level: with K looks each has
-1 - 0.05 / K (Bonferroni over looks). That is exact for the t interval of few rounds, where boundaries from
-alpha-spending functions hold only for many; what it costs in power is small, because the looks are few.
+With K looks, each interval has confidence 1 - 0.05 / K, so all looks together keep the level (Bonferroni over looks).
+That is exact for the t interval of few rounds; boundaries from alpha-spending functions are valid only for many.
+Bonferroni costs little power here, because the looks are few.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class Looks:
 
     @property
     def confidence(self) -> float:
-        """Of each look's interval: all looks together keep to 95 %."""
+        """Return the confidence of each look's interval, such that all looks together keep to 95 %."""
         return 1 - (1 - CONFIDENCE) / len(self.counts)
 
     def indices(self, count: int) -> range:
-        """The round indices that a look uses."""
+        """Return the round indices that a look uses."""
         return range(self.first_index, self.first_index + count)
 
 
 def look_schedule(params: Mapping[str, Any]) -> Looks:
-    """`rounds`, then twice as many each time, up to `max_rounds`; one look where a run has no `max_rounds`."""
+    """Return the looks: at `rounds`, doubling up to `max_rounds`; one look if a run has no `max_rounds`."""
     count, most = params["rounds"], params.get("max_rounds") or params["rounds"]
     counts = []
     while count < most:

@@ -1,4 +1,4 @@
-"""How far scores are from other scores: distances, order, isolation. Arrays in, plain numbers out."""
+"""Compare scores with other scores: distances, order, isolation. Arrays in, plain numbers out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BETWEEN_SIDES = Caps(mean=0.01, p99=math.inf, max=0.02)
 
 
 def caps_for(dtype: str, on_cpu: bool) -> Caps:
-    """The caps against the float32 reference for a number format on a kind of device."""
+    """Return the caps against the float32 reference for a number format on a kind of device."""
     if dtype == "bfloat16":
         return Caps(mean=0.01, p99=0.03, max=0.06)
     return Caps(mean=1e-5, p99=5e-5, max=1e-4) if on_cpu else Caps(mean=1e-4, p99=5e-4, max=1e-3)
@@ -42,15 +42,15 @@ class Distance:
     max: float
 
     def within(self, caps: Caps) -> bool:
-        """Whether every figure keeps to its cap. Not-a-number never does."""
+        """Return whether every figure is within its cap; NaN never is."""
         return self.mean <= caps.mean and self.p99 <= caps.p99 and self.max <= caps.max
 
 
 def distance(scores: RequestArrays, other: RequestArrays) -> Distance:
-    """The distance of two answers to the same requests.
+    """Return the distance between two answers to the same requests.
 
     Raises:
-        ValueError: where they do not have the same requests, items and labels.
+        ValueError: if they differ in requests, items or labels.
     """
     if [a.shape for a in scores] != [b.shape for b in other]:
         raise ValueError(
@@ -64,12 +64,12 @@ def distance(scores: RequestArrays, other: RequestArrays) -> Distance:
 
 @dataclass(frozen=True)
 class Ranking:
-    """How well the order of items by the first label's probability is kept, over all requests.
+    """Agreement with the reference's order of items by the first label's probability, over all requests.
 
     Attributes:
-        inversions: pairs in the wrong order although the reference sets them further apart than the tolerance.
+        inversions: pairs in the wrong order although the reference separates them by more than the tolerance.
         tau_b: Kendall's tau-b, the mean over requests.
-        top_overlap: share of the reference's top 1, 3 and 10 items found again, the mean over requests.
+        top_overlap: share of the reference's top 1, 3 and 10 items in the scores' top too, the mean over requests.
         label_flips: items whose likeliest label differs.
     """
 
@@ -80,14 +80,14 @@ class Ranking:
 
 
 def ranking(scores: RequestArrays, reference: RequestArrays, tolerance: float) -> Ranking:
-    """Compare the order of items with the reference's."""
+    """Compare the order of items with the reference's order."""
     inversions, flips = 0, 0
     taus: list[float] = []
     overlaps: dict[int, list[float]] = {1: [], 3: [], 10: []}
     for ours, theirs in zip(scores, reference, strict=True):
         a, b = ours[:, 0], theirs[:, 0]
-        apart = (b[:, None] - b[None, :]) > tolerance
-        inversions += int((apart & (a[:, None] < a[None, :])).sum())
+        separated = (b[:, None] - b[None, :]) > tolerance
+        inversions += int((separated & (a[:, None] < a[None, :])).sum())
         flips += int((ours.argmax(axis=1) != theirs.argmax(axis=1)).sum())
         if len(a) > 1:
             taus.append(float(cast("float", stats.kendalltau(a, b)[0])))
@@ -99,15 +99,15 @@ def ranking(scores: RequestArrays, reference: RequestArrays, tolerance: float) -
 
 
 def identical_items(scores: RequestArrays, items_ids: Sequence[Sequence[Sequence[int]]]) -> list[tuple[int, int, int]]:
-    """(request, item, item) of different items whose scores are the same to the last bit.
+    """Return (request, item, item) of different items whose scores are the same to the last bit.
 
-    A mask bug shows so: items that see nothing of their own collapse (rule 35).
+    This exposes a mask bug: items that cannot see their tokens get equal scores (rule 35).
     """
-    found = []
+    matches = []
     for r, (rows, items) in enumerate(zip(scores, items_ids, strict=True)):
         first_with: dict[bytes, int] = {}
         for i, row in enumerate(rows):
             j = first_with.setdefault(row.astype(np.float32).tobytes(), i)
             if j != i and list(items[i]) != list(items[j]):
-                found.append((r, j, i))
-    return found
+                matches.append((r, j, i))
+    return matches

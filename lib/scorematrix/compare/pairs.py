@@ -1,4 +1,4 @@
-"""The ratio of two rounds that were measured together: from turns that stood beside each other, where there are any."""
+"""Compute the time ratio of two rounds measured together, from neighbouring turns if there are any."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from scorematrix.results.figures import pass_seconds
 from scorematrix.results.schema import Round
 
 FEWEST_CLEAN = 3
-"""Of a request's pairs of turns so many, and half of them, are undisturbed: else all count."""
+"""Disturbed turns are left out only if each request keeps this many pairs of turns, and at least half of its pairs."""
 
 Logs = Mapping[int, Sequence[float]]
 
 
 @dataclass(frozen=True)
 class PairRatio:
-    """Of the seconds of two cells in one pair of rounds.
+    """The ratio of the seconds of two cells in one pair of rounds.
 
     Attributes:
-        ratio: the first's over the second's.
-        ratio_all: the same with disturbed turns; equal to `ratio` where none was, or where too many were.
-        n_turns: pairs of turns that stood beside each other; 0: the rounds were measured one after the other.
-        n_disturbed: of these, how many had other processes beside them.
-        only_clean: whether `ratio` leaves these out.
-        scatter_log: standard deviation of the logarithms of turns that stood beside each other.
-        error_log: standard error of the ratio's logarithm by that scatter, as of a Hodges-Lehmann estimate.
+        ratio: the first cell's seconds over the second's.
+        ratio_all: the same with disturbed turns; equal to `ratio` if none was disturbed, or too many were.
+        n_turns: pairs of neighbouring turns; 0: the rounds were measured one after the other.
+        n_disturbed: how many of these pairs other processes disturbed.
+        only_clean: whether `ratio` leaves out the disturbed pairs.
+        scatter_log: standard deviation of the log ratios of neighbouring turns.
+        error_log: standard error of the ratio's logarithm from that scatter, for a Hodges-Lehmann estimate.
     """
 
     ratio: float
@@ -47,21 +47,21 @@ class PairRatio:
 def pair_ratios(
     over: Iterable[Round], over_chunk: int, under: Iterable[Round], under_chunk: int, slowdown: float = 1.0
 ) -> dict[int, PairRatio]:
-    """By round index, of every index that both have a sound cell of.
+    """Return the ratio of every round index at which both have a sound cell, by index.
 
     Args:
         slowdown: of the first's cells.
     """
     others = {r.index: r for r in under}
-    found = {}
+    ratios = {}
     for first in over:
         second = others.get(first.index)
         if second is None:
             continue
         a, b = first.cell(over_chunk, slowdown), second.cell(under_chunk)
         if is_sound(a, first) and is_sound(b, second):
-            found[first.index] = _pair(first, a, second, b)
-    return dict(sorted(found.items()))
+            ratios[first.index] = _pair(first, a, second, b)
+    return dict(sorted(ratios.items()))
 
 
 def _pair(first: Round, over: Cell, second: Round, under: Cell) -> PairRatio:
@@ -78,7 +78,9 @@ def _pair(first: Round, over: Cell, second: Round, under: Cell) -> PairRatio:
         if not (a_disturbed or b_disturbed):
             clean[request].append(math.log(a / b))
     share = {request: median(seconds) for request, seconds in weights.items()}
-    only_clean = all(len(clean[request]) >= max(FEWEST_CLEAN, len(own) / 2) for request, own in logs.items())
+    only_clean = all(
+        len(clean[request]) >= max(FEWEST_CLEAN, len(of_request) / 2) for request, of_request in logs.items()
+    )
     used = clean if only_clean else logs
     n_used = sum(map(len, used.values()))
     scatter = _scatter(used)
@@ -94,7 +96,7 @@ def _pair(first: Round, over: Cell, second: Round, under: Cell) -> PairRatio:
 
 
 def _turn_seconds(cell: Cell) -> dict[tuple[int, int], tuple[float, bool]]:
-    """Seconds of every turn that counts, and whether it was disturbed, by lap and request."""
+    """Return the seconds of every turn that counts, and whether it was disturbed, by lap and request."""
     return {
         (turn.lap, turn.request): (sum(cell.call_ns[turn.pass_index][turn.request]) / 1e9, turn.disturbed)
         for turn in cell.turns
@@ -103,15 +105,15 @@ def _turn_seconds(cell: Cell) -> dict[tuple[int, int], tuple[float, bool]]:
 
 
 def _weighted(logs: Logs, share: Mapping[int, float]) -> float:
-    """The ratio of the sums over requests: each one's central ratio, weighted by the second's seconds."""
-    return sum(share[request] * math.exp(central(own)) for request, own in logs.items()) / sum(share.values())
+    """Average each request's central ratio, weighted by the second side's seconds: a ratio of sums over requests."""
+    return sum(share[request] * math.exp(central(values)) for request, values in logs.items()) / sum(share.values())
 
 
 def central(values: Sequence[float]) -> float:
-    """Hodges-Lehmann estimate: the median of the means of any two values, each with itself too.
+    """Return the Hodges-Lehmann estimate: the median of the means of any two values, each with itself too.
 
-    Of recorded turns' log ratios it scatters a sixth less than their median does, and no more than their mean; up to
-    29 % of them may be wild.
+    On log ratios of recorded turns, it scatters a sixth less than the median and no more than the mean. It tolerates up
+    to 29 % outliers.
 
     Source: J. L. Hodges, E. L. Lehmann, Estimates of location based on rank tests, 1963.
     """
@@ -121,7 +123,7 @@ def central(values: Sequence[float]) -> float:
 
 
 def _scatter(logs: Logs) -> float:
-    """Standard deviation of the logarithms about each request's own mean; NaN where no request has two."""
-    apart = [log - np.mean(own) for own in logs.values() for log in own]
-    freedom = len(apart) - len(logs)
-    return math.sqrt(float(np.sum(np.square(apart))) / freedom) if freedom > 0 else math.nan
+    """Return the standard deviation of the logarithms about their request's mean; NaN if no request has two."""
+    deviations = [log - np.mean(of_request) for of_request in logs.values() for log in of_request]
+    freedom = len(deviations) - len(logs)
+    return math.sqrt(float(np.sum(np.square(deviations))) / freedom) if freedom > 0 else math.nan

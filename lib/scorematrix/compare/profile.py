@@ -1,4 +1,4 @@
-"""A profiled call, judged: each part's share of the time and of peak."""
+"""Judge a profiled call: each part's share of the time and of peak."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class PartShare(Part):
     share: float = Field(description="of the seconds of all parts")
     n: int = Field(description="operations or kernels")
     flops_per_second: float | None = None
-    ceiling_fraction: float | None = Field(None, description="of the side's own matmul ceiling")
+    ceiling_fraction: float | None = Field(None, description="of the side's measured matmul ceiling")
 
 
 class CallProfile(Part):

@@ -1,4 +1,4 @@
-"""Which side is faster here, in this view? Each such question of a run, and its answer at each look."""
+"""Ask and answer a run's questions, at each look: which side is faster here, in this view?"""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SideKey = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Question:
-    """One comparison of the params in one view, with all that does not change from look to look."""
+    """One comparison of the params in one view, with everything that is the same at all looks."""
 
     first: SideEvidence
     second: SideEvidence
@@ -46,8 +46,8 @@ def ask_questions(
     controls: Sequence[ControlEvidence],
     workload: Workload,
 ) -> list[Question]:
-    """One question per comparison of the params, and per view and pair of backends that stand for its sides."""
-    found = []
+    """Make one question per comparison of the params, and per view and pair of backends that represent its sides."""
+    questions = []
     for choice in manifest.params["comparisons"]:
         names, targets = zip(*opposed(choice), strict=True)
         for served in _opponents(manifest.params["backends"], names):
@@ -57,7 +57,7 @@ def ask_questions(
             labels = [state.label if state else side.target for state, side in zip(states, pair, strict=True)]
             named = " against ".join(side.backend for side in pair)
             by_name = set(names) != set(FRAMEWORK_NAMES) or pair[0].view == SERVER_VIEW
-            found.append(
+            questions.append(
                 Question(
                     *pair,
                     names=names,
@@ -69,15 +69,15 @@ def ask_questions(
                     chunk_sizes=tuple(manifest.params["chunk_sizes"]),
                 )
             )
-    return found
+    return questions
 
 
 def _opponents(
     backends: Sequence[Mapping[str, Any]], names: Sequence[str]
 ) -> list[tuple[tuple[str, str], tuple[str, str]]]:
-    """Each two (backend, view) that stand for the two sides in the same view, in the params' order.
+    """Return each pair of (backend, view) that represents the two sides in the same view, in the params' order.
 
-    A scorer that the params name by itself has the one view that it has, and meets every view of the other side.
+    If the params name a scorer instead of a framework, a side that has only one view meets every view of the other.
     """
     sides = [
         [(b["backend"], v) for b in backends for v in b["views"] if stands_for(name, b["backend"])] for name in names
@@ -93,20 +93,20 @@ def _opponents(
 
 
 def answer_all(questions: Sequence[Question], looks: Looks, margin: float) -> list[Contrast]:
-    """Every question's answer at the first look that settles it, else at the last look that was reached."""
+    """Return every question's answer at the first look that settles it, else at the last look that was reached."""
     settled: dict[int, Contrast] = {}
-    found: list[Contrast] = []
+    contrasts: list[Contrast] = []
     for count in looks.counts:
-        asked = [settled.get(i) or answer(q, count, looks, margin) for i, q in enumerate(questions)]
-        found = [settled.get(i, c) for i, c in enumerate(correct_family(asked, len(looks.counts)))]
-        settled |= {i: c for i, c in enumerate(found) if not c.wants_rounds}
+        answers = [settled.get(i) or answer(q, count, looks, margin) for i, q in enumerate(questions)]
+        contrasts = [settled.get(i, c) for i, c in enumerate(correct_family(answers, len(looks.counts)))]
+        settled |= {i: c for i, c in enumerate(contrasts) if not c.wants_rounds}
         if any(_missing(q, looks.indices(count)) for i, q in enumerate(questions) if i not in settled):
-            break  # later looks come later
-    return found
+            break  # the next look needs more rounds
+    return contrasts
 
 
 def answer(question: Question, count: int, looks: Looks, margin: float) -> Contrast:
-    """One question at the look of so many confirmation rounds.
+    """Answer one question at the look with `count` confirmation rounds.
 
     Args:
         margin: the smallest difference that counts, as a fraction; the controls may widen it.
@@ -123,12 +123,12 @@ def answer(question: Question, count: int, looks: Looks, margin: float) -> Contr
     most = math.inf
     if interval is not None and interval.n > 1 and in_turns is not None:
         most = math.sqrt(interval.high / interval.low) - 1
-    # A control of another view meets noise that this contrast, measured in other turns, need not have.
+    # A control of another view was measured in other turns, so its noise may be absent from this contrast.
     of_view = {first.view, second.view}
     widened = max([margin, *(c.margin if c.view in of_view else min(c.margin, most) for c in controls)])
     verdict = judge(
         missing_sides=[(_why(s), s.next_step or "see the evidence") for s in question.skips],
-        gates=[*question.gates, *(own for own, _ in gates)],
+        gates=[*question.gates, *(unchanged for unchanged, _ in gates)],
         tie_gates=[slowed for _, slowed in gates],
         interval=interval,
         missing_rounds=missing,
@@ -170,25 +170,25 @@ def _opponent(name: str, side: SideEvidence) -> Opponent:
 
 
 def _confirmed_in_cycles(question: Question, verdict: Verdict, indices: range, confidence: float) -> Verdict:
-    """A win on one GPU must be one in cycles too, time by clock: else it is a difference of clocks (rule 19)."""
+    """Require that a win on one GPU is also a win in cycles (seconds x clock), else the clocks differed (rule 19)."""
     clocks = [side.clock_by_round() for side in (question.first, question.second)]
     if verdict.state not in ("first", "second") or question.kind == "system" or not all(clocks):
         return verdict
     cycles = [
         {
-            i: seconds * own[i]
+            i: seconds * clock[i]
             for i, seconds in (side.seconds_by_round(side.best_chunk) if side.best_chunk is not None else {}).items()
-            if i in own and i in indices
+            if i in clock and i in indices
         }
-        for side, own in zip((question.first, question.second), clocks, strict=True)
+        for side, clock in zip((question.first, question.second), clocks, strict=True)
     ]
     ratios = list(paired_ratios(*cycles).values())
-    found = geometric_interval(ratios, confidence) if len(ratios) > 1 else None
-    if found is not None and (found.high < 1 if verdict.state == "first" else found.low > 1):
+    interval = geometric_interval(ratios, confidence) if len(ratios) > 1 else None
+    if interval is not None and (interval.high < 1 if verdict.state == "first" else interval.low > 1):
         return verdict
-    words = f"{found.center:.3f} ({found.low:.3f} to {found.high:.3f})" if found else "unknown"
+    ratio = f"{interval.center:.3f} ({interval.low:.3f} to {interval.high:.3f})" if interval else "unknown"
     over = " over ".join(question.names)
-    reason = f"the difference in time is not one in GPU cycles ({over}: {words}): the clocks differed"
+    reason = f"GPU cycles do not confirm the difference in time ({over}: {ratio}): the clocks differed"
     return Verdict("not_enough_evidence", reason, "lock the GPU's clocks, then measure again", wants_rounds=True)
 
 
@@ -201,7 +201,7 @@ def time_ratio(
     indices: range | None = None,
     confidence: float = CONFIDENCE,
 ) -> Interval | None:
-    """The first's time over the second's, paired by round; None without a round of both.
+    """Return the first's time over the second's, paired by round; None without a round of both.
 
     Args:
         indices: use these rounds only.
@@ -221,7 +221,7 @@ def _in_turns(first: SideEvidence, second: SideEvidence, indices: range, confide
 
 
 def _missing(question: Question, indices: range) -> int:
-    """Rounds of these indices that the side which lacks most still lacks."""
+    """Return how many rounds of these indices are missing on the side that lacks more."""
     return max(len(set(indices) - {r.index for r in side.confirm}) for side in (question.first, question.second))
 
 

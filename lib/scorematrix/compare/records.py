@@ -1,4 +1,4 @@
-"""Whether the recorded rounds can be what they say: measured one after the other, by like software, each its own."""
+"""Check that the recorded rounds are plausible: measured one after the other, by the same software, no two alike."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from scorematrix.compare.schema import Gate
 from scorematrix.results.schema import SERVER_VIEW, SIDES, Environment, Round
 
 STAMP_SECONDS = 2.0
-"""Stamps are of whole seconds, and a round's last second is its writing."""
+"""Tolerance of round times: stamps are rounded to seconds, and writing a round's record may take the last one."""
 FEWEST_SAMPLES = 4
-"""Equal times of fewer calls may be chance."""
+"""With fewer calls, equal times may be chance."""
 AGAIN_SHARE = 0.2
-"""Of a side's confirmation rounds: so many more tries may have been made of some than of others."""
+"""Selective repeats allowed, as a share of a side's confirmation rounds (but always one)."""
 ALIKE: dict[str, Callable[[Environment], object]] = {
     "operating system": lambda e: e.platform,
     "Python": lambda e: e.python,
     "threads": lambda e: (len(e.affinity), e.variables.get("OMP_NUM_THREADS")),
 }
-"""Alike in all rounds of a contrast on one target."""
+"""Must be equal in all confirmation rounds of a contrast on one target."""
 ALIKE_WITHIN: dict[str, Callable[[Round], object]] = {
     "packages": lambda r: sorted(r.environment.packages.items()) if r.environment else None,
     "variables": lambda r: sorted(r.environment.variables.items()) if r.environment else None,
     "settings": lambda r: sorted((k, str(v)) for k, v in r.record.settings.items()) if r.record else None,
     "fallbacks": lambda r: r.record.fallbacks if r.record else None,
 }
-"""Alike in all confirmation rounds of a side."""
+"""Must be equal in all confirmation rounds of a side."""
 
 
 def records_gate(sides: Sequence[SideEvidence]) -> Gate:
-    """The rounds of a contrast agree with each other and in themselves."""
+    """Require that the rounds of a contrast are consistent, each internally and with each other."""
     rounds = [r for side in sides for r in side.rounds if r.error is None]
     if not rounds:
         return Gate(name="records", status="not_run", detail="no round is recorded yet")
-    doubts = [doubt for found in (_twice, _longer, _strangers, _changed, _chosen) for doubt in found(sides)]
+    doubts = [doubt for check in (_twice, _longer, _strangers, _changed, _chosen) for doubt in check(sides)]
     sound = f"{len(rounds)} rounds: no two alike, none shorter than its calls, all by the same software"
     detail = f"{doubts[0]}{f', and {len(doubts) - 1} more' if len(doubts) > 1 else ''}" if doubts else sound
     return Gate(name="records", status=gate_status(not doubts), detail=detail)
@@ -49,7 +49,7 @@ def _rounds(sides: Sequence[SideEvidence]) -> list[Round]:
 
 
 def _twice(sides: Sequence[SideEvidence]) -> Iterator[str]:
-    """The same times in two rounds: no machine measures alike to the nanosecond twice."""
+    """Name rounds with equal times: no machine measures the same nanoseconds twice."""
     known: dict[tuple, str] = {}
     for round_ in _rounds(sides):
         for cell in round_.cells:
@@ -57,19 +57,19 @@ def _twice(sides: Sequence[SideEvidence]) -> Iterator[str]:
             if len(samples) < FEWEST_SAMPLES or len(set(samples)) < FEWEST_SAMPLES:
                 continue
             if (other := known.setdefault(samples, round_.name)) != round_.name:
-                yield f"{round_.name} and {other} hold the same times at chunk {cell.chunk_size}"
+                yield f"{round_.name} and {other} have the same times at chunk {cell.chunk_size}"
 
 
 def overlapping(rounds: Sequence[Round]) -> list[str]:
-    """Rounds on one machine at the same time that were not measured in turns; or its wall clock was set."""
+    """Name pairs that overlap on one machine outside of turns: rounds ran at once, or its wall clock was set."""
     by_machine: dict[str, list[Round]] = defaultdict(list)
     for round_ in rounds:
         if round_.environment and not round_.lost:
             by_machine[round_.environment.machine_sha256].append(round_)
     return [
         f"{a.name} and {b.name}"
-        for own in by_machine.values()
-        for a, b in combinations(own, 2)
+        for of_machine in by_machine.values()
+        for a, b in combinations(of_machine, 2)
         if a.group is None or a.group != b.group
         if min(_span(a)[1], _span(b)[1]) - max(_span(a)[0], _span(b)[0]) > STAMP_SECONDS
     ]
@@ -81,55 +81,55 @@ def _span(round_: Round) -> tuple[float, float]:
 
 
 def _chosen(sides: Sequence[SideEvidence]) -> Iterator[str]:
-    """Rounds measured again until they pleased: whole ones, or some that failed, of which others were kept.
+    """Report repeats that may have selected results: of sound rounds, or of rounds that failed more than others.
 
-    Where every round failed once and was measured again, nothing was chosen. A run that ended in the middle of a group
-    began all of it again.
+    If every round failed once and was measured again, nothing was selected. Unfinished tries do not count: a run that
+    stops in the middle of a group repeats the group.
     """
     for side in sides:
         allowed = max(1, int(AGAIN_SHARE * len(side.confirm)))
         sound = sum(one.outcome == "sound" for r in side.confirm for one in r.tries)
         failed = [sum(one.outcome == "failed" for one in r.tries) for r in side.confirm]
         uneven = sum(failed) - len(failed) * min(failed, default=0)
-        for what, again in (("whole", sound), ("failed", uneven)):
+        for what, again in (("sound", sound), ("failed", uneven)):
             if again > allowed:
                 yield (
                     f"{again} {what} rounds of {side.backend} {side.view} were measured again, more than {allowed} of "
-                    f"{len(side.confirm)}: which ones are kept may have been chosen"
+                    f"{len(side.confirm)}: the kept rounds may be a selection"
                 )
 
 
 def measured_again(rounds: Sequence[Round]) -> dict[tuple[str, str, str], list[str]]:
-    """By backend, view and target: rounds that were tried before, and what became of those tries."""
-    found: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    """List the rounds with earlier tries and the outcomes of those tries, by backend, view and target."""
+    repeats: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for r in rounds:
         if r.tries:
             outcomes = ", ".join(one.outcome for one in r.tries)
-            found[r.backend, r.view, r.target].append(f"{r.name} (before: {outcomes})")
-    return found
+            repeats[r.backend, r.view, r.target].append(f"{r.name} (before: {outcomes})")
+    return repeats
 
 
 def _longer(sides: Sequence[SideEvidence]) -> Iterator[str]:
-    """Calls that together took longer than the round that they are of."""
+    """Name rounds whose calls together took longer than the round."""
     for round_ in _rounds(sides):
-        calls = sum(
+        call_ns = sum(
             ns * cell.repeats
             for cell in round_.cells
             for one_pass in [*cell.warmup_ns, *cell.call_ns]
-            for own in one_pass
-            for ns in own
+            for calls in one_pass
+            for ns in calls
         )
-        if round_.seconds is not None and calls / 1e9 > round_.seconds + STAMP_SECONDS:
-            yield f"the calls of {round_.name} take {calls / 1e9:.0f} s, the whole round {round_.seconds:.0f} s"
+        if round_.seconds is not None and call_ns / 1e9 > round_.seconds + STAMP_SECONDS:
+            yield f"the calls of {round_.name} take {call_ns / 1e9:.0f} s, but the round took {round_.seconds:.0f} s"
 
 
 def _strangers(sides: Sequence[SideEvidence]) -> Iterator[str]:
-    """A framework that is not the backend's; other backends say themselves what they use."""
+    """Name rounds by a framework other than the backend's; backends outside SIDES declare their framework."""
     for side in sides:
-        due = SIDES.get(side.backend)
-        for round_ in side.rounds if due else ():
-            if round_.record and round_.record.framework != due:
-                yield f"{round_.name} was computed by {round_.record.framework}, {side.backend} is {due}"
+        expected = SIDES.get(side.backend)
+        for round_ in side.rounds if expected else ():
+            if round_.record and round_.record.framework != expected:
+                yield f"{round_.name} was computed by {round_.record.framework}, {side.backend} is {expected}"
 
 
 def _changed(sides: Sequence[SideEvidence]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Which rounds count, and what each took."""
+"""Select the rounds that count, and compute how long each took."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from scorematrix.results.schema import Round
 
 
 def is_sound(cell: Cell | None, round_: Round) -> TypeGuard[Cell]:
-    """Whether a cell's times count: it is there, nothing was compiled meanwhile, the hardware kept its clock."""
+    """Return whether a cell's times count: present, status ok, no compile in the window, no hardware slowdown."""
     return cell is not None and cell.status == "ok" and not cell.compiles_in_window and not slowdown_of(round_)
 
 
 def round_seconds(rounds: Iterable[Round], chunk_size: int, slowdown: float = 1.0) -> dict[int, float]:
-    """Median seconds of a pass, by index of the round; void rounds and those without a sound cell are absent."""
+    """Return median seconds of a pass by round index; void rounds and rounds without a sound cell are absent."""
     return {
         round_.index: median(pass_seconds(cell.call_ns))
         for round_ in rounds
@@ -26,7 +26,7 @@ def round_seconds(rounds: Iterable[Round], chunk_size: int, slowdown: float = 1.
 
 
 def slowdown_of(round_: Round) -> str | None:
-    """For what the hardware cut its clock while a round measured: such a round is void (rule 19). None: it did not."""
+    """Return why the hardware lowered its clock during a round, which voids the round (rule 19); None: it did not."""
     if round_.noise is None:
         return None
     reasons = [reason for gpu in round_.noise.gpus for reason in gpu.slowdowns]

@@ -1,4 +1,4 @@
-"""The comparison: everything that a summary may say about a run, as plain data (comparison.json)."""
+"""Schema of the comparison: everything that a summary may say about a run, as plain data (comparison.json)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FRAMEWORK_NAMES = {"jax": "JAX", "pytorch": "PyTorch"}
 
 
 class Notice(Part):
-    """Something that could not run. Every summary of a run shows every notice."""
+    """A side that could not run. Every summary of a run shows every notice."""
 
     target: str
     label: str
@@ -34,7 +34,7 @@ class Notice(Part):
 
 
 class PercentileValue(Part):
-    """A latency percentile (seconds), or that the samples do not carry it."""
+    """A latency percentile (seconds), suppressed with too few samples."""
 
     percent: int
     state: Literal["shown", "wide", "suppressed"]
@@ -54,7 +54,7 @@ class ChunkResult(Part):
     items_per_second: float | None = None
     items_per_second_low: float | None = None
     items_per_second_high: float | None = None
-    floor_fraction: float | None = Field(default=None, description="least seconds the ceiling allows, over those taken")
+    floor_fraction: float | None = Field(default=None, description="least seconds that the ceiling allows, over actual")
     mfu: float | None = Field(default=None, description="operations of a pass's real tokens, over time and ceiling")
     flops_per_second: float | None = Field(default=None, description="operations of a pass's real tokens, over time")
     flops_per_weight_byte: float | None = Field(
@@ -66,34 +66,34 @@ class ChunkResult(Part):
 
     @property
     def seconds_a_call(self) -> float | None:
-        """Mean time of a call, None without a rate."""
+        """Return the mean time of a call; None without a rate."""
         return self.chunk_size / self.items_per_second if self.items_per_second else None
 
 
 class Control(Part):
-    """The sides of one target against themselves in fresh processes, unchanged and slowed by a known share."""
+    """The sides of one target compared with themselves in fresh processes, unchanged and slowed by a known share."""
 
     backend: str = Field(description="the sides, which alternate: jax and pytorch")
     view: str
     target: str
     chunk_size: int | None
-    slowdown: float | None = Field(None, description="how many times its own time the slowed one takes")
+    slowdown: float | None = Field(None, description="intended time ratio, slowed over unchanged")
     itself: Effect | None
     itself_verdict: Literal["tie", "difference", "undecided", "not_run"]
     slowed: Effect | None
     slowed_verdict: Literal["found", "missed", "undecided", "not_run"]
-    margin: float = Field(description="the params', or the largest bias that the A/A interval allows if that is more")
+    margin: float = Field(description="the params', or the largest bias that the A/A interval allows, if larger")
 
 
 class Start(Part):
-    """What is paid before the first request (seconds), by how much there was to compile."""
+    """Seconds spent before the first request, by kind of start."""
 
     kind: Literal["compiled", "from_cache", "nothing_to_compile"]
     n_rounds: int
     load_seconds: float = Field(description="model and backend")
     trace_seconds: float
     compile_seconds: float
-    other_seconds: float = Field(description="the rest of making ready: first runs, and reading caches")
+    other_seconds: float = Field(description="the rest of preparing: first runs, and reading caches")
     n_programs: int
 
 
@@ -112,11 +112,11 @@ class Side(Part):
     n_rounds: int = 0
     n_rounds_planned: int = 0
     best_chunk: int | None = None
-    waiting: Waiting | None = Field(default=None, description="of its threads, as tuning chose; None: no such pool")
-    attention: str | None = Field(default=None, description="form that tuning chose; None: the engine's own choice")
-    forms: list[FormTime] = Field(default=[], description="of attention that a tuning round timed; empty: only one")
+    waiting: Waiting | None = Field(default=None, description="thread waiting chosen in tuning; None: no such pool")
+    attention: str | None = Field(default=None, description="form that tuning chose; None: the engine's default")
+    forms: list[FormTime] = Field(default=[], description="attention forms that a tuning round timed; empty: only one")
     chunks: list[ChunkResult] = Field(default=[])
-    matmul_flops_per_second: float | None = Field(None, description="the side's own ceiling, median of its rounds")
+    matmul_flops_per_second: float | None = Field(None, description="the side's measured ceiling, median of its rounds")
     copy_bytes_per_second: float | None = None
     profile: CallProfile | None = Field(None, description="from a tuning round")
     datasheet: Datasheet | None = None
@@ -125,19 +125,19 @@ class Side(Part):
     mean_difference: float | None = None
     auc: float | None = None
     tau_b: float | None = Field(None, description="Kendall's tau-b with the reference, the lowest of any chunk size")
-    top_overlap: dict[int, float] = Field({}, description="share of the reference's top 1, 3, 10 found again, at worst")
+    top_overlap: dict[int, float] = Field({}, description="lowest share of the reference's top 1, 3, 10 kept")
     label_flips: int | None = Field(None, description="items whose likeliest label differs, the most at any chunk size")
-    neighbours_moved: float | None = Field(None, description="largest change of a score among other neighbours")
+    neighbours_moved: float | None = Field(None, description="largest change of a score with other neighbours")
     chunks_moved: float | None = Field(None, description="largest change of a score between chunk sizes")
     tuning_configurations: int = 0
     tuning_seconds: float = 0.0
-    steadiness: dict[str, int] = Field({}, description="confirmation rounds by class; empty: too few passes to tell")
+    steadiness: dict[str, int] = Field({}, description="confirmation rounds by class; empty: too few passes")
     usd_per_million_items: float | None = Field(None, description="only where the params give a price")
     watts: float | None = Field(None, description="mean power of the GPUs while cells were measured")
 
     @property
     def ridge_flops_per_byte(self) -> float | None:
-        """From so many operations a byte on, the matmul ceiling is below what a copy's bandwidth allows."""
+        """Return the operations per byte above which the matmul ceiling, not the copy bandwidth, is the limit."""
         if not self.matmul_flops_per_second or not self.copy_bytes_per_second:
             return None
         return self.matmul_flops_per_second / self.copy_bytes_per_second
@@ -155,7 +155,7 @@ class Opponent(Part):
     """One side of a contrast.
 
     Attributes:
-        name: what params and verdict call it: `jax`, `pytorch`, or the backend's own name.
+        name: its name in params and verdict: `jax`, `pytorch`, or the backend's name.
     """
 
     name: str
@@ -166,12 +166,12 @@ class Opponent(Part):
 
     @property
     def label(self) -> str:
-        """Its name in sentences."""
+        """Return its name in sentences."""
         return FRAMEWORK_NAMES.get(self.name, self.name)
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What the side is recorded under."""
+        """Return the key under which the side is recorded."""
         return self.backend, self.view, self.target
 
 
@@ -193,13 +193,13 @@ class Contrast(Part):
     in_turns: InTurns | None = Field(None, description="None: no pair of its rounds was measured in turns")
     more_rounds: int | None = None
     wants_rounds: bool = Field(False, description="whether rounds beyond the planned count could change the verdict")
-    margin: float = Field(0.03, description="as a fraction; the params', or more where the controls scatter")
-    n_rounds: int = Field(0, description="the look that this is of: confirmation rounds a side")
+    margin: float = Field(0.03, description="as a fraction; the params', or more if the controls scatter")
+    n_rounds: int = Field(0, description="confirmation rounds per side at this look")
     break_even_items: float | None = Field(
         None, description="items scored before the slower-to-compile side catches up; None: it never does"
     )
     p_adjusted: float | None = Field(
-        default=None, description="of an effect within the margin, after looks (Bonferroni) and contrasts (Holm)"
+        default=None, description="p of an effect within the margin, after looks (Bonferroni) and contrasts (Holm)"
     )
     matched: list[Matched] = Field(default=[])
     matched_ratio: float | None = None
@@ -207,22 +207,22 @@ class Contrast(Part):
 
     @property
     def ratio_name(self) -> str:
-        """What `effect` is of."""
+        """Return the name of the ratio in `effect`."""
         return f"{self.first.label} time / {self.second.label} time"
 
     @property
     def winner(self) -> Opponent | None:
-        """The side that the verdict names; None where it names none."""
+        """Return the side that the verdict names; None if it names none."""
         return next((side for side in (self.first, self.second) if side.name == self.verdict), None)
 
     @property
     def keys(self) -> tuple[tuple[str, str, str], tuple[str, str, str]]:
-        """Backend, view and target of both sides, the first's first."""
+        """Return backend, view and target of both sides, the first side's first."""
         return self.first.key, self.second.key
 
 
 class Speedup(Part):
-    """A baseline's time over a side's, each at its own best chunk size. Descriptive: no verdict uses it."""
+    """A baseline's time over a side's, each at its best chunk size. Descriptive: no verdict uses it."""
 
     backend: str
     view: str
@@ -248,7 +248,7 @@ class WorkloadSummary(Part):
 
 
 class Comparison(Part):
-    """A run, judged. `partial` is true while any notice stands or any planned round is missing."""
+    """A judged run. `partial` is true while it has any notice or lacks any planned round."""
 
     schema_version: Literal[4] = 4
     run_id: str
@@ -273,5 +273,5 @@ class Comparison(Part):
 
     @property
     def settled(self) -> bool:
-        """Whether no rounds beyond those recorded could change a verdict."""
+        """Return whether no further round could change a verdict."""
         return not any(contrast.wants_rounds for contrast in self.contrasts)

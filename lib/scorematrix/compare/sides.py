@@ -1,4 +1,4 @@
-"""What is said of one side on its own: speed by chunk size, latency, compiling, accuracy."""
+"""Summarise one side: speed by chunk size, latency, compiling, accuracy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ StartKind = Literal["compiled", "from_cache", "nothing_to_compile"]
 WEIGHT_BYTES = {"float32": 4, "bfloat16": 2}
 """A weight is read once a call, and multiplied and added once a token."""
 LEAST_ENERGY_SECONDS = 10
-"""A GPU's energy counter is read over so long at least (rule 39)."""
+"""Shortest window over which a GPU's energy counter is used (rule 39)."""
 
 
 def summarise_side(
@@ -38,7 +38,7 @@ def summarise_side(
     workload: Workload,
     needed: Collection[str],
 ) -> Side:
-    """Everything a table or figure shows of a side; figures come from confirmation rounds only.
+    """Collect everything that a table or figure shows of a side; figures come from confirmation rounds only.
 
     Args:
         needed: names of the rounds that the run needs for the look that it has reached.
@@ -46,8 +46,8 @@ def summarise_side(
     key = (side.backend, side.view, side.target)
     state = readiness.state(side.target, side.backend)
     skip = readiness.skip(side.target, side.backend)
-    own = [p for p in manifest.plan if (p.backend, p.view, p.target) == key and p.role in MEASURED]
-    own = [p for p in own if skip is not None or p.name in needed]
+    planned = [p for p in manifest.plan if (p.backend, p.view, p.target) == key and p.role in MEASURED]
+    planned = [p for p in planned if skip is not None or p.name in needed]
     record = next((r.record for r in side.rounds if r.record), None)
     cells = [cell for r in side.confirm for cell in r.cells if cell.status == "ok"]
     ceiling = side.matmul_flops_per_second
@@ -61,13 +61,13 @@ def summarise_side(
         framework=record.framework if record else side.backend,
         view=side.view,
         target=side.target,
-        state=_state(side, skip, len(own)),
+        state=_state(side, skip, len(planned)),
         device=record.device if record else None,
         dtype=record.dtype if record else None,
         precision=record.precision if record else None,
         fallbacks=record.fallbacks if record else [],
         n_rounds=len(side.rounds),
-        n_rounds_planned=len(own),
+        n_rounds_planned=len(planned),
         best_chunk=side.best_chunk,
         waiting=side.waiting,
         attention=side.attention,
@@ -95,25 +95,25 @@ def summarise_side(
 
 
 def starts(setups: Iterable[Setup]) -> list[Start]:
-    """What making ready took: of each kind the median round, of those that compiled the slowest (rule 11).
+    """Return the start-up times of each kind: of the slowest round that compiled, else of the median round (rule 11).
 
-    The kind is told by what happened in the round, never by what the cache should have held.
+    The kind follows from what happened in the round, not from what the cache should have contained.
     """
     kinds: dict[StartKind, list[Setup]] = {"compiled": [], "from_cache": [], "nothing_to_compile": []}
     for setup in setups:
         anew = any(not c.from_cache for c in setup.compiles)
         kinds["compiled" if anew else "from_cache" if setup.compiles else "nothing_to_compile"].append(setup)
-    found = []
-    for kind, own in kinds.items():
-        if not own:
+    rows = []
+    for kind, of_kind in kinds.items():
+        if not of_kind:
             continue
-        ordered = sorted(own, key=lambda s: s.prepare_seconds)
+        ordered = sorted(of_kind, key=lambda s: s.prepare_seconds)
         shown = ordered[-1] if kind == "compiled" else ordered[len(ordered) // 2]
         traced, compiled = (sum(getattr(c, f"{name}_seconds") for c in shown.compiles) for name in ("trace", "compile"))
-        found.append(
+        rows.append(
             Start(
                 kind=kind,
-                n_rounds=len(own),
+                n_rounds=len(of_kind),
                 load_seconds=shown.load_model_seconds + shown.load_backend_seconds,
                 trace_seconds=traced,
                 compile_seconds=compiled,
@@ -121,7 +121,7 @@ def starts(setups: Iterable[Setup]) -> list[Start]:
                 n_programs=len(shown.compiles),
             )
         )
-    return found
+    return rows
 
 
 def _state(side: SideEvidence, skip: TargetState | None, n_planned: int) -> SideState:
@@ -135,24 +135,24 @@ def _state(side: SideEvidence, skip: TargetState | None, n_planned: int) -> Side
 
 
 def _median(values: Iterable[float]) -> float | None:
-    found = list(values)
-    return median(found) if found else None
+    known = list(values)
+    return median(known) if known else None
 
 
 def _cost(side: SideEvidence, usd_per_hour: float) -> float | None:
-    """Dollars for a million items at the chosen chunk size (rule 39)."""
+    """Return dollars per million items at the chosen chunk size (rule 39)."""
     seconds = side.seconds_an_item
     return None if seconds is None else usd_per_hour / 3600 * seconds * 1e6
 
 
 def _watts(side: SideEvidence) -> float | None:
-    """Mean power of the GPUs while cells were measured, over windows that are long enough for their counter."""
-    found = [
+    """Return the GPUs' mean power while cells were measured, over windows long enough for the energy counter."""
+    watts = [
         sum(gpu.energy_joules or 0.0 for gpu in r.noise.gpus) / r.noise.seconds
         for r in side.confirm
         if r.noise and r.noise.seconds >= LEAST_ENERGY_SECONDS and any(gpu.energy_joules for gpu in r.noise.gpus)
     ]
-    return _median(found)
+    return _median(watts)
 
 
 def _chunk(
@@ -190,28 +190,28 @@ def _chunk(
 
 
 def _percentile(samples: list[float], percent: int, n_rounds: int) -> PercentileValue:
-    found = percentile(samples, percent, n_rounds)
+    result = percentile(samples, percent, n_rounds)
     return PercentileValue(
         percent=percent,
-        state=found.state,
-        n=found.n,
-        value_seconds=found.value,
-        low_seconds=found.low,
-        high_seconds=found.high,
+        state=result.state,
+        n=result.n,
+        value_seconds=result.value,
+        low_seconds=result.low,
+        high_seconds=result.high,
     )
 
 
 def _auc(cell: Cell, workload: Workload) -> float | None:
-    """Area under the ROC curve of the first label against gold, the mean over requests that have both answers.
+    """Return the ROC AUC of the first label against gold, the mean over requests with both answers.
 
-    The rank statistic of Mann and Whitney; half is chance.
+    Computed as the Mann-Whitney rank statistic; 0.5 is chance.
     """
-    found = []
+    areas = []
     for rows, request in zip(score_arrays(cell), workload.requests, strict=True):
         if request.gold is None:
             continue
         right = np.asarray(request.gold) == 0
         if right.any() and not right.all():
             u = stats.mannwhitneyu(rows[right, 0], rows[~right, 0]).statistic
-            found.append(u / (right.sum() * (~right).sum()))
-    return float(np.mean(found)) if found else None
+            areas.append(u / (right.sum() * (~right).sum()))
+    return float(np.mean(areas)) if areas else None

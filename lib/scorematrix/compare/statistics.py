@@ -1,4 +1,4 @@
-"""Intervals over rounds, and percentiles that are shown only when there are samples enough. Floats in, floats out."""
+"""Intervals over rounds, and percentiles that are shown only with enough samples. Floats in, floats out."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FAILING = 0.2
 """A failed control or gate on times voids verdicts, so it fails at this share of the usual error level: at 99 %."""
 FAILING_CONFIDENCE = 1 - (1 - CONFIDENCE) * FAILING
 POWER = 0.9
-"""With this chance the number of rounds that is asked for decides."""
+"""The recommended number of rounds decides with this probability."""
 MOST_ROUNDS = 1000
-"""More are not asked for."""
+"""More are never recommended."""
 MIN_ROUNDS = 5
 """Fewer rounds never decide (rule 16)."""
 
@@ -28,7 +28,7 @@ PERCENTILE_SAMPLES: dict[int, tuple[int, int]] = {50: (6, 30), 90: (36, 100), 95
 
 @dataclass(frozen=True)
 class Interval:
-    """A geometric mean over n rounds with its 95 % interval; without one below two rounds.
+    """A geometric mean over n rounds with its 95 % interval, which is unbounded below two rounds.
 
     `sd_log` is the standard deviation of the rounds' logarithms.
     """
@@ -41,13 +41,13 @@ class Interval:
 
 
 def geometric_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
-    """exp of mean and t interval of the logarithms: for ratios (paired t, rule 22) and for rates alike.
+    """Return exp of mean and t interval of the logarithms: for ratios (paired t, rule 22) and for rates.
 
     Raises:
-        ValueError: for no value, or one that is not positive and finite.
+        ValueError: if there is no value, or one is not positive and finite.
     """
     if not values or not all(math.isfinite(v) and v > 0 for v in values):
-        raise ValueError(f"values={list(values)!r} must be positive, finite numbers, one at least")
+        raise ValueError(f"values={list(values)!r} must be at least one number, all positive and finite")
     logs = np.log(values)
     n, mean = len(logs), float(np.mean(logs))
     if n == 1:
@@ -58,9 +58,9 @@ def geometric_interval(values: Sequence[float], confidence: float = CONFIDENCE) 
 
 
 def p_beyond(interval: Interval, bound: float) -> float:
-    """Two-sided p of an effect whose logarithm lies no further from 0 than `bound`: the t test that the interval is.
+    """Return the two-sided p of the hypothesis that the effect's logarithm is within `bound` of 0, by a t test.
 
-    At most 0.05 exactly where the whole 95 % interval lies beyond the bound; 1 below two rounds.
+    p is at most 0.05 exactly if the 95 % interval lies entirely beyond the bound; it is 1 below two rounds.
     """
     if interval.n < 2:
         return 1.0
@@ -72,7 +72,7 @@ def p_beyond(interval: Interval, bound: float) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment, in the order given: the chance of any false rejection stays at the level.
+    """Return p values after Holm's step-down adjustment, in the given order: it controls the family-wise error rate.
 
     Source: S. Holm, A simple sequentially rejective multiple test procedure, 1979.
     """
@@ -85,7 +85,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def half_width(sd_log: float, n: int, confidence: float = CONFIDENCE) -> float:
-    """Half the t interval of a mean of n logarithms."""
+    """Return half the width of the t interval of a mean of n logarithms."""
     return float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sd_log / math.sqrt(n)
 
 
@@ -97,13 +97,13 @@ def rounds_to_decide(
     *,
     widened: float = 0.0,
 ) -> int | None:
-    """How many rounds in all would decide with a chance of `power`, if centre and scatter are what they seem.
+    """Return the total rounds that decide with probability `power`, if true centre and scatter equal the estimates.
 
-    The chance that a t interval of n rounds lies wholly on one side of the margin is that of a noncentral t. A centre
-    right at the margin needs ever more rounds, neither win nor tie comes into reach: None if more than MOST_ROUNDS.
+    The probability that a t interval of n rounds lies entirely on one side of the margin is that of a noncentral t.
+    Near the margin neither win nor tie is in reach: None if more than MOST_ROUNDS would be needed.
 
     Args:
-        widened: the margin that a win needs now, because controls scatter: it narrows as intervals do.
+        widened: the margin that a win needs now, because controls scatter; it narrows as intervals do.
     """
     if interval.n < 2:
         return None
@@ -121,18 +121,18 @@ def rounds_to_decide(
             return distance > 0
         needed = stats.t.ppf((1 + confidence) / 2, n - 1)
         chance = stats.nct.sf(needed, n - 1, distance * math.sqrt(n) / interval.sd_log)
-        return bool(chance >= power)  # one that is no number is not enough
+        return bool(chance >= power)  # False for NaN
 
-    # The chance grows with the rounds.
-    found = bisect.bisect_left(range(fewest, MOST_ROUNDS + 1), True, key=decides)
-    return fewest + found if fewest + found <= MOST_ROUNDS else None
+    # Bisection is valid because the chance grows with the rounds.
+    n_rounds = fewest + bisect.bisect_left(range(fewest, MOST_ROUNDS + 1), True, key=decides)
+    return n_rounds if n_rounds <= MOST_ROUNDS else None
 
 
 @dataclass(frozen=True)
 class Percentile:
     """A percentile of pooled samples with its order-statistic interval (95 %), in the samples' unit.
 
-    `state` is `suppressed` where there are too few samples to name it: then no value is there.
+    With too few samples, `state` is `suppressed` and there is no value.
     """
 
     percent: int
@@ -144,7 +144,7 @@ class Percentile:
 
 
 def percentile(samples: Sequence[float], percent: int, n_rounds: int) -> Percentile:
-    """A percentile, or the statement that the samples do not carry one (rule 17).
+    """Return a percentile, suppressed with too few samples or rounds (rule 17).
 
     Raises:
         ValueError: for a percent without a rule.

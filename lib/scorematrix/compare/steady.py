@@ -1,4 +1,4 @@
-"""Whether a process had settled when it was timed: its passes, in order, quarter against quarter (rule 14)."""
+"""Judge whether a process had settled when it was timed, by comparing quarters of its passes in order (rule 14)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ OTHER_TOLERANCE = 0.01
 
 @dataclass(frozen=True)
 class Steadiness:
-    """Of one side at its chosen chunk size, over its confirmation rounds.
+    """Steadiness of one side at its chosen chunk size, over its confirmation rounds.
 
     Attributes:
         drift: last quarter over second quarter, over the rounds, with its 99 % interval.
-        classes: how many rounds are of which class.
-        tolerance: what drift is allowed, as a fraction.
+        classes: number of rounds by class.
+        tolerance: allowed drift, as a fraction.
     """
 
     drift: Interval
@@ -36,7 +36,7 @@ class Steadiness:
 
 
 def steadiness(side: SideEvidence) -> Steadiness | None:
-    """The steadiness of a side; None where its rounds have fewer than four timed passes."""
+    """Return the steadiness of a side; None if no round has four timed passes."""
     if side.best_chunk is None:
         return None
     cells = [cell for r in side.confirm if (cell := r.cell(side.best_chunk)) and cell.status == "ok"]
@@ -51,13 +51,13 @@ def steadiness(side: SideEvidence) -> Steadiness | None:
 
 
 def quarter_medians(seconds: Sequence[float]) -> tuple[float, float, float, float]:
-    """The median of each quarter of a series of four values at least."""
+    """Return the median of each quarter of a series of at least four values."""
     first, second, third, last = (median(part.tolist()) for part in np.array_split(np.asarray(seconds), 4))
     return first, second, third, last
 
 
 def classify(quarters: tuple[float, float, float, float], tolerance: float) -> SteadyClass:
-    """One round's class, by its quarters; the first is still warm-up."""
+    """Classify one round by its quarters; the first quarter is still warm-up."""
     _, second, third, last = quarters
     drift = last / second - 1
     if drift < -tolerance:

@@ -1,4 +1,4 @@
-"""The conditions on the times themselves: possible, growing with the work, steady, of no cache, of equal effort."""
+"""Gates on the times: physically possible, growing with the work, steady, uncached, after equal tuning effort."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from scorematrix.results.manifest import Manifest
 from scorematrix.results.schema import SIDES
 
 CEILING_SHARE = 1.05
-"""A rate above this share of the measured ceiling is no rate: the clock stopped before the work was done (rule 8)."""
+"""A rate above this share of the measured ceiling is false: the clock stopped before the work was done (rule 8)."""
 GROWTH_SHARE = 0.5
 """A call with more work takes longer by at least this share of the added work's time at the ceiling (rule 8) ..."""
 GROWTH_WORK = 1.25
-"""... asked only where the largest call has so many times the work of the smallest ..."""
+"""... checked only if the largest call has at least this many times the work of the smallest ..."""
 OVERHEAD_SHARE = 0.1
-"""... and where it computes at this share of the ceiling at least: below it, what a call costs is not its work."""
+"""... and if it reaches at least this share of the ceiling: below that, overhead dominates a call's time."""
 CACHE_SHARE = 1.1
-"""A query that was asked before may be this many times as fast as one that was not (rule 36)."""
+"""A repeated query may be up to this many times as fast as a new one (rule 36)."""
 
 
 def timing_gates(sides: Sequence[SideEvidence], measured: Sequence[SideEvidence], manifest: Manifest) -> list[Gate]:
-    """All gates on the times of both sides, in the order in which a reader should ask.
+    """Run all gates on the times of both sides, each side's first, then those that compare the sides.
 
     Args:
         measured: all sides of the run, see `physics_gate`.
     """
-    found = [gate for side in sides for gate in side_timing_gates(side, measured, manifest)]
+    gates = [gate for side in sides for gate in side_timing_gates(side, measured, manifest)]
     choice = choice_gate(sides, manifest.params["margin"])
     between = [fresh_scores_gate(sides), effort_gate(sides), choice, interference_gate(sides), records_gate(sides)]
-    return [*found, *(gate for gate in between if gate is not None)]
+    return [*gates, *(gate for gate in between if gate is not None)]
 
 
 def side_timing_gates(side: SideEvidence, sides: Sequence[SideEvidence], manifest: Manifest) -> list[Gate]:
-    """The gates on the times of one side.
+    """Run the gates on the times of one side.
 
     Args:
-        sides: all that were measured, see `physics_gate`.
+        sides: all measured sides, see `physics_gate`.
     """
     gates: list[Gate | None] = [clock_gate(side), cores_gate(side), fresh_reference_gate(side)]
-    # Work that was left out on request would look like work that was not waited for.
+    # Work that prefix reuse saves would look like work that the clock did not wait for.
     if not side.reuses_prefix:
         gates += [physics_gate(side, sides, manifest.floor_flops), growth_gate(side, manifest)]
         gates += [cache_gate(side), fresh_time_gate(side)]
@@ -57,10 +57,10 @@ def side_timing_gates(side: SideEvidence, sides: Sequence[SideEvidence], manifes
 
 
 def physics_gate(side: SideEvidence, sides: Sequence[SideEvidence], floor_flops: int | None) -> Gate:
-    """No pass is faster than the hardware: the fewest operations over its seconds stay below the measured ceiling.
+    """Require that no pass beats the hardware: minimum operations over seconds stay below the measured ceiling.
 
     Args:
-        sides: all that were measured; no framework's ceiling is above its device's, so the highest on it counts.
+        sides: all measured sides; no framework can exceed its device's ceiling, so the highest on that device counts.
         floor_flops: the fewest operations that score the workload once; None: not recorded.
     """
     name = f"physics {side.backend}"
@@ -78,7 +78,7 @@ def physics_gate(side: SideEvidence, sides: Sequence[SideEvidence], floor_flops:
         f"the fastest pass computes at {share:.0%} of the measured ceiling, {CEILING_SHARE:.0%} allowed, in {where}"
     )
     if share > CEILING_SHARE:
-        detail += "; a call returned before its work was done, or less was computed than was asked for"
+        detail += "; a call returned before its work was done, or computed less than requested"
     return Gate(
         name=name,
         status=gate_status(share <= CEILING_SHARE),
@@ -89,11 +89,11 @@ def physics_gate(side: SideEvidence, sides: Sequence[SideEvidence], floor_flops:
 
 
 def growth_gate(side: SideEvidence, manifest: Manifest) -> Gate | None:
-    """A call with more items takes longer: else the clock does not see the work. None where nothing can be said.
+    """Require that a call with more items takes longer, or the clock misses work. None if there is too little data.
 
-    A call may cost more than its work: at half the ceiling, half of its time need not grow. What is due follows the
-    share of the ceiling that the larger call reaches, so a small model on a fast device is not suspected. Other
-    processes can slow the small calls of every round, so the fastest calls of all rounds must show the same.
+    A call has overhead besides its work: at half the ceiling, half of its time need not grow. So the required growth
+    depends on the share of the ceiling that the larger call reaches, which spares a small model on a fast device. Other
+    processes can slow the small calls of every round, so the gate fails only if the fastest calls agree.
     """
     chunks = [c for c in side.chunk_sizes if c in manifest.call_flops and side.seconds_by_round(c)]
     if len(chunks) < 2:
@@ -129,18 +129,16 @@ def growth_gate(side: SideEvidence, manifest: Manifest) -> Gate | None:
 
 
 def cache_gate(side: SideEvidence) -> Gate | None:
-    """A query that was asked before takes as long as one that was not. None for runs that were not asked."""
+    """Require that a repeated query takes as long as a new one. None for sides without the caching probe."""
     name = f"no caching {side.backend}"
     probes = [(r, r.probes) for r in side.tuning if r.probes]
-    asked = side.backend in SIDES or any(probe.fresh_ns for _, probe in probes)  # baselines are not
-    if not probes or not asked:
+    is_probed = side.backend in SIDES or any(probe.fresh_ns for _, probe in probes)  # baselines are not
+    if not probes or not is_probed:
         return None
     ratios = []
     for round_, probe in probes:
         if not probe.fresh_ns or not probe.repeat_ns:
-            return Gate(
-                name=name, status="not_run", detail=f"{round_.name}: {probe.error or 'the probe was not asked'}"
-            )
+            return Gate(name=name, status="not_run", detail=f"{round_.name}: {probe.error or 'the probe did not run'}")
         ratios.append(min(pass_seconds(probe.fresh_ns)) / max(pass_seconds(probe.repeat_ns)))
     least = min(ratios)
     return Gate(
@@ -154,17 +152,17 @@ def cache_gate(side: SideEvidence) -> Gate | None:
 
 
 def steady_gate(side: SideEvidence) -> Gate | None:
-    """Warm-up was over: over the rounds, the last quarter of the passes is as fast as the second (rule 14).
+    """Require that warm-up was over: the last quarter of the passes is as fast as the second (rule 14).
 
-    One round that drifts is classed and listed; only a side whose rounds drift together is refused. None where fewer
-    than two rounds have four timed passes.
+    A single drifting round is only classified and listed; a side fails if its rounds drift together. None if fewer than
+    two rounds have four timed passes.
     """
-    found = steadiness(side)
-    if found is None or found.drift.n < 2:
+    steady = steadiness(side)
+    if steady is None or steady.drift.n < 2:
         return None
-    drift, tolerance = found.drift, found.tolerance
+    drift, tolerance = steady.drift, steady.tolerance
     sure = drift.low > 1 + tolerance or drift.high < 1 / (1 + tolerance)
-    classes = ", ".join(f"{n} {name}" for name, n in found.classes.items())
+    classes = ", ".join(f"{n} {name}" for name, n in steady.classes.items())
     kind = "slowing" if drift.center > 1 else "warming"
     return Gate(
         name=f"steady {side.backend}",
@@ -177,15 +175,15 @@ def steady_gate(side: SideEvidence) -> Gate | None:
 
 
 def effort_gate(sides: Sequence[SideEvidence]) -> Gate:
-    """Both sides were tuned over the same configurations (rule 2). With different ones, one side may lack its best."""
+    """Require that both sides tuned over the same configurations (rule 2); otherwise one side may miss its best."""
     tried = {side.backend: side.tuning_configurations for side in sides}
     detail = "configurations tried: " + ", ".join(
         f"{s.backend} {tried[s.backend]} in {s.tuning_seconds / 60:.1f} min" for s in sides
     )
     sizes = {side.backend: side.chunk_sizes for side in sides}
-    are_alike = len({tuple(own) for own in sizes.values()}) == 1
+    are_alike = len({tuple(chunks) for chunks in sizes.values()}) == 1
     if not are_alike:
-        listed = ", ".join(f"{name} {own}" for name, own in sizes.items())
+        listed = ", ".join(f"{name} {chunks}" for name, chunks in sizes.items())
         detail += f"; chunk sizes differ: {listed}; give both sides the same chunk_sizes"
     if not all(side.tuning for side in sides):
         return Gate(name="effort", status="not_run", detail="a side has no tuning round yet")
@@ -193,9 +191,9 @@ def effort_gate(sides: Sequence[SideEvidence]) -> Gate:
 
 
 def choice_gate(sides: Sequence[SideEvidence], margin: float) -> Gate | None:
-    """No other chunk size of a side would turn the verdict. None without rounds to tell.
+    """Require that no other chunk size of a side would change the verdict. None with too few rounds.
 
-    A disturbed tuning round may choose a worse one, and the side is compared at less than its best.
+    A disturbed tuning round may choose a slower chunk size, so that the side is not compared at its best.
 
     Args:
         margin: the smallest difference that counts, as a fraction.
@@ -208,35 +206,35 @@ def choice_gate(sides: Sequence[SideEvidence], margin: float) -> Gate | None:
     if len(pairs) < MIN_ROUNDS:
         return None
     effect, bound = geometric_interval([pair.ratio for pair in pairs.values()]), math.log1p(margin)
-    passed, words = True, []
+    passed, losses = True, []
     for side, one, sign in zip(sides, lost, (-1, 1), strict=True):
         if one is None:
             continue
         chunk, loss = one
-        words.append(
+        losses.append(
             f"{side.backend} at chunk {side.best_chunk} takes {loss.center:.3f} times as long as at chunk {chunk} "
             f"({loss.low:.3f} to {loss.high:.3f})"
         )
         if loss.low > 1 + margin:
             moved = sign * math.log(loss.low)
             passed &= _beyond(effect, bound, 0.0) == _beyond(effect, bound, moved)
-    detail = f"of what tuning chose, in confirmation {'; '.join(words)}"
+    detail = f"tuning's choice in confirmation rounds: {'; '.join(losses)}"
     return Gate(name="choice", status=gate_status(passed), detail=detail)
 
 
 def _lost_by_choice(side: SideEvidence) -> tuple[int, Interval] | None:
-    """The chunk size beside which the chosen one is surely slowest, and what it takes over it."""
-    found = {}
+    """Return the chunk size with the largest lower bound on the chosen one's time over its time, with the interval."""
+    intervals = {}
     for chunk in side.chunk_sizes:
         if (best := side.best_chunk) is None or chunk == best or side.faults(chunk):
             continue
         ratios = paired_ratios(side.seconds_by_round(best), side.seconds_by_round(chunk))
         if len(ratios) >= MIN_ROUNDS:
-            found[chunk] = geometric_interval(list(ratios.values()))
-    return max(found.items(), key=lambda one: one[1].low, default=None)
+            intervals[chunk] = geometric_interval(list(ratios.values()))
+    return max(intervals.items(), key=lambda one: one[1].low, default=None)
 
 
 def _beyond(effect: Interval, bound: float, moved: float) -> int:
-    """Who wins by an interval that is moved by so much: -1, 0, 1."""
+    """Return the sign of the winner by the interval shifted by `moved` (logarithm): -1, 0 or 1."""
     low, high = math.log(effect.low) + moved, math.log(effect.high) + moved
     return (low > bound) - (high < -bound)

@@ -1,4 +1,4 @@
-"""The interval of a ratio between two sets of rounds that were not paired: two runs are never interleaved."""
+"""Compute the interval of a ratio between two unpaired sets of rounds: two runs are never interleaved."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class UnpairedRatio:
 
 
 def welch_interval(over: Sequence[float], under: Sequence[float]) -> UnpairedRatio:
-    """exp of Welch's t interval of the logarithms: the two sets may differ in size and in scatter.
+    """Return exp of Welch's t interval of the logarithms: the two sets may differ in size and in scatter.
 
     Source: B. L. Welch, The generalization of Student's problem when several different population variances are
     involved, 1947.
@@ -41,13 +41,13 @@ def welch_interval(over: Sequence[float], under: Sequence[float]) -> UnpairedRat
     """
     for name, values in (("over", over), ("under", under)):
         if len(values) < 2 or not all(math.isfinite(v) and v > 0 for v in values):
-            raise ValueError(f"{name}={list(values)!r} must be positive, finite numbers, two at least")
+            raise ValueError(f"{name}={list(values)!r} must be at least two numbers, all positive and finite")
     logs = np.log(over), np.log(under)
-    shares = [float(np.var(own, ddof=1)) / len(own) for own in logs]
+    shares = [float(np.var(one, ddof=1)) / len(one) for one in logs]
     error = math.sqrt(sum(shares))
-    # Without any scatter there is nothing to estimate: the interval is a point.
+    # Without scatter the interval is a point.
     freedom = (
-        sum(shares) ** 2 / sum(s**2 / (len(own) - 1) for s, own in zip(shares, logs, strict=True))
+        sum(shares) ** 2 / sum(s**2 / (len(one) - 1) for s, one in zip(shares, logs, strict=True))
         if error
         else math.inf
     )
@@ -58,7 +58,7 @@ def welch_interval(over: Sequence[float], under: Sequence[float]) -> UnpairedRat
 
 
 def p_beyond_margin(ratio: UnpairedRatio, margin: float) -> float:
-    """Two-sided p of a ratio that lies no further from 1 than the margin: the t test that the interval is."""
+    """Return the two-sided p of the hypothesis that the ratio is within the margin of 1, by a Welch t test."""
     beyond = abs(math.log(ratio.center)) - math.log1p(margin)
     if ratio.error_log == 0:
         return 0.0 if beyond > 0 else 1.0

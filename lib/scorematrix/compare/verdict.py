@@ -1,4 +1,4 @@
-"""The one place where a winner can be named. The default is that there is none (rule 24)."""
+"""Decide verdicts: only this module names a winner, and the default is none (rule 24)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from scorematrix.compare.schema import Gate, Opponent, VerdictState
 from scorematrix.compare.statistics import CONFIDENCE, MIN_ROUNDS, MOST_ROUNDS, Interval, rounds_to_decide
 
 OPEN = ("not_run", "undecided")
-"""States of a gate that has neither passed nor failed."""
+"""Statuses of a gate that has neither passed nor failed."""
 USELESS_MARGIN = 0.25
-"""Where controls scatter so much, the reason says that nothing can be told, not by how much the margin widened."""
+"""Above this margin the reason reports the A/A noise, not how far the noise widened the margin."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A state, why it is that, and, where it is not decided, what would decide it."""
+    """A state with its reason and, if it is undecided, what would decide it."""
 
     state: VerdictState
     reason: str
@@ -43,11 +43,12 @@ def judge(
 
     Args:
         missing_sides: (why, next step) of every side that could not run.
-        tie_gates: what a tie needs beside the gates: proof that a difference would have been found.
+        tie_gates: gates that only a tie needs: proof that the run would have detected a difference.
         interval: the first side's time over the second's by paired rounds; None while there is no pair.
         missing_rounds: planned rounds of this look that are not recorded yet.
-        margin: what a winner's effect must lie beyond, as a fraction.
-        tie_margin: what a tie's must lie within, where that is less: scatter may forbid a win, it never makes a tie.
+        margin: a winner's interval must lie beyond it, as a fraction.
+        tie_margin: a tie's interval must lie within it; None: `margin`. Scatter may prevent a win, but never makes a
+            tie.
         confidence: of the interval.
     """
     if missing_sides:
@@ -72,18 +73,18 @@ def judge(
         return Verdict("not_enough_evidence", reason, "see the reason", wants_rounds=_only_rounds(waiting))
     low, high, bound = math.log(interval.low), math.log(interval.high), math.log1p(margin)
     tie_margin = margin if tie_margin is None else tie_margin
-    tie_bound, words = math.log1p(tie_margin), margin_words(margin, tie_margin)
+    tie_bound, margin_text = math.log1p(tie_margin), margin_words(margin, tie_margin)
     if high < -bound:
-        return Verdict("first", f"the whole interval lies beyond the {words}")
+        return Verdict("first", f"the interval lies entirely beyond the {margin_text}")
     if low > bound:
-        return Verdict("second", f"the whole interval lies beyond the {words}")
+        return Verdict("second", f"the interval lies entirely beyond the {margin_text}")
     if -tie_bound < low and high < tie_bound:
         if waiting := [gate for gate in tie_gates if gate.status in OPEN]:
             reason = "; ".join(f"gate {gate.name} has not passed: {gate.detail}" for gate in waiting)
             return Verdict("not_enough_evidence", reason, "more rounds narrow the controls", wants_rounds=True)
-        return Verdict("tie", f"the whole interval lies inside the {percent(tie_margin)} margin")
+        return Verdict("tie", f"the interval lies entirely inside the {percent(tie_margin)} margin")
     is_widened = percent(margin) != percent(tie_margin)  # as the reader sees it
-    reason = f"the interval {'overlaps' if is_widened else 'crosses'} the {words}"
+    reason = f"the interval {'overlaps' if is_widened else 'crosses'} the {margin_text}"
     if margin > max(tie_margin, USELESS_MARGIN):
         reason = f"A/A noise is {percent(margin)}, and only a larger difference would show"
     needed = rounds_to_decide(interval, tie_margin, confidence, widened=margin)
@@ -105,12 +106,12 @@ def margin_words(margin: float, params_margin: float) -> str:
 
 
 def percent(fraction: float) -> str:
-    """A margin in words."""
+    """Format a margin as a percentage."""
     return f"{fraction:.0%}" if fraction >= 0.1 else f"{fraction * 100:.2g}%"
 
 
 def _only_rounds(waiting: Sequence[Gate]) -> bool:
-    """Whether more rounds may close all these gates."""
+    """Return whether more rounds may settle all these gates."""
     return all("control" in gate.name for gate in waiting)
 
 
@@ -122,7 +123,7 @@ def sentence(
     verdict: Verdict,
     interval: Interval | None,
 ) -> str:
-    """The verdict in one sentence, with effect and interval where there are any.
+    """Write the verdict in one sentence, with effect and interval if there are any.
 
     Args:
         interval: the first side's time over the second's.
@@ -158,7 +159,7 @@ def sentence(
 
 
 def _speedup(interval: Interval, first_wins: bool = True) -> tuple[float, float, float]:
-    """How many times as fast one side is, with the interval, from the first's time over the second's."""
+    """Return how many times as fast one side is, with the interval, from the first's time over the second's."""
     if first_wins:
         return 1 / interval.center, 1 / interval.high, 1 / interval.low
     return interval.center, interval.low, interval.high

@@ -1,4 +1,4 @@
-"""What `04_explore.ipynb` calls: your own queries scored by every framework that is here, and recorded runs.
+"""Functions of `04_explore.ipynb`: score your queries with every installed framework, and look into recorded runs.
 
 The forms are in `explore.widgets`, which needs ipywidgets.
 """

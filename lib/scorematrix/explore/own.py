@@ -1,4 +1,4 @@
-"""Own queries: what both frameworks answer, what the model reads, and what each layout makes of it."""
+"""Your queries: the frameworks' scores, the tokens that the model reads, and the layout of each view."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def compare_backends(
     labels: Sequence[str],
     view: str = "portable",
     scorers: Mapping[str, Any] | None = None,
-    progress: Callable[[str], None] = lambda words: None,
+    progress: Callable[[str], None] = lambda line: None,
 ) -> pd.DataFrame:
-    """Score a request by each framework; return probabilities side by side, a row per item.
+    """Score a request with each framework; return the probabilities, a row per item and columns per framework.
 
-    A framework that is not installed says so in its column.
+    If a framework is not installed, its column says so.
 
     Args:
-        scorers: your own beside them, by the name of their columns: functions, classes or `module:attribute`.
-        progress: called with a line before an engine loads.
+        scorers: further scorers by column name: functions, classes or `module:attribute`.
+        progress: called with a line before a framework loads and before a backend scores.
 
     Raises:
-        ValueError: for a view that no framework serves, or a scorer that does not answer as it should.
+        ValueError: for a view that no framework serves, or a scorer with invalid output.
     """
-    asked: dict[str, Any] = {}
+    backends: dict[str, Any] = {}
     frame = pd.DataFrame({"item": list(items)})
     for name in ENGINES:
         backend_entry(name, view)
@@ -52,9 +52,9 @@ def compare_backends(
             frame[name] = f"skipped: {missing[0]} is not installed"
             continue
         progress(f"{name} {view}: loading")
-        asked[name] = load_backend(name, view=view, model=model)
-    asked |= {name: load_backend(scorer, model=model) for name, scorer in (scorers or {}).items()}
-    for name, backend in asked.items():
+        backends[name] = load_backend(name, view=view, model=model)
+    backends |= {name: load_backend(scorer, model=model) for name, scorer in (scorers or {}).items()}
+    for name, backend in backends.items():
         progress(f"{name}: scoring {len(request.items_ids)} items")
         scores = finite_scores(backend.score(request), name)
         for label, column in zip(labels, scores.T, strict=True):
@@ -63,7 +63,7 @@ def compare_backends(
 
 
 def token_table(tokenizer: TextTokenizer, request: ScoreRequest) -> pd.DataFrame:
-    """How query and items came out as tokens, and the position at which each is read."""
+    """Return the tokens of the query and of each item, and the positions that they occupy."""
     n_query = len(request.query_ids)
     rows = [("query", n_query, 0, n_query - 1, [tokenizer.decode([i]) for i in request.query_ids])]
     for n, ids in enumerate(request.items_ids):
@@ -72,7 +72,7 @@ def token_table(tokenizer: TextTokenizer, request: ScoreRequest) -> pd.DataFrame
 
 
 def attention_layout(tokenizer: TextTokenizer, request: ScoreRequest) -> Fragment:
-    """Who sees whom when the request is sent in one call: packed (portable) against shared prefix (best_native)."""
+    """Return the attention masks of the request in one call: packed (portable) and shared prefix (best_native)."""
     chunk = pack(request)
     step = lay_out(request, range(len(request.items_ids)), with_query=True, buckets=False)
     packed, shared = packed_visibility(chunk), shared_visibility(step)
@@ -88,7 +88,7 @@ def attention_layout(tokenizer: TextTokenizer, request: ScoreRequest) -> Fragmen
         LayoutMatrix("best_native: shared prefix", *_shared(tokenizer, request, step, shared, order)),
     ]
     mine = f"this request ({_shape(request)}; {_counting(shared):,} pairs are needed)"
-    # So few tokens show tiles and padding for more than they are; at the size that is measured they are not.
+    # Tiles and padding dominate a small request. At the size that is measured, they do not.
     large = ScoreRequest((0,) * 2000, ((0,) * 20,) * 500, (1, 2))
     counts = {mine: _counts(request), f"the contract's size ({_shape(large)})": _counts(large)}
     return attention_page(matrices, counts)
@@ -103,9 +103,9 @@ def _counts(request: ScoreRequest) -> list[LayoutCount]:
     step = lay_out(request, range(len(lengths)), with_query=True, buckets=False)
     n_packed = packed_shape(request)[0]
     alone = sum((n_query + length) ** 2 for length in lengths)
-    own, shared = len(lengths) * n_query + sum(lengths), step.shape.n_tokens
+    separate, shared = len(lengths) * n_query + sum(lengths), step.shape.n_tokens
     return [
-        LayoutCount("one sequence an item (baseline)", len(lengths), own, 0, alone),
+        LayoutCount("one sequence per item (baseline)", len(lengths), separate, 0, alone),
         LayoutCount("packed (portable)", 1, n_packed, n_packed - request.n_tokens, n_packed**2),
         LayoutCount("shared prefix (best_native)", 1, shared, shared - step.n_tokens, computed_pairs(step)),
     ]
@@ -114,11 +114,11 @@ def _counts(request: ScoreRequest) -> list[LayoutCount]:
 def _shared(
     tokenizer: TextTokenizer, request: ScoreRequest, step: Step, pair_tu: np.ndarray, order: Sequence[int]
 ) -> tuple[np.ndarray, list[tuple[str, int]], list[str]]:
-    """The step as it is drawn: its blocks' padding is put together at the end."""
+    """Return pairs, parts and pieces of a step for drawing, with the padding of all blocks moved to the end."""
     q = step.shape.q
     real = [np.arange(step.n_query)]
-    for block, own in zip(step.blocks, step.shape.block_slices, strict=True):
-        real.append(own.start - step.shape.n_query_tokens + q + np.flatnonzero(block.item_t >= 0))
+    for block, tokens in zip(step.blocks, step.shape.block_slices, strict=True):
+        real.append(tokens.start - step.shape.n_query_tokens + q + np.flatnonzero(block.item_t >= 0))
     kept = np.concatenate(real)
     kept = np.concatenate([kept, np.setdiff1d(np.arange(len(pair_tu)), kept)])
     return pair_tu[np.ix_(kept, kept)], _parts(request, order, len(pair_tu)), _pieces(tokenizer, request, order)

@@ -23,7 +23,7 @@ WIDE = widgets.Layout(width="46rem")
 def score_form(
     model: str, query: str, items: Sequence[str], labels: Sequence[str], view: str, scorers: Mapping[str, Any]
 ) -> widgets.VBox:
-    """Return a form with query, items, labels and view; its button scores them by every framework that is here."""
+    """Return a form with query, items, labels and view; its button scores them with every installed framework."""
     boxes = {
         "query": widgets.Textarea(query, description="query", rows=6, layout=WIDE),
         "items": widgets.Textarea("\n---\n".join(items), description="items", rows=8, layout=WIDE),
@@ -69,10 +69,10 @@ def browse_runs(run: Run) -> widgets.VBox:
 
     def show_sizes(_: object = None) -> None:
         cells = current().cells().query("status == 'ok'")
-        own = cells[cells["side"].eq(sides.value)]
-        sizes.options = [int(size) for size in own["chunk_size"]]
-        if own["chosen"].any():
-            sizes.value = int(own.loc[own["chosen"], "chunk_size"].iloc[0])
+        side_cells = cells[cells["side"].eq(sides.value)]
+        sizes.options = [int(size) for size in side_cells["chunk_size"]]
+        if side_cells["chosen"].any():
+            sizes.value = int(side_cells.loc[side_cells["chosen"], "chunk_size"].iloc[0])
         show()
 
     def show(_: object = None) -> None:
@@ -91,7 +91,7 @@ def browse_runs(run: Run) -> widgets.VBox:
 
 @contextmanager
 def _answers_in(button: widgets.Button, output: widgets.Output) -> Iterator[None]:
-    """Run a block with its output in a widget and the button disabled; bad input is said in a line."""
+    """Run a block with its output in a widget and the button disabled; print a line for bad input."""
     button.disabled = True
     output.clear_output()
     try:

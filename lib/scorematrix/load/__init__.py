@@ -1,9 +1,9 @@
-"""Live servers under load, by a generator that proves it is not the limit.
+"""Put live servers under load with a generator that proves it is not the bottleneck.
 
-Why a room of its own: `scoring.server` asks in turn, as a backend does, and `measure` times one call after the other.
-Whoever deploys a server asks what happens when many ask at once, and an answer to that needs what neither has: a
-schedule that does not wait for the server, latencies from when a request was due, and accounts in which no request is
-lost. Rules 27 to 29 of the measurement rulebook are kept here.
+`scoring.server` sends one request at a time, as a backend does, and `measure` times one call after the other. Neither
+shows what happens when many clients send at once. That needs a schedule that does not wait for the server, latencies
+from the scheduled time of each request, and accounts that lose no request. This package implements rules 27 to 29 of
+the measurement rulebook.
 """
 
 from scorematrix.load.book import LostRequest, Plan

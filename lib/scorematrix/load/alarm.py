@@ -1,7 +1,7 @@
-"""Waking at a moment: event loops sleep in whole milliseconds, which is too coarse for a schedule.
+"""Wake at a given time. Event loops sleep in steps of a millisecond, which is too coarse for a schedule.
 
-Waiting awake would be exact too, and takes a core from the server that is measured on the same machine. So the kernel's
-own timer wakes the loop, where there is one.
+Busy-waiting would be exact too, but takes a core from the server that is measured on the same machine. So a kernel
+timer (timerfd) wakes the loop where available.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 
 CLOCK_MONOTONIC, NONBLOCK, CLOSE_ON_EXEC, ABSOLUTE = 1, 0o4000, 0o2000000, 1
 now_ns = time.perf_counter_ns
-"""On Linux CLOCK_MONOTONIC, the clock that the kernel's timer is set by."""
+"""On Linux this is CLOCK_MONOTONIC, the clock of the kernel timer."""
 
 
 class _Spec(ctypes.Structure):
@@ -22,7 +22,7 @@ class _Spec(ctypes.Structure):
 
 
 class Alarm:
-    """Wakes one waiter at a time; elsewhere than on Linux to the millisecond only. Belongs to a running loop."""
+    """Timer for one waiter at a time in a running event loop. Outside Linux its resolution is a millisecond."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -35,7 +35,7 @@ class Alarm:
             self._loop.add_reader(self._timer, self._ring)
 
     async def until(self, due_ns: int) -> int:
-        """Wait for a moment, and tell the time; where it has passed, let answers come in first, and no more."""
+        """Wait until a time and return the current time. If it has passed, only let pending answers come in."""
         if (now := now_ns()) >= due_ns:
             await asyncio.sleep(0)
             return now_ns()
@@ -49,7 +49,7 @@ class Alarm:
         return now_ns()
 
     def close(self) -> None:
-        """Give the timer back."""
+        """Release the timer."""
         if self._timer >= 0:
             self._loop.remove_reader(self._timer)
             os.close(self._timer)
@@ -58,7 +58,7 @@ class Alarm:
     def _ring(self) -> None:
         try:
             os.read(self._timer, 8)
-        except BlockingIOError:  # it rang for a moment that has been set anew
+        except BlockingIOError:  # the timer was set again after it fired
             return
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)

@@ -1,4 +1,4 @@
-"""The book of a load: each request is entered when it is due and struck off once, with what became of it."""
+"""Account for the requests of a load: each is entered at its scheduled time and closed once, with its outcome."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SHOWN_FAULTS = 3
 
 @dataclass(frozen=True)
 class Plan:
-    """A warm-up, and then windows of equal length.
+    """A warm-up, then windows of equal length.
 
     Raises:
-        ValueError: for times that are none.
+        ValueError: for a time or a number of windows out of range.
     """
 
     warmup_seconds: float
@@ -40,7 +40,7 @@ class Plan:
 
 @dataclass(eq=False)
 class _Page:
-    """What one window saw; page 0 is the warm-up's."""
+    """Counts and times of one window. Page 0 is the warm-up."""
 
     offered: int = 0
     not_sent: int = 0
@@ -56,14 +56,14 @@ class _Page:
 
 
 class LostRequest(AssertionError):
-    """The generator's own accounts do not come out even: a fault of ours, never the server's."""
+    """The generator's accounts do not balance: a bug in the generator, never a fault of the server."""
 
 
 class Book:
     """The accounts of one point.
 
     Args:
-        start_ns: when the warm-up begins, by the clock that all times are of.
+        start_ns: start of the warm-up, on the clock of all other times.
     """
 
     def __init__(self, plan: Plan, start_ns: int) -> None:
@@ -79,11 +79,11 @@ class Book:
 
     @property
     def n_open(self) -> int:
-        """Requests on their way."""
+        """Requests in flight."""
         return len(self._open)
 
     def enter(self, number: int, due_ns: int, sent_ns: int) -> None:
-        """A request goes out that was due then."""
+        """Enter a request with its scheduled and its actual send time."""
         if number in self._open:
             raise LostRequest(f"request {number} was sent twice")
         page = self._pages[min(bisect_right(self._ends, due_ns), len(self._pages) - 1)]
@@ -92,40 +92,40 @@ class Book:
         self._open[number] = page, due_ns
 
     def enter_not_sent(self, due_ns: int) -> None:
-        """A request was due and could not go out."""
+        """Enter a scheduled request that could not be sent."""
         page = self._pages[min(bisect_right(self._ends, due_ns), len(self._pages) - 1)]
         page.offered += 1
         page.not_sent += 1
 
-    def strike(self, number: int, outcome: str, done_ns: int, words: str = "") -> None:
-        """What became of a request: answered, refused, rejected, or a class of fault.
+    def strike(self, number: int, outcome: str, done_ns: int, message: str = "") -> None:
+        """Close a request with its outcome: answered, refused, rejected, or a class of fault.
 
         Raises:
-            LostRequest: where it is not on its way, or not any more.
+            LostRequest: if it is not in flight, or no longer.
         """
         try:
             page, due_ns = self._open.pop(number)
         except KeyError:
-            raise LostRequest(f"request {number} was not on its way: answered twice, or never sent") from None
+            raise LostRequest(f"request {number} was not in flight: answered twice, or never sent") from None
         page.outcomes[outcome] += 1
         if outcome == "answered":
             page.latency_ns.append(done_ns - due_ns)
             now = bisect_right(self._ends, done_ns)
-            if now < len(self._pages):  # later ones are waited for, and count for no window's throughput
+            if now < len(self._pages):  # later answers count for no window's throughput
                 self._pages[now].finished += 1
         elif (
             outcome not in ("refused", "rejected") and len(known := self.faults.setdefault(outcome, [])) < SHOWN_FAULTS
         ):
-            known.append(words)
+            known.append(message)
 
     def windows(self, *, seeds: list[int] | None, kept: int) -> list[LoadWindow]:
-        """What is recorded, with so many latencies of a window at most.
+        """Return the windows for the record, each with at most `kept` latencies.
 
         Raises:
-            LostRequest: while any request is on its way, or is in no account.
+            LostRequest: if a request is still in flight.
         """
         if self._open:
-            raise LostRequest(f"{len(self._open)} requests are still on their way")
+            raise LostRequest(f"{len(self._open)} requests are still in flight")
         return [
             LoadWindow(
                 **page.tally(),
@@ -139,11 +139,11 @@ class Book:
         ]
 
     def warmup(self) -> LoadTally:
-        """The warm-up's accounts."""
+        """Return the warm-up's counts."""
         return LoadTally(**self._pages[0].tally())
 
 
 def _thinned(values: array, kept: int) -> list[int]:
-    """All values, or so many of them at even distances."""
+    """Return all values, or `kept` of them at even distances."""
     n = len(values)
     return values.tolist() if n <= kept else [values[i * n // kept] for i in range(kept)]

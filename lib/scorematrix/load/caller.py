@@ -1,4 +1,4 @@
-"""One caller: asks a question over his own connection and says what became of it, in one word."""
+"""One caller: sends questions over one connection and classifies their outcomes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ AFTER_NO_CONNECTION_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a request.
+    """The outcome of a request.
 
     Attributes:
         name: answered, refused, rejected, or the class of a fault.
-        pause_seconds: what a caller who goes on asking waits first.
+        pause_seconds: pause before the caller's next request.
     """
 
     name: str
@@ -32,7 +32,7 @@ ANSWERED = Outcome("answered")
 
 
 class Target:
-    """A server as all callers see it, and what they know of it together."""
+    """A server, and what all its callers know about it."""
 
     def __init__(self, address: Address, questions: Questions, timeout_seconds: float) -> None:
         self.address, self.questions, self.timeout_seconds = address, questions, timeout_seconds
@@ -40,13 +40,13 @@ class Target:
 
 
 class Caller:
-    """Holds one connection, opened when it is needed and whenever the last one ended."""
+    """A client with one connection, opened on demand and reopened after it ends."""
 
     def __init__(self, target: Target) -> None:
         self._target, self._connection = target, None
 
     async def ask(self, number: int) -> Outcome:
-        """Ask one question and look at the answer."""
+        """Send one question, check the answer and return the outcome."""
         question, payloads = self._target.questions[number]
         try:
             await self._ask(question, payloads)
@@ -64,7 +64,7 @@ class Caller:
         return Outcome("bad_status", "a bad request was answered with 200") if question.is_bad else ANSWERED
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._connection is not None:
             self._target.surplus += self._connection.surplus
             self._connection.close()
@@ -84,13 +84,13 @@ class Caller:
         self.close()
         if isinstance(error, TimeoutError):
             return Outcome("timeout", f"no answer within {self._target.timeout_seconds:g} s")
-        words, pause = str(error) or type(error).__name__, AFTER_NO_CONNECTION_SECONDS
+        reason, pause = str(error) or type(error).__name__, AFTER_NO_CONNECTION_SECONDS
         if not self._target.has_answered or await self._is_there():
-            return Outcome("connection", words, pause)
-        return Outcome("server_died", f"it answered before and is gone: {words}", pause)
+            return Outcome("connection", reason, pause)
+        return Outcome("server_died", f"it answered before and no longer accepts connections: {reason}", pause)
 
     async def _is_there(self) -> bool:
-        """Whether anything listens at the address still."""
+        """Return whether the address still accepts connections."""
         with contextlib.suppress(OSError):
             connection = await Connection.open(self._target.address, min(self._target.timeout_seconds, 2.0))
             connection.close()
@@ -99,9 +99,9 @@ class Caller:
 
 
 def _pause(retry_after: str) -> float:
-    """A Retry-After in seconds; a date, and what is too long for a measurement, becomes the longest pause."""
+    """Return Retry-After in seconds. A date, or a time too long for a measurement, becomes the longest pause."""
     try:
-        told = float(retry_after)
+        seconds = float(retry_after)
     except ValueError:
         return LONGEST_PAUSE_SECONDS
-    return min(max(told, 0.0), LONGEST_PAUSE_SECONDS)
+    return min(max(seconds, 0.0), LONGEST_PAUSE_SECONDS)

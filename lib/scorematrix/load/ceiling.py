@@ -1,4 +1,4 @@
-"""The generator proves itself: the same questions to a server that does nothing, so that its own limit is known."""
+"""Measure the generator's limit: send the same questions to a server that does nothing."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from scorematrix.workload import ScoreRequest
 def generator_ceiling(
     requests: Sequence[ScoreRequest], *, server: str = "sglang", concurrency: int = 8, seconds: float = 2.0
 ) -> LoadCeiling:
-    """Requests a second that the generator can send, check and enter in its book, on this machine, now.
+    """Measure how many requests per second the generator can now send, check and account for on this machine.
 
     Raises:
-        RuntimeError: where even the server that does nothing gave no sound answers.
+        RuntimeError: if any answer of the server that does nothing was not sound.
     """
-    request = requests[0]  # one shape: the server answers all alike
+    request = requests[0]  # one shape, because the server gives one answer to everything
     with idle_server(sound_answer(request, server)) as url:
         point = LoadGenerator(url, [request], server=server).closed(concurrency, Plan(0.3, seconds, 1))
     totals = point.totals
@@ -34,7 +34,7 @@ def generator_ceiling(
 
 
 def sound_answer(request: ScoreRequest, server: str) -> bytes:
-    """A whole HTTP answer with equal probabilities, in a server's dialect."""
+    """Return a complete HTTP response with equal probabilities, in a server's dialect."""
     n_items, n_labels = len(request.items_ids), len(request.label_ids)
     if dialect_of(server).n_told == 1:
         body = {"data": [{"index": i, "score": 1 / n_labels} for i in range(n_items)]}
@@ -46,8 +46,8 @@ def sound_answer(request: ScoreRequest, server: str) -> bytes:
 
 @contextmanager
 def idle_server(answer: bytes) -> Iterator[str]:
-    """The address of a server in a process of its own that gives this answer to everything."""
-    command = [sys.executable, str(Path(__file__).with_name("idle_server.py"))]  # by path: it needs nothing of ours
+    """Start a server process that gives this answer to every request, and yield its address."""
+    command = [sys.executable, str(Path(__file__).with_name("idle_server.py"))]  # by path: it imports nothing of ours
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None and process.stdout is not None
         try:

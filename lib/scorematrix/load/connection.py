@@ -1,7 +1,7 @@
-"""One connection to a server, kept open, with one request in flight: sockets and a parser, nothing in between.
+"""A persistent connection to a server with one request in flight, made of a socket and a parser only.
 
-General HTTP clients cost several times as much per request, and what the client costs is missing from what the server
-gets: on two cores shared with the server they, not the server, were the limit. See `outputs/reference/servers`.
+General HTTP clients cost several times as much CPU per request, which the server on the same machine then lacks. On two
+shared cores the client was the bottleneck, not the server. See `outputs/reference/servers`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import httptools
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server is, taken apart once."""
+    """A server's address, parsed once."""
 
     host: str
     port: int
@@ -26,13 +26,13 @@ class Address:
 
     @classmethod
     def of(cls, url: str) -> Address:
-        """An address that `checked_address` let pass."""
+        """Parse an address that `checked_address` accepted."""
         parts = urlsplit(url)
         tls = parts.scheme == "https"
         return cls(parts.hostname or "", parts.port or (443 if tls else 80), tls, parts.path.rstrip("/"))
 
     def head(self, path: str, length: int) -> bytes:
-        """The head of a POST of so many bytes of JSON."""
+        """Return the head of a POST with `length` bytes of JSON."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return (
             f"POST {self.prefix}{path} HTTP/1.1\r\nHost: {host}:{self.port}\r\nAccept: application/json\r\n"
@@ -42,7 +42,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer, whole; nobody has looked into it yet."""
+    """A complete HTTP response, not yet checked."""
 
     status: int
     retry_after: str | None
@@ -50,15 +50,15 @@ class Answer:
 
 
 class Broken(ConnectionError):
-    """The connection ended, or carried what is no HTTP, before the answer was whole."""
+    """The connection ended, or sent something other than HTTP, before the response was complete."""
 
 
 class Connection(asyncio.Protocol):
-    """A connection that asks one thing at a time.
+    """A connection with at most one request in flight.
 
     Attributes:
-        surplus: answers that nobody had asked for; after one, the connection is closed, for the next answer on it
-            could be another one's.
+        surplus: responses without a request. After one the connection is closed, because its next response could
+            belong to another request.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Connection(asyncio.Protocol):
         """Connect.
 
         Raises:
-            OSError: where nobody listens; TimeoutError is one.
+            OSError: if nothing listens there; its subclass TimeoutError after the timeout.
         """
         context = ssl.create_default_context() if address.tls else None
         making = asyncio.get_running_loop().create_connection(cls, address.host, address.port, ssl=context)
@@ -82,15 +82,15 @@ class Connection(asyncio.Protocol):
 
     @property
     def usable(self) -> bool:
-        """Whether it can be asked (again)."""
+        """Whether it can send a request."""
         return self._transport is not None and not self._transport.is_closing()
 
     async def ask(self, payload: bytes, timeout_seconds: float) -> Answer:
-        """Send a whole request and wait for its whole answer; a drip does not prolong the time.
+        """Send a request and return its complete response. A slow drip does not extend the timeout.
 
         Raises:
-            Broken: where the connection ends first.
-            TimeoutError: after the time.
+            Broken: if the connection ends first.
+            TimeoutError: after the timeout.
         """
         transport = self._transport
         if transport is None or not self.usable:
@@ -103,36 +103,36 @@ class Connection(asyncio.Protocol):
             return await waiting
         finally:
             expiry.cancel()
-            if self._waiting is not None:  # not settled by us: whoever waited has gone
+            if self._waiting is not None:  # not settled by us: the caller was cancelled
                 self.close()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection at once."""
         self._waiting = None
         if self._transport is not None:
             self._transport.abort()
 
-    # What the event loop calls.
+    # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # of a TCP connection, whichever the event loop
+        self._transport = cast("asyncio.Transport", transport)  # a TCP transport in every event loop
 
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail(f"what came is no HTTP answer: {error}")
+            self._fail(f"the response is not HTTP: {error}")
 
     def eof_received(self) -> None:
         if self._waiting is not None and self._headers_done and not self._has_length:
-            self.on_message_complete()  # a body without a length ends where the connection does
+            self.on_message_complete()  # a body without a length ends with the connection
 
     def connection_lost(self, exc: Exception | None) -> None:
-        words = str(exc) if exc else "the server closed the connection"
+        reason = str(exc) if exc else "the server closed the connection"
         part = " in the middle of an answer" if self._status_seen else " before it answered"
-        self._fail(words + part)
+        self._fail(reason + part)
 
-    # What the parser calls.
+    # Called by the parser.
 
     def on_message_begin(self) -> None:
         self._begin()
@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status < 200:  # informational: the answer is still to come
+        if status < 200:  # informational: the final response follows
             return
         waiting, self._waiting = self._waiting, None
         if waiting is None:
@@ -179,8 +179,8 @@ class Connection(asyncio.Protocol):
             waiting.set_exception(TimeoutError(f"no answer within {timeout_seconds:g} s"))
         self.close()
 
-    def _fail(self, words: str) -> None:
+    def _fail(self, reason: str) -> None:
         waiting, self._waiting = self._waiting, None
         if waiting is not None and not waiting.done():
-            waiting.set_exception(Broken(words))
+            waiting.set_exception(Broken(reason))
         self.close()

@@ -1,4 +1,4 @@
-"""The load itself: a closed loop of callers who ask one thing after another, an open loop that keeps to a schedule."""
+"""Generate load: a closed loop of sequential callers, or an open loop that follows a schedule."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from scorematrix.scoring.server import checked_address
 from scorematrix.workload import ScoreRequest
 
 KEPT_SAMPLES = 20_000
-"""Latencies of a point that are kept; of more, so many at even distances."""
+"""Most latencies kept per point. More are thinned evenly."""
 
 
 class LoadGenerator:
-    """Asks a server under load. No two questions are alike over all of its points, the warm-ups included.
+    """Put a server under load. Every question is unique across all points, warm-ups included.
 
     Args:
-        requests: the shapes to ask, in turn; see `Questions`.
-        server: its kind, a key of `DIALECTS`.
-        timeout_seconds: for a request, all its calls together.
+        requests: request shapes, sent in turn; see `Questions`.
+        server: kind of server, a key of `DIALECTS`.
+        timeout_seconds: timeout of a request, all its calls together.
         bad_every: every Nth request is malformed; 0: none.
 
     Raises:
-        ValueError: for an address, a kind or a number that is none.
+        ValueError: for an invalid address, kind of server or number.
     """
 
     def __init__(
@@ -58,19 +58,19 @@ class LoadGenerator:
         self._numbers = itertools.count()
 
     def closed(self, concurrency: int, plan: Plan) -> LoadPoint:
-        """So many callers, each with one request in flight.
+        """Measure with `concurrency` callers, each with one request in flight.
 
-        One that is refused waits as it is told, a second at most; the wait is part of what a refusal costs.
+        A refused caller waits for Retry-After, at most one second. This wait is part of a refusal's cost.
         """
         if concurrency < 1:
             raise ValueError(f"concurrency={concurrency} must be at least 1")
         return _run(self._closed(concurrency, plan))
 
     def open(self, rate: float, plan: Plan, *, seed: int = 0, max_in_flight: int = 512) -> LoadPoint:
-        """Poisson arrivals, each window's from a seed of its own (rule 29), whatever the server does.
+        """Measure with Poisson arrivals that do not wait for the server. Each window has a different seed (rule 29).
 
-        Latency counts from when a request was due, so that nobody's wait is left out. One that is due while
-        `max_in_flight` are on their way is counted as not sent.
+        Latency counts from the scheduled time, so that it includes all waiting. A request that is scheduled while
+        `max_in_flight` are in flight is counted as not sent.
         """
         if max_in_flight < 1:
             raise ValueError(f"max_in_flight={max_in_flight} must be at least 1")
@@ -116,13 +116,13 @@ class LoadGenerator:
             idle.append(caller)
 
         for at in due_ns:
-            due = book.start_ns + at
-            sent = await alarm.until(due)
+            scheduled = book.start_ns + at
+            sent = await alarm.until(scheduled)
             if book.n_open >= max_in_flight:
-                book.enter_not_sent(due)
+                book.enter_not_sent(scheduled)
                 continue
             number = next(self._numbers)
-            book.enter(number, due, sent)
+            book.enter(number, scheduled, sent)
             task = asyncio.ensure_future(call_once(number, idle.pop() if idle else Caller(target)))
             under_way.add(task)
             task.add_done_callback(under_way.discard)
@@ -147,7 +147,7 @@ class LoadGenerator:
 
 
 class _CpuShare:
-    """Of one core, taken by this thread since this was made."""
+    """CPU time of this thread since creation, as a share of one core."""
 
     def __init__(self) -> None:
         self._cpu, self._wall = time.thread_time(), time.perf_counter()
@@ -157,11 +157,11 @@ class _CpuShare:
 
 
 def _run(work: Coroutine[Any, Any, LoadPoint]) -> LoadPoint:
-    """Run on an event loop of its own: in this thread, or beside the loop that a notebook runs already."""
+    """Run a coroutine in a new event loop: in this thread, or in a new one if a loop runs here (in a notebook)."""
 
     def run() -> LoadPoint:
         gc.collect()
-        gc.freeze()  # what is there before need not be looked through while the clock runs
+        gc.freeze()  # existing objects need no garbage collection while the clock runs
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 return runner.run(work)
@@ -172,21 +172,21 @@ def _run(work: Coroutine[Any, Any, LoadPoint]) -> LoadPoint:
         asyncio.get_running_loop()
     except RuntimeError:
         return run()
-    found: list[LoadPoint] = []
+    points: list[LoadPoint] = []
     failed: list[BaseException] = []
 
-    def beside() -> None:
+    def run_in_thread() -> None:
         try:
-            found.append(run())
+            points.append(run())
         except BaseException as error:
             failed.append(error)
 
-    thread = threading.Thread(target=beside, name="load", daemon=True)
+    thread = threading.Thread(target=run_in_thread, name="load", daemon=True)
     thread.start()
     thread.join()
     if failed:
         raise failed[0]
-    return found[0]
+    return points[0]
 
 
 def _loop_factory():

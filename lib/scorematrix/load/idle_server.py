@@ -1,7 +1,7 @@
-"""A server that does nothing: the same answer to everybody, at once. What the generator gets from it is its own limit.
+"""A server that sends the same response to every request at once. With it the generator measures its limit.
 
-A process of its own, started by this file's path, with the answer's length and bytes on its standard input; it prints
-its port, and ends when its input does.
+It is started by this file's path and reads the response's length and bytes from standard input. It prints its port and
+ends when standard input ends.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class Idle(asyncio.Protocol):
-    """Counts the bytes of a request, and answers when they are there."""
+    """Answer each request when all of its bytes have arrived."""
 
     def __init__(self, answer: bytes) -> None:
         self._answer, self._buffer = answer, b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # of a TCP connection, whichever the event loop
+        self._transport = cast("asyncio.Transport", transport)  # a TCP transport in every event loop
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         while (head := self._buffer.find(b"\r\n\r\n")) >= 0:
-            told = LENGTH.search(self._buffer, 0, head)
-            end = head + 4 + (int(told.group(1)) if told else 0)
+            length = LENGTH.search(self._buffer, 0, head)
+            end = head + 4 + (int(length.group(1)) if length else 0)
             if len(self._buffer) < end:
                 return
             self._buffer = self._buffer[end:]

@@ -1,7 +1,7 @@
-"""MLPerf LoadGen as a second opinion: its scenarios, its clock and its verdict, on any backend.
+"""Run MLPerf LoadGen as a second opinion, with its scenarios, clock and verdict, on any backend.
 
-LoadGen is C++ and believes whatever it is told: a request that failed must be answered too, or it waits for ever. So
-failures are counted here, beside its own figures.
+LoadGen (C++) does not check responses. A failed request must be answered too, or LoadGen waits forever. So this module
+counts failures in addition to LoadGen's figures.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ def run_mlperf(
     objective_seconds: float = 1.0,
     n_threads: int = 1,
 ) -> MlperfResult:
-    """One scenario of MLPerf LoadGen, in performance mode.
+    """Run one scenario of MLPerf LoadGen in performance mode.
 
     Args:
-        load_scorer: makes what scores, once for each thread: `lambda: backend` for a loaded one in process, which is
-            not thread safe and gets one thread, or a new `ScoreClient` for each.
-        min_seconds: 60 and more make a run that MLPerf's rules accept; fewer, one that looks.
-        target_rate: queries a second: of the Server scenario's arrivals, and what Offline is expected to reach.
-        objective_seconds: the latency that 99 % must keep in the Server scenario.
+        load_scorer: creates the scorer of each thread: a new `ScoreClient`, or `lambda: backend` for a backend in this
+            process, which is not thread-safe and needs `n_threads=1`.
+        min_seconds: MLPerf's rules require at least 60; shorter runs are for a quick look.
+        target_rate: queries per second: arrivals in the Server scenario, expected throughput in Offline.
+        objective_seconds: latency limit of 99 % of the queries in the Server scenario.
 
     Returns:
-        The verdict and the figures in LoadGen's own words; `not_installed` where it is absent.
+        The verdict and the figures as LoadGen prints them; status `not_installed` without LoadGen.
 
     Raises:
         ValueError: naming the argument, its value and the remedy.
@@ -77,25 +77,25 @@ def run_mlperf(
         summary = _run(loadgen, scorers, _test_settings(loadgen, scenario, settings), len(requests))
     finally:
         scorers.stop()
-    found = RESULT.search(summary)
+    result = RESULT.search(summary)
     verdict: Literal["VALID", "INVALID"] | None = None
-    if found:
-        verdict = "VALID" if found.group(1) == "VALID" else "INVALID"
+    if result:
+        verdict = "VALID" if result.group(1) == "VALID" else "INVALID"
     return MlperfResult(
         scenario=scenario,
-        status="done" if found else "failed",
+        status="done" if result else "failed",
         verdict=verdict,
         reasons=_reasons(summary) if verdict == "INVALID" else [],
         n_asked=scorers.n_asked,
         n_failed=scorers.n_failed,
         figures=_figures(summary),
         settings=settings,
-        text=scorers.first_fault or (None if found else "LoadGen wrote no result"),
+        text=scorers.first_fault or (None if result else "LoadGen wrote no result"),
     )
 
 
 class _Scorers:
-    """Threads that score what LoadGen issues, each with a scorer of its own."""
+    """Threads that score the samples LoadGen issues, with one scorer per thread."""
 
     def __init__(self, loadgen: Any, requests: Sequence[ScoreRequest]) -> None:
         self._loadgen, self._requests = loadgen, list(requests)
@@ -119,7 +119,7 @@ class _Scorers:
             thread.join()
 
     def issue(self, samples: Sequence[Any]) -> None:
-        """LoadGen's call: it may not be kept waiting, and nothing may be raised into it."""
+        """Queue samples. LoadGen calls this, so it must neither block nor raise."""
         for sample in samples:
             self._issued.put((sample.id, sample.index))
 
@@ -130,7 +130,7 @@ class _Scorers:
             try:
                 request = self._requests[index]
                 data = array("f", checked_scores(scorer.score(request), request).ravel().tolist())
-            except Exception as error:  # of any kind: LoadGen waits for an answer
+            except Exception as error:  # any exception: LoadGen waits for an answer
                 fault = f"{type(error).__name__}: {error}"
             with self._lock:
                 self.n_asked += 1
@@ -154,14 +154,14 @@ def _test_settings(loadgen: Any, scenario: Scenario, settings: dict[str, float])
 
 
 def _run(loadgen: Any, scorers: _Scorers, settings: Any, n_requests: int) -> str:
-    """LoadGen's summary of a test; its log files are not kept."""
+    """Run a test and return LoadGen's summary. Its log files are deleted."""
     with tempfile.TemporaryDirectory() as folder:
         log = loadgen.LogSettings()
         log.log_output.outdir, log.enable_trace = folder, False
         sut = loadgen.ConstructSUT(scorers.issue, lambda: None)
         qsl = loadgen.ConstructQSL(n_requests, n_requests, lambda indices: None, lambda indices: None)
         try:
-            # An absent audit configuration is what a run without one has.
+            # A path that does not exist means a run without an audit configuration.
             loadgen.StartTestWithLogSettings(sut, qsl, settings, log, str(Path(folder) / "none.config"))
         finally:
             loadgen.DestroyQSL(qsl)
@@ -171,14 +171,14 @@ def _run(loadgen: Any, scorers: _Scorers, settings: Any, n_requests: int) -> str
 
 
 def _figures(summary: str) -> dict[str, str]:
-    """Name and value of the summary's lines, before the list of its settings."""
+    """Parse the summary's lines into names and values, up to its list of settings."""
     lines = summary.split("Test Parameters Used")[0].splitlines()
-    found = (FIGURE.match(line.strip()) for line in lines)
-    return {match.group(1): match.group(2).strip() for match in found if match}
+    matches = (FIGURE.match(line.strip()) for line in lines)
+    return {match.group(1): match.group(2).strip() for match in matches if match}
 
 
 def _reasons(summary: str) -> list[str]:
-    """What LoadGen says of an INVALID result: which of its conditions failed, and its recommendations."""
+    """Return LoadGen's reasons for an INVALID result: the failed conditions, then its recommendations."""
     figures = _figures(summary)
     failed = [f"{name}: NO" for name in figures if name.endswith("satisfied") and figures[name].upper() == "NO"]
     advice = re.findall(r"^ \* (.+)$", summary, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What is asked under load: bytes made ready beforehand, every query fresh, so that no cache answers for the model."""
+"""Prepare the requests of a load as bytes. Every query is unique, so that no cache answers for the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scorematrix.scoring.server import body_of, dialect_of
 from scorematrix.workload import ScoreRequest
 
 WIDTH = 9
-"""Characters that a varied token id is padded to: JSON lets spaces stand before a number, and the length stays."""
+"""Width that a varied token id is padded to. JSON allows spaces before a number, so the body's length is constant."""
 
 BAD = (
     {"label_token_ids": [-1]},
@@ -25,12 +25,12 @@ BAD = (
     {"query": [10**9]},
     {"query": {"a": 1}},
 )
-"""What a careless client changes in a sound body. By the contract each is a 400."""
+"""Mistakes of careless clients, as changes to a valid body. The contract requires status 400 for each."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One HTTP request of a question: its bytes around the query's first token ids, and what is to be checked."""
+    """One HTTP request of a question: its bytes around the query's first token ids, and the request to check it by."""
 
     before: bytes
     after: bytes
@@ -39,10 +39,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Question:
-    """One request of ours, as a server's dialect asks it: one call, or as many as it takes to hear all labels.
+    """One score request in a server's dialect: one call, or as many as it takes to get all labels.
 
     Attributes:
-        is_bad: whether a refusal (400) is the sound answer.
+        is_bad: whether status 400 is the correct answer.
     """
 
     calls: tuple[Call, ...]
@@ -51,14 +51,14 @@ class Question:
 
 
 class Questions:
-    """An endless row of questions from a few requests: the nth differs from all others in its query's first tokens.
+    """An endless sequence of questions from a few requests. Each query starts with different tokens.
 
     Args:
-        requests: the shapes to ask, in turn.
+        requests: request shapes, used in turn.
         bad_every: every Nth request is malformed; 0: none.
 
     Raises:
-        ValueError: for no request, or an unknown kind of server.
+        ValueError: without a request, or for an unknown kind of server.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Questions:
         self._bad = [spoiled(change, requests[i % len(requests)]) for i, change in enumerate(BAD)]
 
     def __getitem__(self, number: int) -> tuple[Question, list[bytes]]:
-        """The nth question, and the bytes of its calls."""
+        """Return the nth question and the bytes of its calls."""
         if self._bad_every and number % self._bad_every == self._bad_every - 1:
             question = self._bad[number // self._bad_every % len(self._bad)]
             return question, [call.before for call in question.calls]
@@ -98,12 +98,12 @@ class Questions:
 
     @property
     def calls_per_request(self) -> int:
-        """HTTP requests that one of ours takes."""
+        """HTTP requests per score request."""
         return max(len(question.calls) for question in self._good)
 
 
 def _call(address: Address, path: str, body: dict, request: ScoreRequest) -> Call:
-    """A body cut where the query's first token ids stand."""
+    """Split a body at the query's first token ids."""
     n_varied = min(2, len(request.query_ids))
     others = {name: value for name, value in body.items() if name != "query"}
     rest = "".join(f", {i}" for i in request.query_ids[n_varied:])

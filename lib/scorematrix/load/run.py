@@ -1,4 +1,4 @@
-"""A whole measurement under load: self-check, sweep, saturation search, as one record."""
+"""Measure a server under load: self-check, sweep and saturation search, in one record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scorematrix.scoring.server import ScoreClient
 from scorematrix.workload import ScoreRequest, Workload
 
 CLOSE_ENOUGH = 1.08
-"""The search ends when the lowest rate that was missed is so little above the highest that was sustained."""
+"""The search ends when the lowest missed rate is at most this many times the highest sustained rate."""
 MOST_POINTS = 10
 LOWEST_SHARE = 1 / 64
 
@@ -25,14 +25,14 @@ LOWEST_SHARE = 1 / 64
 def find_saturation(
     ask: Callable[[float], LoadPoint], start_rate: float, objective_seconds: float | None = None
 ) -> list[LoadPoint]:
-    """Points at rising and falling rates around the highest one that is sustained, in the order of asking.
+    """Search for the highest sustained rate and return all measured points, in order.
 
     Args:
         ask: measures one rate.
-        start_rate: where to begin, half of what a closed loop reached, say.
+        start_rate: first rate, e.g. half of a closed loop's throughput.
 
     Raises:
-        ValueError: for a rate that is not above 0.
+        ValueError: if `start_rate` is not above 0.
     """
     if not start_rate > 0:
         raise ValueError(f"start_rate={start_rate} must be above 0")
@@ -78,15 +78,15 @@ def measure_load(
     """Measure a server under load.
 
     Args:
-        workload: its requests are asked in turn, each time with other tokens at the query's start.
-        concurrency: the closed loop's callers at once, a point each.
-        rates: the open loop's arrivals a second, a point each; None: search for the highest that is sustained.
-        mlperf_seconds: run MLPerf LoadGen's scenarios too, so long each; None: do not.
-        on_point: told each point as soon as it is there.
+        workload: its requests are sent in turn, each time with different tokens at the query's start.
+        concurrency: closed loop: requests in flight, one point each.
+        rates: open loop: arrivals per second, one point each; None: search for the highest sustained rate, unless the
+            closed loop got no sound answer.
+        mlperf_seconds: also run MLPerf LoadGen's scenarios, for so long each; None: skip them.
+        on_point: called with each point once it is measured.
 
     Raises:
-        ValueError: naming the argument, its value and the remedy; and where no rate can be searched for because
-            nothing was answered.
+        ValueError: naming the argument, its value and the remedy.
     """
     _check(concurrency, rates or (), objective_seconds)
     plan = plan or Plan(2.0, 12.0)
@@ -149,7 +149,7 @@ def _check(concurrency: Sequence[int], rates: Sequence[float], objective_seconds
         raise ValueError("concurrency=[] and no rates: give at least one of them")
     for name, values in (("concurrency", concurrency), ("rates", rates)):
         if wrong := [value for value in values if not value > 0]:
-            raise ValueError(f"{name} holds {wrong[0]}, which is not above 0")
+            raise ValueError(f"{name} contains {wrong[0]}, which is not above 0")
     if objective_seconds is not None and not objective_seconds > 0:
         raise ValueError(f"objective_seconds={objective_seconds} must be above 0")
 
@@ -161,7 +161,7 @@ def _second_opinion(
     seconds: float,
     objective_seconds: float | None,
 ) -> list[MlperfResult]:
-    """LoadGen at what the points found: the Server scenario at a rate that should be sustained."""
+    """Run LoadGen's scenarios at rates that the points reached; Server's should be sustained."""
     closed = [point for point in points if point.kind == "closed"]
     best = max((point.requests_per_second for point in points), default=0.0) or 1.0
     kept = [point.rate for point in points if point.rate and point.shortfall(objective_seconds) is None]

@@ -1,4 +1,4 @@
-"""Params, plan and rounds: filling a run folder. The process that orchestrates imports no framework."""
+"""Params, plan and rounds of a run folder. The orchestrating process imports no framework."""
 
 from scorematrix.matrix.compiled import compile_cells
 from scorematrix.matrix.params import Params, load_params, read_assignments

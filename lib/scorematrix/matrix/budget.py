@@ -1,4 +1,4 @@
-"""How much of a run's time budget a group of rounds may take for its turns."""
+"""Share a run's time budget among its groups of rounds."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from scorematrix.matrix.params import Params
 from scorematrix.results import PlannedRound, Round
 
 Kind = tuple[bool, str]
-"""Whether it tunes, and the view."""
+"""Whether the group tunes, and its view."""
 STARTING_SECONDS = 15.0
-"""What a group takes beside its turns, until one has told."""
+"""Assumed overhead of a group (all its time outside turns) until one has been measured."""
 
 
 class Budget:
-    """Shares what is left among the groups that are left, once what they take beside their turns is taken off.
+    """Shares the remaining time, minus the expected overhead, among the remaining groups.
 
-    Every cell that verdicts need gets as much as every other; in tuning rounds, which only choose, half of it. Groups
-    beyond those of `rounds`, which a run adds until it is decided, get what the last one like them got.
+    All cells that verdicts need get the same share; cells of tuning rounds, which only choose, get half of it. Groups
+    beyond those of `rounds`, which a run adds until it is decided, get as much as the last similar group.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Budget:
         self._unit = 0.0
 
     def share(self, group: Sequence[PlannedRound]) -> float | None:
-        """Seconds for the turns of a group; None: there is no budget."""
+        """Return the seconds for a group's turns; None without a budget."""
         if self._end is None:
             return None
         if self._left:
@@ -46,7 +46,7 @@ class Budget:
         return self._unit * _weight(group)
 
     def took(self, group: Sequence[PlannedRound], rounds: Sequence[Round], seconds: float) -> None:
-        """A group is measured, in so many seconds; or it was before, in none."""
+        """Record that a group took `seconds`; 0 if it was measured before."""
         kind = _kind(group)
         if (one := (kind, _weight(group))) in self._left:
             self._left.remove(one)
@@ -58,9 +58,9 @@ class Budget:
             self._guesses[False, kind[1]] = _loading_seconds(rounds)
 
     def _start(self, kind: Kind) -> float:
-        """What a group of a kind takes beside its turns: by those of its kind, else by a guess, else by any."""
-        if own := self._starts.get(kind):
-            return median(own[-3:])
+        """Estimate a group's overhead from recent groups of its kind, else from tuning, else from any group."""
+        if measured := self._starts.get(kind):
+            return median(measured[-3:])
         known = [seconds for others in self._starts.values() for seconds in others]
         return self._guesses.get(kind, min(known, default=STARTING_SECONDS))
 
@@ -68,7 +68,7 @@ class Budget:
 def _loading_seconds(rounds: Sequence[Round]) -> float:
     """Return the seconds that all backends together took to load and prepare.
 
-    Time for new compilations is left out, because the next process finds the programs in the cache.
+    This excludes new compilations, because the next process loads the programs from the cache.
     """
     longest: dict[str, float] = {}
     for r in rounds:
@@ -85,6 +85,6 @@ def _kind(group: Sequence[PlannedRound]) -> Kind:
 
 
 def _weight(group: Sequence[PlannedRound]) -> float:
-    """How many cells take turns, about: a control has two."""
+    """Return the approximate number of cells that take turns. A control has two; tuning counts half."""
     cells = sum(2 if planned.role == "control" else 1 for planned in group)
     return cells / 2 if group[0].role == "tuning" else cells

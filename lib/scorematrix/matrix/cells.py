@@ -1,4 +1,4 @@
-"""What a round measures with a loaded backend: its cells, and the probes and the profile of a tuning round."""
+"""Measure a round's cells with a loaded backend; in tuning rounds also probe and profile it."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ from scorematrix.workload.fresh import FreshTokens, secret_seed
 
 MOST_WARMUP_PASSES = 8
 SHORT_NS = 20_000_000
-"""Calls below it are warmed up once more than the params say: their first pass tells little of those that follow. In
-turns each begins with an untimed one, since the others' work has filled the caches."""
+"""Shorter calls get one more warm-up pass than the params say, because the first pass does not represent later ones.
+Each of their turns starts with an untimed request, because the other members' work has filled the caches."""
 PROBE_PASSES, MOST_PROBE_PASSES = 2, 8
 SUSPECT_SHARE = 1.05
-"""New queries that take so many times as long as repeated ones are asked again, before a gate calls it a cache."""
+"""If new queries take this many times as long as repeated ones, more are sent before a gate reports a cache."""
 LONG_ENOUGH_NS = 2_000_000
-"""Twice the millisecond that a timed window has to have: calls after the warm-up may be faster (rule 10)."""
+"""Twice the required 1 ms of a timed window, because calls may get faster after the warm-up (rule 10)."""
 
 MOST_REPEATS = 2_000
-"""Calls of one window, each another one: a microsecond a call."""
+"""Most calls in one window, each with different tokens: enough for calls of 1 µs."""
 SAMPLED_ITEMS = 4
-"""Of a request of drawn tokens that the reference scores."""
+"""Items that the reference scores of each request with drawn tokens."""
 
 Calls = Sequence[Sequence[ScoreRequest]]
 
 
 class CellInTurns:
-    """A cell in the making: warmed up, then one request a turn, in the order that a conductor gives."""
+    """An unfinished cell: it warms up, then scores one request per turn in the conductor's order."""
 
     def __init__(self, meter: Meter, backend: Backend, chunk_size: int, slowdown: float = 1.0) -> None:
         self.chunk_size, self.slowdown = chunk_size, slowdown
@@ -60,7 +60,7 @@ class CellInTurns:
         self._turns: list[tuple[dict[str, Any], RequestSample]] = []
 
     def warm_up(self) -> None:
-        """Untimed passes, and how often a call is made in one window; a call that raises makes a failed cell."""
+        """Make the untimed passes and set the calls per window. A call that raises fails the cell."""
         meter = self._meter
         meter.memory.reset()
         try:
@@ -77,17 +77,17 @@ class CellInTurns:
         self._peak_bytes = meter.memory.peak_bytes()
 
     def turn(self, lap: int, request: int, seed: int | None = None) -> None:
-        """Score one request; a call that raises makes a failed cell.
+        """Score one request. A call that raises fails the cell.
 
         Args:
-            seed: of tokens to draw for it; None: its own.
+            seed: of the tokens to draw for the request; None: use the workload's tokens.
         """
         meter, began = self._meter, time.clock_gettime_ns(RAW_CLOCK)
         is_short = self._warmup and min(ns for one in self._warmup[-1].call_ns for ns in one) < SHORT_NS
         calls = self._calls[request] if seed is None else meter.drawn(meter.requests[request], seed, self.chunk_size)
         others = self._others(calls)
         before, reported = meter.compiles(), len(self._backend.compile_events)
-        own, untimed_ns = process_seconds(meter.processes), 0
+        process_before, untimed_ns = process_seconds(meter.processes), 0
         try:
             if is_short:
                 warm = [meter.fresh.like(call, lap) for call in calls]
@@ -96,7 +96,7 @@ class CellInTurns:
         except Exception as error:
             self.error = error_text(error)
             return
-        process_ns = int((process_seconds(meter.processes) - own) * 1e9)
+        process_ns = int((process_seconds(meter.processes) - process_before) * 1e9)
         self._compiles += max(meter.compiles() - before, len(self._backend.compile_events) - reported)
         kept = dict(
             lap=lap,
@@ -111,19 +111,19 @@ class CellInTurns:
         self._turns.append((kept, sample))
 
     def _others(self, calls: Sequence[ScoreRequest]) -> list[list[ScoreRequest]]:
-        """What is asked in a window beside each of these calls."""
+        """Draw the further requests in the window of each call."""
         return [[self._meter.fresh.like(call, secret_seed()) for _ in range(self._repeats - 1)] for call in calls]
 
     @property
     def last_seconds(self) -> float:
-        """Of the last turn's calls; 0 before the first."""
+        """Seconds of the last turn's calls; 0 before the first."""
         return sum(self._turns[-1][1].call_ns) / 1e9 if self._turns else 0.0
 
     def cell(self, facts: Sequence[Mapping[str, Any]]) -> Cell:
-        """What was measured.
+        """Return what was measured.
 
         Args:
-            facts: of each turn, in order, what the conductor knows of it.
+            facts: what the conductor knows of each turn, in order.
         """
         if self.error is not None:
             return Cell(chunk_size=self.chunk_size, slowdown=self.slowdown, status="failed", error=self.error)
@@ -141,7 +141,7 @@ class CellInTurns:
         ]
         requests = range(len(self._calls))
         kept_ns = [[self._turns[last[lap, request]][1].call_ns for request in requests] for lap in passes]
-        final = dict(known)  # of each request the last
+        final = dict(known)  # the last scores of each request
         apart = [np.abs(scores - final[request]).max() for request, scores in known]
         return Cell(
             chunk_size=self.chunk_size,
@@ -159,14 +159,14 @@ class CellInTurns:
         )
 
     def _is_hurrying(self) -> bool:
-        """Whether short calls may still become faster: a window of them would be too short to time."""
+        """Return whether short calls need another pass: the extra one, or one because they still get faster."""
         quickest = min(ns for one in self._warmup[-1].call_ns for ns in one)
         once_more = len(self._warmup) == self._meter.n_warmup and quickest < SHORT_NS
         return once_more or (len(self._warmup) < MOST_WARMUP_PASSES and _repeats(self._warmup) > 2 * self._repeats)
 
 
 def _repeats(warmup: Sequence[PassSample]) -> int:
-    """How often to make a call in one window, so that a window is long enough to time."""
+    """Return how often to repeat a call in a window so that the window is long enough to time."""
     calls = [ns for sample in warmup[-1:] for one in sample.call_ns for ns in one]
     shortest = min(calls, default=LONG_ENOUGH_NS)
     return 1 if shortest >= LONG_ENOUGH_NS else min(MOST_REPEATS, -(-LONG_ENOUGH_NS // max(shortest, 1)))
@@ -174,11 +174,11 @@ def _repeats(warmup: Sequence[PassSample]) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Meter:
-    """How cells are measured in this process.
+    """Measures cells in this process.
 
     Attributes:
-        compiles: tells how many programs the framework has made so far, whoever asked for them.
-        processes: this one and its workers.
+        compiles: returns how many programs the framework has compiled so far, whoever requested them.
+        processes: this process and its workers.
     """
 
     workload: Workload
@@ -190,12 +190,12 @@ class Meter:
 
     @cached_property
     def requests(self) -> list[ScoreRequest]:
-        """The workload's."""
+        """The workload's requests."""
         return self.workload.score_requests()
 
     @cached_property
     def fresh(self) -> FreshTokens:
-        """Draws requests like them."""
+        """Source of requests like the workload's with drawn tokens."""
         return FreshTokens(self.requests)
 
     def drawn(self, request: ScoreRequest, seed: int, chunk_size: int) -> list[ScoreRequest]:
@@ -203,12 +203,12 @@ class Meter:
         return self.fresh.like(request, seed).chunks(chunk_size)
 
     def probes(self, backend: Backend, chunk_size: int, *, caching: bool) -> Probes:
-        """The workload's items among other neighbours, and drawn requests in turn with the workload's own.
+        """Score the workload's items among other neighbours; time drawn requests in turn with the workload's.
 
-        All have the lengths of the workload's, so nothing new is compiled.
+        All lengths are the workload's, so nothing new is compiled.
 
         Args:
-            caching: whether to ask drawn requests, which takes a few passes.
+            caching: whether to time drawn requests, which takes a few passes.
         """
         calls = self.workload.calls(chunk_size)
         fresh, repeat = [], []
@@ -227,14 +227,14 @@ class Meter:
         """Score some items of a request with drawn tokens.
 
         Args:
-            index: of the confirmation rounds that will score the whole request.
+            index: of the confirmation rounds that will score all items of the request.
         """
         request, seed = index % len(self.requests), secret_seed()
         drawn = self.fresh.like(self.requests[request], seed)
         n_items = len(drawn.items_ids)
         items = sorted(np.random.default_rng(seed).permutation(n_items)[:SAMPLED_ITEMS].tolist())
-        asked = dataclasses.replace(drawn, items_ids=tuple(drawn.items_ids[i] for i in items))
-        (scores,) = time_pass(backend, [[asked]], self.watchdog).scores
+        sampled = dataclasses.replace(drawn, items_ids=tuple(drawn.items_ids[i] for i in items))
+        (scores,) = time_pass(backend, [[sampled]], self.watchdog).scores
         return ReferenceSample(
             index=index, request=request, seed=seed, items=items, scores=scores.astype(float).tolist()
         )
@@ -243,38 +243,38 @@ class Meter:
         """Time every form of attention that the engine has, on the call with the most tokens."""
         call = self.fresh.like(largest_call(self.workload, chunk_size), secret_seed())
         return [
-            FormTime(form=form, seconds=None, error=redacted(found))
-            if isinstance(found, str)
-            else FormTime(form=form, seconds=found)
-            for form, found in time_forms(backend, call).items()
+            FormTime(form=form, seconds=None, error=redacted(outcome))
+            if isinstance(outcome, str)
+            else FormTime(form=form, seconds=outcome)
+            for form, outcome in time_forms(backend, call).items()
         ]
 
     def profile(self, backend: Backend, config: DecoderConfig, chunk_size: int) -> Profile | None:
-        """Profile one call; None for a backend that cannot be profiled. A failing profiler is recorded, not raised."""
+        """Profile one call; None for a backend without a profiler. Record a profiler's error instead of raising it."""
         call = self.workload.calls(chunk_size)[0][0]
         try:
-            found = profile_call(backend, config, call)
+            profiled = profile_call(backend, config, call)
         except Exception as error:
             return Profile(chunk_size=chunk_size, error=error_text(error))
-        if found is None:
+        if profiled is None:
             return None
-        parts = [ProfilePart(**vars(part)) for part in found.parts]
-        return Profile(chunk_size=chunk_size, seconds=found.seconds, parts=parts)
+        parts = [ProfilePart(**vars(part)) for part in profiled.parts]
+        return Profile(chunk_size=chunk_size, seconds=profiled.seconds, parts=parts)
 
     def _moved(self, backend: Backend, calls: Calls, known: PassSample) -> float:
-        """Largest change of the kept items' scores: reversed within their call, every other one with other tokens."""
-        asked = [[with_other_neighbours(call) for call in one] for one in calls]
-        found = time_pass(backend, asked, self.watchdog)
+        """Return the largest score change of kept items when calls are reversed and every other item is altered."""
+        altered = [[with_other_neighbours(call) for call in one] for one in calls]
+        rescored = time_pass(backend, altered, self.watchdog)
         moved = []
-        for one, before, after in zip(calls, known.scores, found.scores, strict=True):
+        for one, before, after in zip(calls, known.scores, rescored.scores, strict=True):
             ends = np.cumsum([len(call.items_ids) for call in one])[:-1]
-            for own, turned in zip(np.split(before, ends), np.split(after, ends), strict=True):
-                moved.append(np.abs(own - turned[::-1])[::2].max())
+            for original, changed in zip(np.split(before, ends), np.split(after, ends), strict=True):
+                moved.append(np.abs(original - changed[::-1])[::2].max())
         return float(np.max(moved))  # NaN where any score is
 
 
 def _too_few(fresh: PassSamples, repeat: PassSamples) -> bool:
-    """Whether to ask on: where repeated queries look faster, a busy machine may be all there is to it."""
+    """Return whether to probe further: if repeated queries look faster, a busy machine may be the cause."""
     if len(fresh) < PROBE_PASSES:
         return True
     quickest, slowest = (pick(sum(map(sum, one)) for one in passes) for pick, passes in ((min, fresh), (max, repeat)))
@@ -282,7 +282,7 @@ def _too_few(fresh: PassSamples, repeat: PassSamples) -> bool:
 
 
 def with_other_neighbours(call: ScoreRequest) -> ScoreRequest:
-    """Items 0, 2, 4, ... as they are, the others with their tokens reversed and moved by one; then all turned round."""
+    """Reverse the order of items; items 1, 3, 5, ... also get their tokens reversed and lowered by one."""
     items = [
         ids if i % 2 == 0 else tuple(max(0, token - 1) for token in ids[::-1]) for i, ids in enumerate(call.items_ids)
     ]
@@ -290,7 +290,7 @@ def with_other_neighbours(call: ScoreRequest) -> ScoreRequest:
 
 
 def error_text(error: Exception) -> str:
-    """An exception in words that may be kept."""
+    """Return an exception's text, shortened and redacted."""
     return redacted("".join(traceback.format_exception_only(error)).strip()[:4000])
 
 

@@ -1,4 +1,4 @@
-"""The sections of a params file, each checked on its own."""
+"""The sections of a params file, each with its checks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TargetName = Annotated[str, AfterValidator(lambda name: target(name).name)]
 
 
 class Section(BaseModel):
-    # Strict: a quoted number or a 0/1 for a truth value is a mistake to be told of, not to be mended silently.
+    # Strict: a quoted number, or 0/1 for a truth value, is an error to report, not to convert silently.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
@@ -46,16 +46,16 @@ class CanonicalWorkload(Section):
 
 
 class ServerChoice(Section):
-    """Where a live server is, or how it is started; one of `url` and `launch`."""
+    """Where a live server is (`url`), or how to start it (`launch`); exactly one of them."""
 
     url: Annotated[str, Field(pattern=r"^https?://[^/\s]+/?$")] | None = Field(None, description="http://HOST:PORT")
-    launch: str | None = Field(None, description="its command; {port} and the like are filled in")
-    variables: dict[str, str] = Field({}, description="for its environment, when it is launched")
-    served_model: str | None = Field(None, description="the model's name there; left out, the one that it tells")
-    keeps_prefix: bool = Field(False, description="it keeps queries between calls, and the result is to say so")
+    launch: str | None = Field(None, description="command that starts it; {port} and the like are filled in")
+    variables: dict[str, str] = Field({}, description="environment variables of a launched server")
+    served_model: str | None = Field(None, description="the model's name on the server; by default the one it reports")
+    keeps_prefix: bool = Field(False, description="whether it caches queries between calls; the result says so")
     start_seconds: Seconds = 600.0
     restarts: Annotated[int, Field(ge=0, le=9)] = 2
-    audit: bool = Field(True, description="ask it contract, parity, isolation and more in its tuning round")
+    audit: bool = Field(True, description="audit contract, parity, isolation and more in its tuning round")
 
     @model_validator(mode="after")
     def _one_place(self) -> ServerChoice:
@@ -67,25 +67,25 @@ class ServerChoice(Section):
 
     @property
     def place(self) -> ServerPlace:
-        """The same, as the client takes it."""
+        """Return these settings as the client expects them."""
         return ServerPlace(**{name: value for name, value in self if name != "audit"})
 
 
 class BackendChoice(Section):
-    """A backend and the views of it to measure."""
+    """A backend and which of its views to measure."""
 
     backend: str = Field(description="one of ours, a name that a package registers, or module:attribute")
     views: list[str] = Field(["portable"], min_length=1)
     chunk_sizes: dict[str, Annotated[list[Positive], Field(min_length=1)]] = Field(
-        {}, description="chunk sizes of a view, instead of the run's: for one that would not fit at the largest"
+        {}, description="chunk sizes of a view, instead of the run's; for a view that does not fit at the largest"
     )
-    mesh: str | None = Field(None, description="data=2,model=4 say; None: the target's")
-    server: ServerChoice | None = Field(None, description="of a live server: where it is, or how it is started")
+    mesh: str | None = Field(None, description="such as data=2,model=4; None: the target's")
+    server: ServerChoice | None = Field(None, description="for a live server: where it is, or how to start it")
 
     @model_validator(mode="before")
     @classmethod
     def _only_view(cls, content: Any) -> Any:
-        """A scorer of one's own has one view, which need not be named."""
+        """Fill in the view of a custom scorer, which has only one."""
         if isinstance(content, dict) and "views" not in content and isinstance(name := content.get("backend"), str):
             entry = backend_entry(name)
             if entry.address is not None:
@@ -96,9 +96,9 @@ class BackendChoice(Section):
     def _known(self) -> BackendChoice:
         if backend_entry(self.backend).is_live != (self.server is not None):
             raise ValueError(
-                f"backend {self.backend!r} is a live server; say where it is: server: {{url: http://HOST:PORT}}"
+                f"backend {self.backend!r} is a live server; add its address: server: {{url: http://HOST:PORT}}"
                 if self.server is None
-                else f"backend {self.backend!r} is no live server; leave out its section `server`"
+                else f"backend {self.backend!r} is not a live server; remove its section `server`"
             )
         for view in self.views:
             backend_entry(self.backend, view)
@@ -111,29 +111,29 @@ class BackendChoice(Section):
                     f"chunk_sizes names view {view!r}, which is not among views={self.views}; add it there"
                 )
             if len(set(sizes)) != len(sizes):
-                raise ValueError(f"chunk_sizes.{view}={sizes} holds a value twice; name each once")
+                raise ValueError(f"chunk_sizes.{view}={sizes} has a duplicate; list each value once")
         return self
 
 
 class LoadChoice(Section):
-    """How live servers are measured under load, beside the rounds: see `scorematrix load`."""
+    """How to measure live servers under load, in addition to the rounds; see `scorematrix load`."""
 
-    concurrency: list[Positive] = Field([1, 2, 4, 8], description="closed loop: so many callers at once, a point each")
+    concurrency: list[Positive] = Field([1, 2, 4, 8], description="closed loop: concurrent callers, one point each")
     rates: list[Annotated[float, Field(gt=0)]] | None = Field(
         None,
-        description="open loop: arrivals a second, a point each; left out, search the highest sustained",
+        description="open loop: arrivals per second, one point each; by default, search for the highest sustained",
     )
-    seconds: Seconds = Field(12.0, description="of a point")
+    seconds: Seconds = Field(12.0, description="duration of a point")
     warmup_seconds: Annotated[float, Field(ge=0)] = 2.0
-    objective_ms: Seconds | None = Field(None, description="latency that counts as in time")
-    mlperf_seconds: Seconds | None = Field(None, description="also MLPerf LoadGen's scenarios, so long each")
+    objective_ms: Seconds | None = Field(None, description="highest latency that counts as in time")
+    mlperf_seconds: Seconds | None = Field(None, description="also run MLPerf LoadGen's scenarios, each this long")
 
 
 class ComparisonChoice(RootModel[dict[str, TargetName]]):
-    """Two sides and where each runs: the frameworks `jax` and `pytorch`, or backends by their names.
+    """Two sides and the target of each: the frameworks `jax` and `pytorch`, or backends by name.
 
-    A framework stands for every backend of the run that represents it. The same target on both sides compares
-    frameworks or backends, different ones systems.
+    A framework includes every backend of the run that represents it. The same target on both sides compares
+    frameworks or backends; different targets compare systems.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -141,17 +141,17 @@ class ComparisonChoice(RootModel[dict[str, TargetName]]):
     @model_validator(mode="after")
     def _two(self) -> ComparisonChoice:
         if len(self.root) != 2:
-            raise ValueError("name two sides and where each runs, {jax: cpu, pytorch: cpu} say, or two backends")
+            raise ValueError("name two sides and their targets, such as {jax: cpu, pytorch: cpu}, or two backends")
         return self
 
     @property
     def sides(self) -> tuple[Opposed, Opposed]:
-        """Both sides in the order of every sentence and ratio."""
+        """Return both sides in the order of every sentence and ratio."""
         return opposed(self.root)
 
 
 class Price(Section):
-    """What a target costs: a figure counts only with its source and its date."""
+    """Price of a target; it counts only with a source and a date."""
 
     usd_per_hour: Annotated[float, Field(gt=0)]
     source: str = Field(min_length=3)

@@ -1,4 +1,4 @@
-"""Proof without hardware: every JAX cell of a plan through the real compiler of a target that is not here."""
+"""Compile every JAX cell of a plan with the real compiler of an absent target: proof without hardware."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from scorematrix.workload import ScoreRequest
 def compile_cells(params: Params, target_name: str, on_cell: Callable[[CompiledCell], None]) -> CompiledRecord:
     """Compile the largest call of every (view, chunk size) of backend jax for a TPU or CUDA target.
 
-    Cells of one program are compiled once. A cell that ends the compiler's process is recorded as failed, and the next
-    one goes on in a new process. Where the CUDA compiler is not installed, every cell says so, and what to install.
+    Cells that share a program are compiled once. A cell that kills the compiler's process is recorded as failed, and
+    the next one uses a new process. Without the CUDA compiler every cell records what to install.
 
     Args:
         on_cell: called for each cell, in the plan's order.
 
     Raises:
-        ValueError: for a target without a compiler, a TPU compiler that is not here, or a plan without jax.
+        ValueError: for a target without a compiler, a missing TPU compiler, or a plan without jax.
     """
     where = target(target_name)
     if where.topology is None or where.device_bytes is None:
@@ -42,7 +42,7 @@ def compile_cells(params: Params, target_name: str, on_cell: Callable[[CompiledC
     compiler = find_compiler(where)
     views = next((choice.views for choice in params.backends if choice.backend == "jax"), None)
     if views is None:
-        raise ValueError("backends holds no jax; there is nothing to compile")
+        raise ValueError("backends does not list jax; there is nothing to compile")
     workload = build_workload(params)
     dtype = "bfloat16" if params.dtype == "auto" else params.dtype
     wanted = [
@@ -71,7 +71,7 @@ def compile_cells(params: Params, target_name: str, on_cell: Callable[[CompiledC
 
 
 def _program(params: Params, where: Target, view: str, call: ScoreRequest) -> Hashable:
-    """What a call's programs depend on, beside what all cells of a plan have in common."""
+    """Return what a call's programs depend on, beyond what all cells of a plan share."""
     if view == "portable":
         return view, packed_shape(call)
     n_replicas = mesh_on(where, params, "jax", view).data
@@ -101,7 +101,7 @@ def _question(params: Params, where: Target, view: str, dtype: str, call: ScoreR
 
 
 def _floor(params: Params, where: Target, call: ScoreRequest, mesh: str | None) -> dict[str, Any]:
-    """The call's fewest operations, and the time that the datasheet's peak of the devices used would take for them."""
+    """Return the fewest operations of a call, and their time at the datasheet peak of the devices used."""
     assert where.chip is not None  # `compile_cells` refuses such targets
     flops = scoring_flops(read_description(params.model).config, len(call.query_ids), list(map(len, call.items_ids)))
     n_devices = Mesh.parse(mesh).size if mesh else 1
@@ -111,9 +111,9 @@ def _floor(params: Params, where: Target, call: ScoreRequest, mesh: str | None) 
 
 def _cell(where: Target, view: str, chunk_size: int, dtype: str, answer: dict[str, Any]) -> CompiledCell:
     assert where.device_bytes is not None  # `compile_cells` refuses such targets
-    told: dict[str, Any] = answer | {"error": redacted(answer["error"]) if answer.get("error") else None}
+    fields: dict[str, Any] = answer | {"error": redacted(answer["error"]) if answer.get("error") else None}
     return CompiledCell(
-        **told,
+        **fields,
         backend="jax",
         view=view,
         chunk_size=chunk_size,

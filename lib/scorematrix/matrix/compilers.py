@@ -1,4 +1,4 @@
-"""The compilers of targets that are not here: which there are on this machine, and the processes that they run in."""
+"""Find the compilers of absent targets on this machine, and run them in separate processes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from typing import Any
 from scorematrix.readiness.targets import Target
 
 LIBTPU = Path(sys.prefix) / "tpu-compiler" / "libtpu" / "libtpu.so"
-"""Where `make compilers` puts the TPU's compiler: beside our packages, for JAX would look for a TPU at every start."""
+"""Where `make compilers` puts the TPU compiler. Among our packages it would make JAX look for a TPU at every start."""
 CUDA_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
-"""Packages that bring the CUDA compiler to JAX; several GB with what they need, so nothing here installs them."""
+"""Packages with JAX's CUDA compiler. They take several GB with dependencies, so nothing here installs them."""
 CHILD = [sys.executable, "-m", "scorematrix.scoring.jax.compile_only"]
 MOST_PROCESSES = 4
 """A compiler takes one core and up to a few GB of memory."""
@@ -28,11 +28,11 @@ MOST_PROCESSES = 4
 
 @dataclass(frozen=True)
 class Compiler:
-    """What compiles for a target here.
+    """A compiler on this machine for a target.
 
     Attributes:
-        variables: of the environment of its process.
-        lacking: why there is none, and what to install.
+        variables: environment variables of its process.
+        lacking: why there is none, and what to install; None if there is one.
     """
 
     name: str
@@ -41,35 +41,35 @@ class Compiler:
 
 
 def find_compiler(where: Target) -> Compiler:
-    """The compiler of a TPU or CUDA target.
+    """Return the compiler of a TPU or CUDA target.
 
     Raises:
-        ValueError: for a TPU's that is not here, which is quickly had.
+        ValueError: if the TPU compiler is not installed; `make compilers` installs it quickly.
     """
     if where.kind == "tpu":
         if not LIBTPU.is_file():
-            raise ValueError(f"the TPU compiler is not at {LIBTPU}; put it there by `make compilers`")
-        found = sorted(LIBTPU.parents[1].glob("libtpu-*.dist-info"))
-        name = found[-1].name.removesuffix(".dist-info").replace("-", " ") if found else "libtpu"
-        # Its lock on the chip is of no use here: nothing looks for one, and compilers work side by side.
+            raise ValueError(f"the TPU compiler is not at {LIBTPU}; install it with `make compilers`")
+        versions = sorted(LIBTPU.parents[1].glob("libtpu-*.dist-info"))
+        name = versions[-1].name.removesuffix(".dist-info").replace("-", " ") if versions else "libtpu"
+        # libtpu's lock on the chip would keep compilers from running side by side; none of them opens a chip.
         variables = {"TPU_LIBRARY_PATH": str(LIBTPU), "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "JAX_PLATFORMS": "cpu"}
         return Compiler(name, variables)
     for plugin in CUDA_PLUGINS:
         if importlib.util.find_spec(plugin) is not None:
-            # Without a GPU nothing can be tried out: XLA takes its default for each kernel.
+            # XLA cannot autotune without a GPU, so it takes the default of each kernel.
             flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0".strip()
             return Compiler(f"{plugin} {version(plugin)}", {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags})
     return Compiler(
         "none for CUDA",
         {},
-        "the CUDA compiler for JAX is not installed here (no package jax-cuda13-plugin or jax-cuda12-plugin); put it "
-        "beside JAX by `.venv/bin/python -m pip install --constraint lib/constraints.txt 'jax[cuda13]'` (several GB), "
-        "then repeat the command",
+        "the CUDA compiler for JAX is not installed here (no package jax-cuda13-plugin or jax-cuda12-plugin); install "
+        "it with `.venv/bin/python -m pip install --constraint lib/constraints.txt 'jax[cuda13]'` (several GB), then "
+        "repeat the command",
     )
 
 
 class CompilerProcesses:
-    """Compilers side by side, one a core; each is given the next question when it is done with one."""
+    """Compiler processes side by side, at most one per core; an idle one takes the next question."""
 
     def __init__(self, compiler: Compiler) -> None:
         n = min(MOST_PROCESSES, len(os.sched_getaffinity(0)))
@@ -102,7 +102,7 @@ class CompilerProcesses:
 
 
 class _Process:
-    """A process that compiles; started when asked, and again after it has died."""
+    """A compiler process; it starts with a question, and again after it has died."""
 
     def __init__(self, variables: dict[str, str]) -> None:
         self._variables = variables
@@ -135,7 +135,7 @@ class _Process:
         if process is None:
             return None
         assert process.stdin is not None
-        with contextlib.suppress(OSError):  # it is gone, with a question unread
+        with contextlib.suppress(OSError):  # the process died with a question unread
             process.stdin.close()
         try:
             return process.wait(wait_seconds)

@@ -1,7 +1,7 @@
-"""Who may measure now: one process of a group at a time, turn by turn, while the others wait without using a core.
+"""Let one process of a group measure at a time, turn by turn, while the others wait without using a core.
 
-Two processes that measure one after the other lie a minute apart, and the machine's noise lives on that scale. In turns
-of one call each they meet the same noise, and it drops out of their ratio.
+Processes that measure one after the other are a minute apart, and the machine's noise varies on that scale. In turns of
+one call each they meet the same noise, which cancels in their ratio.
 
 Source: L. Bulej et al., Duet benchmarking, ICPE 2020; A. Abedi, T. Brecht, Conducting repeatable experiments in highly
 variable cloud computing environments, ICPE 2017.
@@ -25,11 +25,11 @@ from scorematrix.results import PlannedRound
 from scorematrix.workload.fresh import secret_seed
 
 LEAST_DISTURBED_NS = 20_000_000
-"""Two ticks of the clock that processor time is counted in: less cannot be told from none."""
+"""Two ticks of the clock that counts processor time; less is indistinguishable from none."""
 MOST_TRIES = 4
-"""Of a disturbed turn."""
+"""Most tries of a disturbed turn, the first included."""
 PINGS = 5
-"""Orders that do nothing, before the turns and after them: what the way there and back takes."""
+"""No-op orders before the turns, and again after them, to measure the round trip to a process."""
 
 
 class MemberLost(Exception):
@@ -37,15 +37,15 @@ class MemberLost(Exception):
 
 
 class Member(Protocol):
-    """A process that measures when it is told to."""
+    """A process that measures on order."""
 
     planned: PlannedRound
 
     def ask(self, **order: Any) -> dict[str, Any]:
-        """Have an order carried out, and wait for it.
+        """Have an order executed and wait for the answer.
 
         Raises:
-            MemberLost: where no answer will come.
+            MemberLost: if no answer will come.
         """
         ...
 
@@ -54,19 +54,19 @@ class Watch(Protocol):
     """See `measure.noise.Bystanders`."""
 
     def seconds(self) -> tuple[float, float]:
-        """Processor seconds of others, and seconds that the machine below took, since it was last asked."""
+        """Return processor seconds of others, and seconds stolen by the hypervisor, since the last call."""
         ...
 
 
 @dataclass
 class Conductor:
-    """Hands out turns and keeps what it sees of each.
+    """Hands out turns and records what it sees of each.
 
     Attributes:
-        words: what every round is told of its group.
-        restart: a fresh process for a round whose last one was lost before the first turn, with the chunk size that it
-            was lost at (0: none); None where none will come.
-        watch: what tells of the processor time that other processes than these and this one take.
+        words: what every round receives about its group.
+        restart: called with a round whose process was lost before the first turn, and the chunk size that it was lost
+            at (0: none); returns a fresh process, or None if none will come.
+        watch: creates the watch over processor time of processes other than these and this one.
         lost: by round name, the chunk size that was being measured when its process was lost; 0: none.
     """
 
@@ -92,10 +92,10 @@ class Conductor:
         self._pings: dict[str, list[int]] = defaultdict(list)
 
     def conduct(self) -> None:
-        """Everything from the first program that is compiled to the last round that is written."""
+        """Conduct the group from the first compile to the last record."""
         prepared = self._prepare_all()
-        # What partners do while one measures is work of others too: they are to wait.
-        self._watches = {name: self.watch(self._ready(name, own)) for name, own in prepared.items()}
+        # While one member measures, the work of its partners counts as others': they should wait.
+        self._watches = {name: self.watch(self._ready(name, answer)) for name, answer in prepared.items()}
         self._ping()
         began = self._now()
         for block in self.score.blocks:
@@ -116,7 +116,7 @@ class Conductor:
                 self._pings[name].append(self.clock() - start)
 
     def _prepare_all(self) -> dict[str, dict[str, Any] | None]:
-        """Every member's answer once its programs are compiled.
+        """Have every member compile its programs; return the answers by name.
 
         In tuning rounds they prepare one after the other, because the time is reported. On a CPU they always do: two
         PyTorch processes with spinning threads took 9 s side by side and 0.4 s alone.
@@ -124,8 +124,8 @@ class Conductor:
         alone = any(m.planned.role == "tuning" or target(m.planned.target).kind == "cpu" for m in self.members.values())
         at_once = 1 if alone else len(self.members)
         with ThreadPoolExecutor(max(1, at_once)) as pool:
-            asked = {name: pool.submit(self._prepare, name) for name in list(self.members)}
-            return {name: answer.result() for name, answer in asked.items()}
+            answers = {name: pool.submit(self._prepare, name) for name in list(self.members)}
+            return {name: answer.result() for name, answer in answers.items()}
 
     def _prepare(self, name: str) -> dict[str, Any] | None:
         return self._ask(name, do="prepare", cells=[cell[1:] for cell in self._left(name)], **self.words)
@@ -134,9 +134,9 @@ class Conductor:
         cells = dict.fromkeys(cell for block in self.score.blocks for cell in block.cells if cell[0] == name)
         return [cell for cell in cells if cell not in self._failed]
 
-    def _ready(self, name: str, found: dict[str, Any] | None) -> list[int]:
-        """Warm up a member that has prepared; the ids of its processes, none where it is lost."""
-        if found is None:
+    def _ready(self, name: str, prepared: dict[str, Any] | None) -> list[int]:
+        """Warm up a prepared member; return the ids of its processes, none if it is lost."""
+        if prepared is None:
             return self._ready_again(name, 0)
         for cell in self._left(name):
             _, chunk, slowdown = cell
@@ -145,7 +145,7 @@ class Conductor:
                 self._failed.add(cell)
             if name not in self.members:
                 return self._ready_again(name, chunk)
-        return found["pids"]
+        return prepared["pids"]
 
     def _ready_again(self, name: str, chunk: int) -> list[int]:
         self._failed |= {cell for block in self.score.blocks for cell in block.cells if cell[:2] == (name, chunk)}
@@ -156,10 +156,10 @@ class Conductor:
         return self._ready(name, self._prepare(name))
 
     def _play(self, block: Block, began: float) -> None:
-        """One block: its fewest laps, more as long as they are needed, then disturbed turns again."""
+        """Play a block: the fewest laps, more while they are needed, then disturbed turns again."""
         score, played = self.score, list[Slot]()
         deadline = None if score.seconds is None else began + score.seconds
-        # What goes on leaves time to make turns again; what does not takes its fewest laps.
+        # A block that goes on reserves time to repeat turns; any other takes only the fewest laps.
         end = deadline - score.again_share * score.seconds if deadline and score.seconds else None
         first_lap, lap_began = self._lap, self._now()
         for slot in slots(block, score.n_requests, first_lap, self.rng, score.draws_tokens):
@@ -177,7 +177,7 @@ class Conductor:
             self._again(block, played, deadline)
 
     def _again(self, block: Block, played: Sequence[Slot], deadline: float) -> None:
-        """Slots with a disturbed turn once more, whole: a turn alone would have no neighbour."""
+        """Repeat all turns of each slot with a disturbed one, because a single turn would have no neighbour."""
         for _ in range(MOST_TRIES - 1):
             for slot in played:
                 if not self._is_disturbed(slot):
@@ -188,7 +188,7 @@ class Conductor:
 
     def _slot(self, slot: Slot) -> None:
         seed = None
-        if slot.is_fresh:  # what the reference has scored is asked once: the second time it would not be new
+        if slot.is_fresh:  # a seed that the reference has scored serves once: its tokens are not new a second time
             seed = self._seeds.pop(slot.request) if slot.request in self._seeds else secret_seed()
         for cell in slot.cells:
             if cell in self._failed or cell[0] not in self.members:
@@ -203,16 +203,16 @@ class Conductor:
         start = self.clock()
         if self._origin is None:
             self._origin = start
-        found = self._ask(name, do="turn", chunk=chunk, slowdown=slowdown, lap=lap, request=request, seed=seed)
+        answer = self._ask(name, do="turn", chunk=chunk, slowdown=slowdown, lap=lap, request=request, seed=seed)
         taken = self.clock() - start
-        if found is None or found.get("error"):
+        if answer is None or answer.get("error"):
             self._failed.add(cell)
             return
         others_ns, stolen_ns = (int(seconds * 1e9) for seconds in watch.seconds())
         limit = max(LEAST_DISTURBED_NS, self.score.disturbed_share * taken)
         disturbed = others_ns + stolen_ns > limit
         (self._disturbed.add if disturbed else self._disturbed.discard)((cell, lap, request))
-        self._seconds[cell][lap, request] = found["seconds"]
+        self._seconds[cell][lap, request] = answer["seconds"]
         self._facts[name].append(
             dict(
                 chunk=chunk,
@@ -231,16 +231,16 @@ class Conductor:
         return self.clock() / 1e9
 
     def _ask(self, name: str, **order: Any) -> dict[str, Any] | None:
-        """An answer, or None where the process is lost: its round goes on alone, the others go on here."""
+        """Return the answer, or None if the process is lost: its round goes on alone, the others go on here."""
         try:
-            found = self.members[name].ask(**order)
+            answer = self.members[name].ask(**order)
         except MemberLost:
             self.members.pop(name)
             self.lost[name] = order.get("chunk", 0)
             return None
-        if found.get("leaves"):  # it answered and ends: memory ran out
+        if answer.get("leaves"):  # memory ran out: the process ends after this answer
             self.members.pop(name)
-        return found
+        return answer
 
     def _living(self, block: Block) -> list[CellKey]:
         return [cell for cell in block.cells if cell not in self._failed and cell[0] in self.members]
@@ -249,16 +249,16 @@ class Conductor:
         return any((cell, slot.lap, slot.request) in self._disturbed for cell in slot.cells)
 
     def _is_wide(self, block: Block) -> bool:
-        """Whether ratios between cells of this block are not precise yet; asks for their scatter, never their size."""
+        """Return whether the block's ratios are still imprecise, judged by their scatter and never by their size."""
         return widest_error(lap_seconds({cell: self._seconds[cell] for cell in self._living(block)})) > (
             self.score.precise
         )
 
 
 def lap_seconds(seconds: Mapping[CellKey, Mapping[tuple[int, int], float]]) -> dict[CellKey, list[float]]:
-    """Seconds of every lap that all cells have, all requests of it, by cell."""
-    laps = sorted(set.intersection(*({lap for lap, _ in own} for own in seconds.values())))
+    """Return by cell the seconds of each lap that all cells have, summed over its requests."""
+    laps = sorted(set.intersection(*({lap for lap, _ in by_turn} for by_turn in seconds.values())))
     return {
-        cell: [sum(taken for (own_lap, _), taken in own.items() if own_lap == lap) for lap in laps]
-        for cell, own in seconds.items()
+        cell: [sum(taken for (turn_lap, _), taken in by_turn.items() if turn_lap == lap) for lap in laps]
+        for cell, by_turn in seconds.items()
     }

@@ -1,4 +1,4 @@
-"""A round in the making: whatever happens, what is known so far can be written as a whole file."""
+"""An unfinished round. At any time, what is known so far can be written as a complete file."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ if TYPE_CHECKING:
     from scorematrix.scoring.server import LiveBackend
 
 PREPARED_SEED = 0
-"""Of the tokens that programs are prepared with."""
+"""Seed of the tokens that programs are prepared with."""
 EXIT_CODE = 75
 OUT_OF_MEMORY = ("out of memory", "resource_exhausted", "outofmemory", "memoryerror", "bad_alloc", "allocate memory")
-"""Words of an error after which a process may hold memory that nobody can free."""
+"""Texts in an error after which a process may keep memory that cannot be freed."""
 
 
 class Draft:
-    """What this process knows of its round, and what processes before it left behind."""
+    """What this process and its predecessors know of a round."""
 
     def __init__(self, store: RunStore, planned: PlannedRound, params: Params, workload: Workload) -> None:
         self.store, self.planned, self.params, self.workload = store, planned, params, workload
@@ -90,7 +90,7 @@ class Draft:
         self.watchdog = Watchdog(params.call_timeout_seconds, self._timed_out)
 
     def load(self) -> Backend:
-        """The model and the backend, with nothing compiled yet."""
+        """Load the model and the backend, and compile nothing yet."""
         planned, params = self.planned, self.params
         self.unprepared = refused_chunks(params, planned, self.workload)
         if all(size in self.unprepared for size in self.todo):
@@ -117,13 +117,13 @@ class Draft:
         return backend
 
     def _unseen(self, chunk_size: int) -> list[ScoreRequest]:
-        """Calls of the workload's lengths with other tokens: what prepares is not told what will be timed."""
+        """Return calls with the workload's lengths and other tokens, so that preparing does not see the timed ones."""
         requests = self.workload.score_requests()
         fresh = FreshTokens(requests)
         return [call for request in requests for call in fresh.like(request, PREPARED_SEED).chunks(chunk_size)]
 
     def prepare(self, backend: Backend, chunk_sizes: Sequence[int]) -> Meter:
-        """Compile every chunk size that is due; one that cannot be is recorded, the others may."""
+        """Compile the chunk sizes. One that fails is recorded, and the others are still compiled."""
         self.chunk_sizes = [*chunk_sizes, *{c.chunk_size for c in self.cells}]
         start = time.perf_counter()
         memory = HostMemory()
@@ -132,14 +132,14 @@ class Draft:
                 backend.prepare(self._unseen(size))
             except Exception as error:
                 self.unprepared[size] = error_text(error)
-        info = backend.info  # with what preparing could not do
+        info = backend.info  # after preparing, which may add fallbacks
         self.record = BackendRecord(
             framework=info.framework,
             device=info.device,
             dtype=info.dtype,
             precision=info.precision,
             settings=info.settings,
-            fallbacks=[redacted(words) for words in info.fallbacks],
+            fallbacks=[redacted(fallback) for fallback in info.fallbacks],
         )
         load_model_seconds, load_backend_seconds = self._loaded_seconds
         self.setup = Setup(
@@ -149,43 +149,43 @@ class Draft:
             compiles=[Compile(**vars(event)) for event in backend.compile_events],
         )
         gc.collect()
-        gc.freeze()  # what is loaded stays: the collections between turns need not look through all of it again
+        gc.freeze()  # loaded objects stay, so the collections between turns need not scan them again
         n_warmup = 0 if self.is_reference else self.params.warmup_passes
-        is_here = not backend_entry(self.planned.backend).is_live  # a server's compiles are not seen from here
+        is_here = not backend_entry(self.planned.backend).is_live  # a server's compiles are not visible here
         compiles = compile_counter(info.framework) if is_here else lambda: 0
         return Meter(self.workload, n_warmup, self.watchdog, memory, compiles, own_processes())
 
     def take(self, cells: Sequence[Cell]) -> None:
-        """Take in what was measured."""
+        """Add measured cells."""
         self.cells += [c.model_copy(update={"error": self.explained(c.error)}) if c.error else c for c in cells]
 
     def study(self) -> None:
-        """Audit the round's live server and put it under load, as the params ask for it, in the first tuning round."""
+        """In the first tuning round, audit the round's live server and put it under load, as the params request."""
         from scorematrix.matrix.study import study_server
 
         assert self.live is not None
-        if self.planned.index == 0 and (found := study_server(self.live, self.params, self.planned, self.workload)):
-            self.store.write_study(found)
+        if self.planned.index == 0 and (result := study_server(self.live, self.params, self.planned, self.workload)):
+            self.store.write_study(result)
 
     def end_live(self) -> None:
-        """Stop the round's live server, where it has one; what happened to it stays."""
+        """Stop the round's live server, if any, and keep its events."""
         if self.live is not None:
             end_live(self.live, self.store, self.planned)
             self.events, self.live = self._all_events(), None
 
     def leave(self) -> None:
-        """End this process, which is unfit to measure; the next one is not to find its server still dying."""
+        """End this process, which is unfit to measure, but first its server, so that the next one does not meet it."""
         try:
             self.end_live()
         finally:
             os._exit(EXIT_CODE)
 
     def explained(self, error: str) -> str:
-        """The error, and before it which process has the device where another one does."""
+        """Return the redacted error; if another process has the device, that process comes first."""
         return redacted(with_holder(error, target(self.planned.target).kind))
 
     def save(self) -> None:
-        """Keep what is measured so far, in case this process does not live to the end."""
+        """Save what is measured so far, in case this process dies."""
         self.store.write_draft(self._round())
 
     def write(self) -> Round:
@@ -230,7 +230,7 @@ class Draft:
         )
 
     def _all_events(self) -> list[str]:
-        """What happened to live servers in this process and those before it."""
+        """Return the events of live servers in this process and its predecessors."""
         return [*self.events, *(redacted(event) for event in (self.live.events if self.live else []))]
 
     def _timed_out(self) -> None:
@@ -242,5 +242,5 @@ class Draft:
                 self.save()
             else:
                 self.store.write_round(self._round())
-        finally:  # a full disk included: the call would go on without end
+        finally:  # even if the disk is full: the call would never end
             self.leave()

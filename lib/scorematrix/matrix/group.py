@@ -1,4 +1,4 @@
-"""A group of rounds: each in a fresh kernel by papermill, all alive at the same time, measured in turns."""
+"""Measure a group of rounds in turns: each in a fresh papermill kernel, all alive at the same time."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from scorematrix.scoring import backend_entry
 
 NOTEBOOK = "02_score_matrix"
 PROCESS_BYTES = 1.5e9
-"""What a framework, its programs and a call's activations take beside the weights, about."""
+"""Approximate memory of a process without the weights: framework, programs and a call's activations."""
 WEIGHT_COPIES = 3
-"""While a model is loaded: as it is on disk, as it is read, as the framework has it."""
+"""Copies of the weights while a model loads: the file, the arrays read from it, the framework's."""
 
 
 def measure_group(
@@ -46,39 +46,39 @@ def measure_group(
     because: str | None = None,
     seeds: Mapping[int, int] | None = None,
 ) -> list[Round]:
-    """Measure rounds in turns where they can be, else one after the other. A record of each is always made.
+    """Measure rounds in turns if possible, else one after the other. Every round gets a record.
 
     Args:
         chosen: see `turns.plan_blocks`.
         seconds: for the turns of the group.
-        because: why they are not measured with all that they should be; None: they are.
+        because: why some rounds of their group are not measured with them; None: all are.
         seeds: see `turns.Score`.
 
     Raises:
-        StorageFailed: where the disk takes no more; the rounds in flight are lost, and no other.
+        StorageFailed: if the disk cannot be written; only the rounds in flight are lost.
     """
     for planned in group:
         store.drop_round(planned.name)
     apart = alone_because(params, group)
     together = [[planned] for planned in group] if apart else [list(group)]
-    for own in together:
+    for members in together:
         share = None if seconds is None else seconds / len(together)
-        with _Stage(params, store, own, chosen or {}, share, because or apart, seeds) as stage:
+        with _Stage(params, store, members, chosen or {}, share, because or apart, seeds) as stage:
             left = stage.perform()
-        for planned in left:  # its process was lost on the way: what it had not measured yet, in a fresh one
-            with _Stage(params, store, [planned], {}, None, "its first process ended on the way") as stage:
+        for planned in left:  # its process was lost: a fresh one measures the rest
+            with _Stage(params, store, [planned], {}, None, "its first process ended early") as stage:
                 stage.perform()
     return [store.round(planned.name) for planned in group]
 
 
 def alone_because(params: Params, group: Sequence[PlannedRound]) -> str | None:
-    """Why these rounds cannot be alive at the same time; None: they can."""
+    """Return why these rounds cannot be alive at the same time; None if they can."""
     if len(group) == 1:
-        return "nothing else is measured on its target in its view"
+        return "no other round is measured on its target in its view"
     if target(group[0].target).kind == "tpu":
-        return "one process at a time can have a TPU"
+        return "only one process at a time can use a TPU"
     if any(backend_entry(planned.backend).is_live for planned in group):
-        return "a live server has the device to itself"
+        return "a live server needs the device exclusively"
     weight_bytes = 4 * read_description(params.model).config.n_params
     need = len(group) * (WEIGHT_COPIES * weight_bytes + PROCESS_BYTES)
     if (available := psutil.virtual_memory().available) < need:
@@ -87,7 +87,7 @@ def alone_because(params: Params, group: Sequence[PlannedRound]) -> str | None:
 
 
 class _Stage:
-    """The kernels of one group and the socket over which they are conducted."""
+    """The kernels of one group and the socket between them and the conductor."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class _Stage:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Nothing of the group outlives it."""
+        """Wait until the group's kernels have ended; after an error, end them."""
         for remote in self._remotes.values():
             remote.close()
         if kind is not None:
@@ -129,7 +129,7 @@ class _Stage:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def perform(self) -> list[PlannedRound]:
-        """Measure; the rounds that are left because their process was lost on the way."""
+        """Measure the group; return the rounds left unfinished because their process was lost."""
         for planned in self._planned.values():
             self._start(planned)
         self._await(set(self._planned))
@@ -138,12 +138,12 @@ class _Stage:
         group = [self._planned[name] for name in names]
         conductor = None
         if group:
-            words = {"group": uuid.uuid4().hex[:12] if len(group) > 1 else None, "n": len(group)}
+            group_facts = {"group": uuid.uuid4().hex[:12] if len(group) > 1 else None, "n": len(group)}
             because = self._because if self._because or len(group) > 1 else "the others of its group did not start"
             conductor = Conductor(
                 dict(self._remotes),
                 score_of(self._params, self._store.workload(), group, sizes, self._chosen, self._seconds, self._seeds),
-                words | {"alone_because": because},
+                group_facts | {"alone_because": because},
                 np.random.default_rng([self._params.seed, group[0].index, group[0].position]),
                 restart=self._restart,
             )
@@ -157,7 +157,7 @@ class _Stage:
         thread.start()
 
     def _await(self, names: set[str]) -> None:
-        """Until each of these has said that it is loaded, or its notebook has ended."""
+        """Wait until each of these has reported that it is loaded, or its notebook has ended."""
         while waiting := {n for n in names if n not in self._remotes and self._threads[n].is_alive()}:
             try:
                 connection, _ = self._listener.accept()
@@ -170,7 +170,7 @@ class _Stage:
                 self._remotes[name] = Remote(self._planned[name], connection, lines)
 
     def _restart(self, name: str, chunk: int) -> Remote | None:
-        """A fresh process for a round that was lost before its first turn, without the chunk size that it died of."""
+        """Start a fresh process for a round lost before its first turn, without the chunk size that killed it."""
         if self._is_recorded(self._planned[name], {name: chunk}):
             return None
         del self._remotes[name]
@@ -179,14 +179,14 @@ class _Stage:
         return self._remotes.get(name)
 
     def _sizes(self, name: str) -> list[int]:
-        """Chunk sizes that a round still has to measure."""
+        """Return the chunk sizes that a round still has to measure."""
         draft = self._store.draft(name)
         if draft is None:
             return chunk_order(self._params, self._planned[name])
         return [cell.chunk_size for cell in draft.cells if cell.status == "not_run"]
 
     def _is_recorded(self, planned: PlannedRound, lost: Mapping[str, int]) -> bool:
-        """Whether nothing is left to do for a round. Where its process is lost, what is known of it is written down."""
+        """Return whether a round is finished. If its process is lost, write what is known of the round."""
         name, store = planned.name, self._store
         if name in self._remotes:
             self._remotes[name].close()
@@ -199,7 +199,7 @@ class _Stage:
         error = str(thread.failure or "the notebook ended without a record")
         seconds = time.monotonic() - self._began
         draft = store.draft(name)
-        if draft is None:  # it ended before any cell began: another process would too
+        if draft is None:  # it ended before its first cell: another process would too
             store.write_round(lost_round(self._params, store, planned, error, seconds))
             return True
         draft = _after_death(draft, lost.get(name, 0), error, seconds)
@@ -214,7 +214,7 @@ class _Notebook(threading.Thread):
     """One execution of the rounds' notebook.
 
     Attributes:
-        failure: how it ended, where it did not end well.
+        failure: the exception that ended it; None if it succeeded.
     """
 
     def __init__(self, params: Params, store: RunStore, planned: PlannedRound, conductor: str, n: int) -> None:
@@ -227,7 +227,7 @@ class _Notebook(threading.Thread):
         )
 
     def run(self) -> None:
-        """Keeps whatever is raised for whoever joins."""
+        """Execute the notebook, and keep any exception in `failure`."""
         output, parameters, timeout_seconds = self._job
         try:
             execute_notebook(NOTEBOOK, output, parameters, timeout_seconds)
@@ -241,11 +241,11 @@ class _Notebook(threading.Thread):
 
 
 def _after_death(draft: Round, chunk: int, error: str, seconds: float) -> Round:
-    """The draft of a process that ended, with the cell that it died of.
+    """Return the draft of a process that ended, with the cell that ended it marked as failed.
 
     Args:
-        chunk: the size that was being measured; 0: not known, then it is the first that was not measured.
-        seconds: since the round began: what a process spent after its last word is the round's time too.
+        chunk: the size that was being measured; 0: unknown, then the first unmeasured size is blamed.
+        seconds: since the round began, including the process's time after its last draft.
     """
     left = [cell.chunk_size for cell in draft.cells if cell.status == "not_run"]
     died_of = chunk if chunk in left else 0 if chunk else left[:1] and left[0]
@@ -260,7 +260,7 @@ def _after_death(draft: Round, chunk: int, error: str, seconds: float) -> Round:
 
 
 def lost_round(params: Params, store: RunStore, planned: PlannedRound, error: str, seconds: float) -> Round:
-    """The record of a round that left none itself: every cell failed, with the reason."""
+    """Return a record for a round that wrote none: every cell failed, with the reason."""
     manifest = store.manifest()
     now = utc_now()
     return Round(

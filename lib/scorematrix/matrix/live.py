@@ -1,4 +1,4 @@
-"""A round's live server: found or started as the params say, its output kept beside the run's other files."""
+"""Connect to a round's live server, or start it, as the params say. Its output is kept in the run folder."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def load_live(params: Params, planned: PlannedRound, model: Model, store: RunStore) -> LiveBackend:
-    """The server of a planned round, answering.
+    """Return the server of a planned round, ready to answer.
 
     Raises:
-        RuntimeError: it did not start, or does not answer.
-        ValueError: it serves other weights, or another number format.
+        RuntimeError: if it did not start or does not answer.
+        ValueError: if it serves other weights or another number format.
     """
     from scorematrix.scoring.server import LiveBackend
 
@@ -36,6 +36,6 @@ def load_live(params: Params, planned: PlannedRound, model: Model, store: RunSto
 
 
 def end_live(live: LiveBackend, store: RunStore, planned: PlannedRound) -> None:
-    """Stop the server if the round started it, and take out of its output what gives somebody away."""
+    """Stop the server if the round started it, and redact its output."""
     live.close()
     store.redact_log(planned.name, redacted)

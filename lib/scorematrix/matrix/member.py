@@ -1,4 +1,4 @@
-"""The measuring process's side of a group: it does what the conductor says, and waits on a socket in between."""
+"""The measuring process's side of a group: it executes the conductor's orders, and waits on a socket in between."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ Orders = Generator[dict[str, Any], dict[str, Any], None]
 
 
 class ConductorGone(Exception):
-    """The conductor is gone, or this process has said that it leaves: nothing more is to be measured here."""
+    """The conductor is gone, or this process has announced that it leaves. Nothing more is to be measured here."""
 
 
 def orders_from(path: str, name: str) -> Orders:
-    """Yield a conductor's orders, in another process at the other end of a socket, until it has given the last one.
+    """Yield the orders that a conductor in another process sends over a socket, up to the last one.
 
     Raises:
-        ConductorGone: where no order will come.
+        ConductorGone: if no order will come.
     """
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(path)
     lines = connection.makefile("rw", encoding="utf-8")
-    words: dict[str, Any] = {"name": name, "pid": os.getpid()}
-    while (order := _said(lines, words)) is not None:
-        words = yield order
+    message: dict[str, Any] = {"name": name, "pid": os.getpid()}
+    while (order := _said(lines, message)) is not None:
+        message = yield order
         if order["do"] == "end":
-            _said(lines, words | {"end": True})
+            _said(lines, message | {"end": True})
             return
     raise ConductorGone
 
 
 def own_orders(planned: PlannedRound, conduct: Callable[[Member], None]) -> Orders:
-    """Yield the orders of a conductor in a thread of this process, for a round that is executed on its own.
+    """Yield the orders of a conductor in a thread of this process, for a round that is executed alone.
 
     Args:
-        conduct: gives orders to the member it is called with, until the round is over.
+        conduct: gives orders to the member that it is called with, until the round is over.
 
     Raises:
         Exception: whatever `conduct` raises.
@@ -79,10 +79,10 @@ class _Passing:
 
 
 def serve_turns(path: str, name: str, answer: Answer, leave: Callable[[], None]) -> None:
-    """Carry out a conductor's orders until it has given the last one.
+    """Execute a conductor's orders up to the last one.
 
     Args:
-        leave: called where the conductor is gone.
+        leave: called if the conductor is gone.
     """
     orders = orders_from(path, name)
     try:
@@ -95,43 +95,43 @@ def serve_turns(path: str, name: str, answer: Answer, leave: Callable[[], None])
         leave()
 
 
-def _said(lines: Any, words: dict[str, Any]) -> dict[str, Any] | None:
-    """Say something and wait for the next order; None: there is none to come, or nobody to give it."""
+def _said(lines: Any, message: dict[str, Any]) -> dict[str, Any] | None:
+    """Send a message and wait for the next order; None if no order will come or the conductor is gone."""
     try:
-        _say(lines, words)
-        line = "" if words.get("leaves") or "end" in words else lines.readline()
+        _say(lines, message)
+        line = "" if message.get("leaves") or "end" in message else lines.readline()
     except OSError:
         return None
     return json.loads(line) if line else None
 
 
-def _say(lines: Any, words: dict[str, Any]) -> None:
-    lines.write(json.dumps(words) + "\n")
+def _say(lines: Any, message: dict[str, Any]) -> None:
+    lines.write(json.dumps(message) + "\n")
     lines.flush()
 
 
 class Local:
-    """A member that is measured by the process that conducts: a round that is executed on its own."""
+    """A member in the conductor's process, for a round that is executed alone."""
 
     def __init__(self, planned: PlannedRound, answer: Answer) -> None:
         self.planned, self._answer = planned, answer
 
     def ask(self, **order: Any) -> dict[str, Any]:
-        """Carried out here."""
+        """Execute the order here."""
         return self._answer(order)
 
 
 class Remote:
-    """A member in a process of its own, at the other end of a connection."""
+    """A member in another process, at the other end of a connection."""
 
     def __init__(self, planned: PlannedRound, connection: socket.socket, lines: Any) -> None:
         self.planned, self._connection, self._lines = planned, connection, lines
 
     def ask(self, **order: Any) -> dict[str, Any]:
-        """Sent, and waited for.
+        """Send the order and wait for the answer.
 
         Raises:
-            MemberLost: where the process ends before it has answered.
+            MemberLost: if the process ends before it has answered.
         """
         try:
             _say(self._lines, order)
@@ -143,5 +143,5 @@ class Remote:
         return json.loads(line)
 
     def close(self) -> None:
-        """Hang up: a process that still waits for an order ends."""
+        """Close the connection; a process that still waits for an order ends."""
         self._connection.close()

@@ -1,4 +1,4 @@
-"""How much memory a call needs on an accelerator, before it runs: a cell that cannot fit is refused, not tried."""
+"""Estimate the memory of a call on an accelerator, so that a cell that cannot fit is refused before it runs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ VOCABULARY_TILE = 8192
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """What a call lays out on one device at its widest moment, in bytes; an estimate on the high side.
+    """Peak memory of a call on one device, in bytes; an estimate on the high side.
 
     Attributes:
-        scores: attention scores that are held whole: those of the portable view.
-        keys: the query's keys and values of all layers, where a later step or call needs them.
-        logits: of the vocabulary, with the head's rows in float32, where the whole softmax is asked for.
+        scores: attention scores, if the view stores all of them at once, as portable does.
+        keys: the query's keys and values of all layers, if a later step or call needs them.
+        logits: of the vocabulary, with the head's rows in float32, if the softmax is over the full vocabulary.
     """
 
     weights: int
@@ -39,7 +39,7 @@ class MemoryNeed:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Sum of all parts."""
         return sum(astuple(self))
 
     def __str__(self) -> str:
@@ -48,10 +48,10 @@ class MemoryNeed:
 
 
 def portable_need(config: DecoderConfig, dtype: str, framework: str, call: ScoreRequest) -> MemoryNeed:
-    """The need of a call of view `portable`: every score of the packed sequence is held, and its softmax beside it.
+    """Estimate a call of view `portable`, which stores every score of the packed sequence and its softmax.
 
-    Two copies in float32 are what XLA's compiler for a v6e lays out, at 2,816 tokens; PyTorch adds one of the weights'
-    format where that is not float32.
+    XLA's compiler for a v6e lays out two copies in float32, at 2,816 tokens. PyTorch adds one in the weights' format if
+    that is not float32.
     """
     (n_tokens, n_scored), size = packed_shape(call), BYTES[dtype]
     a_score = 8 + (size if framework == "pytorch" and size < 4 else 0)
@@ -68,12 +68,12 @@ def portable_need(config: DecoderConfig, dtype: str, framework: str, call: Score
 def best_native_need(
     config: DecoderConfig, dtype: str, call: ScoreRequest, step_tokens: int, kept_queries: int = 0
 ) -> MemoryNeed:
-    """The need of a call of view `best_native`: a step's activations; its kernels hold no scores.
+    """Estimate a call of view `best_native`, which needs a step's activations; its kernels store no scores.
 
     Args:
-        config: of one device's share, where a mesh splits the model.
-        step_tokens: item tokens computed together at most.
-        kept_queries: whose keys and values are kept between calls.
+        config: of one device's share, if a mesh splits the model.
+        step_tokens: most item tokens computed together.
+        kept_queries: number of queries whose keys and values are kept between calls.
     """
     size, longest = BYTES[dtype], max(map(len, call.items_ids))
     n_query, n_items = padded_size(len(call.query_ids)), padded_size(call.n_tokens - len(call.query_ids))
@@ -91,31 +91,32 @@ def best_native_need(
 
 
 def step_tokens_on(where: Target, config: DecoderConfig, mesh: Mesh) -> int:
-    """Item tokens of a step on an accelerator, as the engines have them: what a tenth of its memory holds."""
+    """Return the item tokens of a step on an accelerator, as in the engines: what fits in a tenth of its memory."""
     assert where.device_bytes is not None
     return tokens_a_step(device_share(config, mesh), where.device_bytes // 10)
 
 
 def mesh_on(where: Target, params: Params, backend: str, view: str) -> Mesh:
-    """The mesh that a backend's view is spread over on a target; of one device where it is not spread."""
+    """Return the mesh that a backend's view is spread over on a target; of one device if it is not spread."""
     return Mesh.parse(params.mesh_of(backend, view, where.name) or Mesh())
 
 
 def largest_call(workload: Workload, chunk_size: int) -> ScoreRequest:
-    """The call of most tokens: no other of this size needs more memory."""
+    """Return the call with the most tokens; no other of this size needs more memory."""
     return max((call for calls in workload.calls(chunk_size) for call in calls), key=lambda call: call.n_tokens)
 
 
 def refused_chunks(params: Params, planned: PlannedRound, workload: Workload) -> dict[int, str]:
-    """The chunk sizes of a round that cannot fit its accelerator, each with the reason and the remedy.
+    """Return the chunk sizes of a round that cannot fit its accelerator, each with the reason and the remedy.
 
-    Nothing is refused on a CPU, nor of a backend whose memory we do not know: a baseline, a server, your own scorer.
+    Nothing is refused on a CPU, or for a backend of unknown memory: a baseline, a server, a custom scorer.
     """
     where = target(planned.target)
     if where.device_bytes is None or planned.backend not in ("jax", "pytorch"):
         return {}
-    config, asked = read_description(params.model).config, "float32" if planned.role == "reference" else params.dtype
-    dtype = "bfloat16" if asked == "auto" else asked
+    config = read_description(params.model).config
+    requested = "float32" if planned.role == "reference" else params.dtype
+    dtype = "bfloat16" if requested == "auto" else requested
     needs = {
         size: _need(params, planned, where, config, dtype, largest_call(workload, size))
         for size in chunk_order(params, planned)
@@ -126,13 +127,13 @@ def refused_chunks(params: Params, planned: PlannedRound, workload: Workload) ->
 
 
 def refused_cells(params: Params, workload: Workload) -> list[str]:
-    """Every cell of a plan that cannot fit its accelerator, in a line each."""
+    """Return a line for every cell of a plan that cannot fit its accelerator."""
     sides = {(p.backend, p.view, p.target): p for p in plan_rounds(params) if p.role == "confirm"}
     return [line for planned in sides.values() for _, line in sorted(refused_chunks(params, planned, workload).items())]
 
 
 def refusal(side: str, where: Target, chunk_size: int, need: MemoryNeed, fitting: list[int]) -> str:
-    """The line that refuses a cell: chip, need, memory, remedy.
+    """Return the line that refuses a cell: chip, need, memory, remedy.
 
     Args:
         fitting: chunk sizes of the same round that do fit.

@@ -1,4 +1,4 @@
-"""The params file: everything that a run depends on, checked before anything is written."""
+"""The params file: everything that a run depends on. It is checked before anything is written."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from scorematrix.sealed import content_sha256
 
 
 class Params(Section):
-    """One params file, whole."""
+    """A complete params file."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=40)
     model: str
@@ -46,35 +46,35 @@ class Params(Section):
     tuning_rounds: Positive = 1
     rounds: Annotated[int, Field(ge=2, le=99)] = 10
     max_rounds: Annotated[int, Field(ge=2, le=99)] | None = Field(
-        None, description="where a verdict may fall at `rounds`, then twice as many each time, up to so many"
+        None, description="most rounds: a verdict may fall at `rounds`, then at twice as many each time, up to these"
     )
     controls: bool = Field(True, description="measure a backend against itself, and against itself slowed by 5 %")
     warmup_passes: Positive = 1
-    passes: Annotated[Positive, Field(description="laps of every cell, at least")] = 2
+    passes: Annotated[Positive, Field(description="fewest laps of every cell")] = 2
     time_budget_seconds: Seconds | None = Field(
         None,
-        description="for all rounds; laps go on until ratios are precise or it is used up. Left out: `passes` laps",
+        description="for all rounds; laps go on until ratios are precise or it is used up. By default: `passes` laps",
     )
     precise_to: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="standard error of a pair's ratio at which its laps end; by default a quarter of the margin"
     )
     disturbed_share: Annotated[float, Field(gt=0)] = Field(
-        0.05, description="of a core: turns during which other processes take more are made again"
+        0.05, description="share of a core: turns during which other processes take more are repeated"
     )
     again_share: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.25, description="of a group's share of the time budget, for turns that are made again"
+        0.25, description="part of a group's share of the time budget that is reserved to repeat turns"
     )
     seed: int
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.03
     reference: str = Field(
-        default=REFERENCE[0], description="backend whose float32 scores are taken as exact, in the first of its views"
+        default=REFERENCE[0], description="backend whose float32 scores count as exact, in the first of its views"
     )
-    load: LoadChoice | None = Field(None, description="measure live servers under load too; left out, do not")
+    load: LoadChoice | None = Field(None, description="also measure live servers under load; by default not")
     threads: Literal["auto"] | Positive = "auto"
     waiting: Literal["tuned"] | Waiting = Field(
-        "tuned", description="how OpenMP threads wait on a CPU: as tuning rounds choose, or as named here"
+        "tuned", description="how OpenMP threads wait on a CPU: chosen by tuning rounds, or named here"
     )
-    prices: dict[TargetName, Price] = Field({}, description="what a target costs, by its name")
+    prices: dict[TargetName, Price] = Field({}, description="price of each target, by its name")
     call_timeout_seconds: Seconds = 120.0
     round_timeout_seconds: Seconds = 3600.0
 
@@ -82,67 +82,65 @@ class Params(Section):
     def _consistent(self) -> Params:
         for name, values in (("chunk_sizes", self.chunk_sizes), ("backends", [b.backend for b in self.backends])):
             if len(set(values)) != len(values):
-                raise ValueError(f"{name}={values} holds a value twice; name each once")
+                raise ValueError(f"{name}={values} has a duplicate; list each value once")
         if self.max_rounds is not None and self.max_rounds <= self.rounds:
-            raise ValueError(
-                f"max_rounds={self.max_rounds} is not above rounds={self.rounds}; raise it, or leave it out"
-            )
+            raise ValueError(f"max_rounds={self.max_rounds} is not above rounds={self.rounds}; raise it, or remove it")
         if self.places and self.dtype == "auto":
             raise ValueError(
-                f"dtype='auto' cannot be chosen for a server ({', '.join(self.places)}): it is set where the server is "
-                "started; name float32 or bfloat16"
+                f"dtype='auto' does not work for a server ({', '.join(self.places)}), whose dtype is set when it is "
+                "started; use float32 or bfloat16"
             )
         if self.load is not None and not self.places:
-            raise ValueError("load is of live servers and backends holds none; leave it out, or name a server")
+            raise ValueError("load needs a live server and backends lists none; remove load, or add a server")
         names = [choice.backend for choice in self.backends]
         sides = [side for comparison in self.comparisons for side, _ in comparison.sides]
         lacking = [side for side in sides if not any(stands_for(side, name) for name in names)]
-        # A run of one framework alone is sound; a backend that is named and not there is a mistake.
+        # A run of one framework alone is valid; a named backend that is missing is a mistake.
         if wrong := [side for side in lacking if side not in SIDES.values() or len(lacking) == len(sides)]:
             raise ValueError(
-                f"comparisons names {wrong[0]!r} and backends holds nothing that stands for it; add it there, or "
+                f"comparisons names {wrong[0]!r}, but backends lists none that represents it; add one, or "
                 f"compare two of {', '.join(names)}"
             )
         if backend_entry(self.reference).is_live:
-            raise ValueError(f"reference={self.reference!r} is a live server; name an engine or a scorer of your own")
+            raise ValueError(f"reference={self.reference!r} is a live server; use an engine or a custom scorer")
         return self
 
     @property
     def places(self) -> dict[str, ServerPlace]:
-        """Where the live servers are, by backend."""
+        """Return where the live servers are, by backend."""
         return {choice.backend: choice.server.place for choice in self.backends if choice.server}
 
     @property
     def most_rounds(self) -> int:
-        """Confirmation rounds that a run may have."""
+        """Most confirmation rounds of a run."""
         return self.max_rounds or self.rounds
 
     def chunk_sizes_of(self, backend: str, view: str) -> list[int]:
-        """The chunk sizes that a backend is measured at in a view."""
-        own = {choice.backend: choice.chunk_sizes for choice in self.backends}
-        return own.get(backend, {}).get(view, self.chunk_sizes)
+        """Return the chunk sizes that a backend is measured at in a view."""
+        by_backend = {choice.backend: choice.chunk_sizes for choice in self.backends}
+        return by_backend.get(backend, {}).get(view, self.chunk_sizes)
 
     def mesh_of(self, backend: str, view: str, where: str) -> str | None:
-        """What a backend's view is spread over on a target; None: one device."""
+        """Return the mesh that a backend's view is spread over on a target; None: one device."""
         if view not in backend_entry(backend).sharded:
             return None
-        own = {choice.backend: choice.mesh for choice in self.backends}
-        return own.get(backend) or target(where).mesh
+        by_backend = {choice.backend: choice.mesh for choice in self.backends}
+        return by_backend.get(backend) or target(where).mesh
 
     @property
     def all_chunk_sizes(self) -> list[int]:
-        """Every chunk size of any backend and view, ascending."""
-        own = (sizes for choice in self.backends for sizes in choice.chunk_sizes.values())
-        return sorted({size for sizes in [self.chunk_sizes, *own] for size in sizes})
+        """Return every chunk size of any backend and view, ascending."""
+        of_views = (sizes for choice in self.backends for sizes in choice.chunk_sizes.values())
+        return sorted({size for sizes in [self.chunk_sizes, *of_views] for size in sizes})
 
     @property
     def sha256(self) -> str:
-        """Hash of all values, defaults included: what a run's rounds must agree on."""
+        """Hash of all values, defaults included; all rounds of a run must have the same one."""
         return content_sha256(self.model_dump(mode="json"))
 
     @property
     def default_run_id(self) -> str:
-        """The same params lead to the same run folder, so repeating a command continues it."""
+        """Name of the run folder. The same params give the same one, so repeating a command continues the run."""
         return f"{self.name}-{self.sha256[:8]}"
 
 
@@ -150,7 +148,7 @@ def load_params(path: Path | str, overrides: dict[str, Any] | None = None) -> Pa
     """Read and check a params file.
 
     Args:
-        overrides: values by dotted key, put in before checking: `{"workload.n_queries": 2}`.
+        overrides: values by dotted key, set before checking: `{"workload.n_queries": 2}`.
 
     Raises:
         ValueError: one line that names the file, the key, its value, and the remedy.
@@ -158,7 +156,7 @@ def load_params(path: Path | str, overrides: dict[str, Any] | None = None) -> Pa
     path = Path(path)
     content = read_yaml(path, "params file", "params/")
     if not isinstance(content, dict):
-        raise ValueError(f"params file {path} holds {type(content).__name__}; write `key: value` lines")
+        raise ValueError(f"params file {path} contains {type(content).__name__}; write `key: value` lines")
     for key, value in (overrides or {}).items():
         _put(content, key.split("."), value)
     try:
@@ -168,7 +166,7 @@ def load_params(path: Path | str, overrides: dict[str, Any] | None = None) -> Pa
 
 
 def read_assignments(assignments: Sequence[str]) -> dict[str, Any]:
-    """`key=value` texts as overrides for `load_params`; a value is read as YAML.
+    """Parse `key=value` texts into overrides for `load_params`; a value is read as YAML.
 
     Raises:
         ValueError: for a text of another form.
@@ -177,7 +175,7 @@ def read_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not key or not equals:
-            raise ValueError(f"--set={assignment!r} must be key=value, rounds=5 say")
+            raise ValueError(f"--set={assignment!r} must be key=value, such as rounds=5")
         values[key] = yaml.safe_load(value)
     return values
 
@@ -206,7 +204,7 @@ def _first_error(error: ValidationError) -> str:
 
 
 def _known_keys(path: Sequence[Any]) -> list[str]:
-    """What the innermost section on the path may hold."""
+    """Return the keys of the innermost section on the path."""
     kinds: dict[Any, tuple[type[BaseModel], ...]] = {
         None: (Params,),
         "workload": (TextWorkload, CanonicalWorkload),

@@ -1,4 +1,4 @@
-"""From params to the list of rounds, in order. Pure: no clock, no disk, no device."""
+"""Turn params into the ordered list of rounds. Pure: no clock, no disk, no device."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from scorematrix.results.schema import PlannedRound, Role, Waiting, stands_for
 from scorematrix.scoring.registry import REFERENCE, backend_entry
 
 CONTROL_VIEW = "best_native"
-"""The view that controls are of, where a target has it."""
+"""The view of the controls, if a target has it."""
 REFERENCE_CHUNK = 8
-"""Items of a call to the reference, which is exact at any chunk size: hundreds of them would outlast any time limit."""
+"""Items per call to the reference, which is exact at any chunk size; a call of hundreds would exceed any time limit."""
 
 
 def plan_rounds(params: Params) -> list[PlannedRound]:
-    """All rounds of a run, in order of execution; see `plan_groups`."""
+    """Return all rounds of a run, in order of execution; see `plan_groups`."""
     return [planned for group in plan_groups(params) for planned in group]
 
 
 def plan_groups(params: Params) -> list[list[PlannedRound]]:
-    """The rounds that belong together, in order of execution: the reference, then tuning, then confirmation.
+    """Return the groups of rounds, in order of execution: the reference, then tuning, then confirmation.
 
-    Backends that share a target and a view are a group. So is the control, which repeats one of them; they alternate
-    from index to index. A group measures in turns where it can, else back to back (rule 15). The order is drawn from
-    the params' seed, and the next group of the same target, view and role has the reverse order: each side goes first
-    in half of the pairs, whatever the seed.
+    Backends that share a target and a view form a group. The control joins it and repeats one of them; the repeated
+    backend alternates from index to index. A group measures in turns if it can, else back to back (rule 15). The order
+    is drawn from the params' seed, and the next group of the same target, view and role has the reverse order: each
+    side goes first in half of the pairs, whatever the seed.
     """
     rng = np.random.Generator(np.random.PCG64(params.seed))
     drawn: dict[tuple[str, str, Role], list[int]] = {}
@@ -74,7 +74,7 @@ def plan_groups(params: Params) -> list[list[PlannedRound]]:
 
 
 def _ways_of_waiting(params: Params, role: Role, backend: str, where: str) -> tuple[Waiting | None, ...]:
-    """What tuning tries; rounds after it get what it chose. None: that, or there is nothing to choose."""
+    """Return the ways of waiting that a round tries. None: use what tuning chose, or there is nothing to choose."""
     if not backend_entry(backend).has_openmp or known_target(where).kind != "cpu":
         return (None,)
     if params.waiting != "tuned":
@@ -83,7 +83,7 @@ def _ways_of_waiting(params: Params, role: Role, backend: str, where: str) -> tu
 
 
 def needed_targets(params: Params) -> list[tuple[str, str, list[str]]]:
-    """Every (target, backend, views) that the run would use, the reference included, in the plan's order."""
+    """Return every (target, backend, views) that the run would use, with the reference, in the plan's order."""
     needed: dict[tuple[str, str], list[str]] = {}
     for planned in plan_rounds(params):
         views = needed.setdefault((planned.target, planned.backend), [])
@@ -93,9 +93,9 @@ def needed_targets(params: Params) -> list[tuple[str, str, list[str]]]:
 
 
 def chunk_order(params: Params, planned: PlannedRound) -> list[int]:
-    """The order of chunk sizes within a round: drawn anew for each index, alike for backends with the same sizes.
+    """Return a round's chunk sizes in an order drawn for each index, the same for backends with the same sizes.
 
-    A control round needs no more than one, the largest: that takes least time. Nor does the reference.
+    A control round needs only the largest, which takes the least time. The reference has one size too.
     """
     if planned.role == "reference":
         return [REFERENCE_CHUNK]
@@ -107,14 +107,14 @@ def chunk_order(params: Params, planned: PlannedRound) -> list[int]:
 
 
 def _reference(params: Params) -> tuple[str, str, str]:
-    """Backend, view and target of the reference round."""
+    """Return backend, view and target of the reference round."""
     view = REFERENCE[1] if params.reference == REFERENCE[0] else next(iter(backend_entry(params.reference).views))
     _, (_, target) = params.comparisons[0].sides
     return params.reference, view, target
 
 
 def _pairs(params: Params) -> list[tuple[str, str, list[tuple[str, str]]]]:
-    """(target, view, (backend, view) of each) that run back to back."""
+    """Return (target, view, (backend, view) of each member) of what runs back to back."""
     pairs: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for comparison in params.comparisons:
         for choice in params.backends:
@@ -128,7 +128,10 @@ def _pairs(params: Params) -> list[tuple[str, str, list[tuple[str, str]]]]:
 
 
 def _target(params: Params, comparison: ComparisonChoice, backend: str) -> str | None:
-    """Where a comparison has a backend measured; a baseline, which none names, runs where its framework does."""
+    """Return the target of a backend in a comparison; None if only other comparisons name it.
+
+    A baseline, which no comparison names, runs where its framework does.
+    """
     for side, target in comparison.sides:
         if stands_for(side, backend):
             return target
@@ -139,22 +142,22 @@ def _target(params: Params, comparison: ComparisonChoice, backend: str) -> str |
 
 
 def _beside(params: Params, comparison: ComparisonChoice, choice: BackendChoice, view: str) -> str:
-    """The view among whose rounds a backend's are measured: its own, or that of the side it is compared with.
+    """Return the view whose rounds a backend joins: `view`, or a view of the side that it is compared with.
 
-    A baseline is measured among the rounds of the sides' best view.
+    A baseline whose view no side has joins the rounds of the sides' best view.
     """
     named = [side for side, _ in comparison.sides]
-    own = next((i for i, side in enumerate(named) if stands_for(side, choice.backend)), None)
+    side_index = next((i for i, side in enumerate(named) if stands_for(side, choice.backend)), None)
     views = [[v for b in params.backends for v in b.views if stands_for(side, b.backend)] for side in named]
-    if own is None:
+    if side_index is None:
         both = [v for each in views for v in each]
         return view if not both or view in both else CONTROL_VIEW if CONTROL_VIEW in both else both[-1]
-    others = views[1 - own]
+    others = views[1 - side_index]
     if view in others or not others:
         return view
     is_server = backend_entry(choice.backend).address is not None
-    # Two scorers whose views have names of their own are measured among the first one's rounds.
-    return others[-1] if is_server or (own == 1 and not set(views[0]) & set(views[1])) else view
+    # If the sides share no view name, the second side joins the first one's rounds.
+    return others[-1] if is_server or (side_index == 1 and not set(views[0]) & set(views[1])) else view
 
 
 def _controls(
@@ -164,7 +167,7 @@ def _controls(
     named = [side for comparison in params.comparisons for side, _ in comparison.sides]
     chosen: dict[str, tuple[str, list[str]]] = {}
     for target, view, measured in pairs:
-        own = [b for b, its in measured if its == view and any(stands_for(side, b) for side in named)]
-        if own and (target not in chosen or (view == CONTROL_VIEW and chosen[target][0] != view)):
-            chosen[target] = (view, [own[i] for i in rng.permutation(len(own))])
+        backends = [b for b, its in measured if its == view and any(stands_for(side, b) for side in named)]
+        if backends and (target not in chosen or (view == CONTROL_VIEW and chosen[target][0] != view)):
+            chosen[target] = (view, [backends[i] for i in rng.permutation(len(backends))])
     return {(target, view): sides for target, (view, sides) in chosen.items()}

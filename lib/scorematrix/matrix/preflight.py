@@ -1,4 +1,4 @@
-"""Looking before running: what a plan would find here, and whether a file is sound."""
+"""Check before running: what is ready here for a plan, and whether a file is sound."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def preflight_readiness(
     only_target: str | None = None,
     records: Mapping[str, TargetRecord] | None = None,
 ) -> Readiness:
-    """What is ready here for a plan, or, without one, for every known target.
+    """Return what is ready here for a plan; without one, for every known target.
 
     Args:
-        records: what was tried for targets that this machine may lack, by target.
+        records: attempts to get targets that this machine may lack, by target.
 
     Raises:
-        ValueError: for an unknown target, or a model that cannot be had.
+        ValueError: for an unknown target or an unavailable model.
     """
     if only_target is not None:
         target(only_target)
@@ -51,19 +51,19 @@ def preflight_readiness(
 
 
 def unfit_cells(params: Params) -> list[str]:
-    """The cells of a plan that cannot fit the memory of their accelerator, in a line each.
+    """Return a line for each cell of a plan that cannot fit its accelerator's memory.
 
-    A hub model is not fetched for this: its rounds check it when they start.
+    A hub model is not downloaded for this; its rounds check it when they start.
     """
     is_here = not locate(params.model).startswith("Hugging Face hub")
     return refused_cells(params, build_workload(params)) if is_here else []
 
 
 def validate_path(path: Path) -> str:
-    """Check a params file, workload, round or run folder; the answer says what it is.
+    """Check a params file, workload, round or run folder; return a description of it.
 
     Raises:
-        ValueError: naming the file and what is wrong with it.
+        ValueError: names the file and what is wrong with it.
     """
     if path.is_dir():
         store = RunStore(path)
@@ -82,7 +82,7 @@ def validate_path(path: Path) -> str:
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no whole JSON file ({error})") from None
+        raise ValueError(f"{path} is not a complete JSON file ({error})") from None
     if isinstance(keys, dict) and "requests" in keys:
         return f"a sound workload, {read_document(path, Workload).n_items} items"
     if isinstance(keys, dict) and "cells" in keys:

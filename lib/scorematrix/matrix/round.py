@@ -1,4 +1,4 @@
-"""One round, as the notebook's process lives it: load, then prepare, warm up and measure as a conductor says."""
+"""One round in the notebook's process: load, then prepare, warm up and measure as a conductor orders."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def run_round(run: str | Path, planned: PlannedRound, conductor: str = "") -> Ro
 class RoundInSteps:
     """One round, step by step as `02_score_matrix.ipynb` shows it: load, prepare, warm up, measure, record.
 
-    A cell that fails is recorded with its error and the next one goes on. A step that fails as a whole ends the round:
-    the error is recorded, and later steps do nothing. A cell that leaves the process unfit, because memory ran out or a
-    call outlasted `call_timeout_seconds` and cannot be interrupted, ends the process: what is known stays in a draft,
-    and whoever executes rounds goes on with it in a fresh one.
+    A cell that fails is recorded with its error, and the next one follows. A step that fails ends the round: the error
+    is recorded, and later steps do nothing. A cell ends the process if memory ran out, or if a call exceeded
+    `call_timeout_seconds` and cannot be interrupted. What is known then stays in a draft, and whoever executes the
+    rounds continues it in a fresh process.
 
     Args:
         run: the run folder.
-        conductor: socket of whoever hands out turns to all rounds of a group; empty: this round is measured alone.
+        conductor: socket of the process that hands out turns to a group; empty: this round is measured alone.
     """
 
     def __init__(self, run: str | Path, planned: PlannedRound, conductor: str = "") -> None:
@@ -86,7 +86,7 @@ class RoundInSteps:
         self._follow("ping", "warm_up", "turn")
 
     def record(self) -> Round:
-        """Probe what tuning rounds probe, write the round to its run folder, and return it."""
+        """Run the probes of a tuning round, write the round to its run folder, and return it."""
         try:
             self._follow("settle", "after", "end")
         finally:
@@ -94,37 +94,37 @@ class RoundInSteps:
         return self._draft.write()
 
     def _follow(self, *orders: str) -> None:
-        """Carry out orders while they are of these kinds."""
+        """Execute orders while they are of these kinds."""
         with self._recording_errors():
             while self._order is not None and self._order["do"] in orders:
-                assert self._taker is not None and self._orders is not None  # an order is there once both are
+                assert self._taker is not None and self._orders is not None  # both are set before the first order
                 self._order = self._orders.send(self._taker.answer(self._order))
 
     @contextmanager
     def _recording_errors(self) -> Iterator[None]:
-        """Turn the error of a step into the round's, for the record; but no error of the disk."""
+        """Record a step's error as the round's, except for errors of the disk, which are raised."""
         try:
             yield
         except StopIteration:  # that was the last order
             self._order = None
-        except ConductorGone:  # nothing that could still be measured has a partner
+        except ConductorGone:  # what is not measured yet has no partner any more
             self._draft.leave()
         except StorageFailed:  # not a result: whoever executes rounds stops
             self._draft.end_live()
             raise
-        except Exception as error:  # the round as a whole: the model does not load, say
+        except Exception as error:  # the step failed: for example, the model does not load
             self._order = None
             self._draft.error = self._draft.explained(error_text(error))
 
     def _conduct_alone(self, member: Member) -> None:
         score = score_of(self._params, self._draft.workload, [self._planned], {self._planned.name: self._draft.todo})
-        words = {"alone_because": "its notebook was executed on its own"}
+        group_facts = {"alone_because": "its notebook was executed alone"}
         rng = np.random.default_rng([self._params.seed, self._planned.index])
-        Conductor({self._planned.name: member}, score, words, rng).conduct()
+        Conductor({self._planned.name: member}, score, group_facts, rng).conduct()
 
 
 class _TurnTaker:
-    """Carries out a conductor's orders with a loaded backend."""
+    """Executes a conductor's orders with a loaded backend."""
 
     def __init__(self, draft: Draft, backend: Backend, device_kind: str) -> None:
         self._draft, self._backend, self._kind = draft, backend, device_kind
@@ -132,9 +132,9 @@ class _TurnTaker:
         self._order: list[CellInTurns] = []
 
     def answer(self, order: dict[str, Any]) -> dict[str, Any]:
-        """One order: prepare, warm_up, ping, turn, settle, after, end."""
-        asked = {key: value for key, value in order.items() if key != "do"}
-        return getattr(self, f"_{order['do']}")(**asked)
+        """Execute one order: prepare, warm_up, ping, turn, settle, after, end."""
+        arguments = {key: value for key, value in order.items() if key != "do"}
+        return getattr(self, f"_{order['do']}")(**arguments)
 
     def _prepare(self, cells: list, group: str | None = None, alone_because: str | None = None, n: int = 1) -> dict:
         draft = self._draft
@@ -165,25 +165,25 @@ class _TurnTaker:
         return self._said(cell) | {"seconds": cell.last_seconds}
 
     def _said(self, cell: CellInTurns) -> dict:
-        """The cell's error; where memory ran out this process is unfit, unless nothing is left to measure."""
+        """Return the cell's error, if any. If memory ran out and the round has other cells, this process leaves."""
         if cell.error is None:
             return {}
         failed = Cell(chunk_size=cell.chunk_size, slowdown=cell.slowdown, status="failed", error=cell.error)
-        if len(self._cells) > 1 and any(words in cell.error.lower() for words in OUT_OF_MEMORY):
+        if len(self._cells) > 1 and any(text in cell.error.lower() for text in OUT_OF_MEMORY):
             self._draft.take([failed])
             self._draft.save()
             return {"error": cell.error, "leaves": True}
         return {"error": cell.error}
 
     def _settle(self, facts: list[dict[str, Any]], pipe_ns: int | None = None) -> dict:
-        """Take in what the conductor knows of each turn, in their order."""
+        """Add what the conductor knows of each turn, in order."""
         self._draft.pipe_ns = pipe_ns
         sound = [cell for cell in self._order if cell.error is None]
-        told: dict[int, list[dict[str, Any]]] = {id(cell): [] for cell in self._cells.values()}
+        facts_of: dict[int, list[dict[str, Any]]] = {id(cell): [] for cell in self._cells.values()}
         for fact in facts:
             cell = self._cells[fact.pop("chunk"), fact.pop("slowdown")]
-            told[id(cell)].append(fact)
-        cells = [cell.cell(told[id(cell)]) for cell in self._cells.values()]
+            facts_of[id(cell)].append(fact)
+        cells = [cell.cell(facts_of[id(cell)]) for cell in self._cells.values()]
         self._draft.take(cells)
         self._draft.noise = self._noise.read([turn for cell in cells for turn in cell.turns]) if sound else None
         return {}
@@ -202,14 +202,14 @@ class _TurnTaker:
 
 
 def _after_tuning(draft: Draft, backend: Backend, meter: Meter, device_kind: str) -> None:
-    """What is asked once a side, not in every round: is it honest with its time and its items, and the ceilings."""
+    """Make a tuning round's further measurements: probes, server study, ceilings, attention forms and profile."""
     entry = backend_entry(draft.planned.backend)
     if sound := [cell.chunk_size for cell in draft.cells if cell.status == "ok"]:
         caching = draft.planned.backend in SIDES or entry.address is not None
         draft.probes = meter.probes(backend, max(sound), caching=caching)
     if entry.is_live:
         draft.study()
-        draft.end_live()  # it has the device to itself while it lives
+        draft.end_live()  # while it lives, nothing else can use the device
     is_measurable = entry.address is None or device_kind == "cpu" or backend.info.framework in PROBED
     if is_measurable and entry.environment is None and not (entry.is_live and missing_packages(entry.framework)):
         draft.ceilings = _measure_ceilings(backend, device_kind)
@@ -220,7 +220,7 @@ def _after_tuning(draft: Draft, backend: Backend, meter: Meter, device_kind: str
 
 
 def _measure_ceilings(backend: Backend, device_kind: str) -> Ceilings:
-    found = measure_ceilings(backend.info.framework, device_kind, backend.info.dtype)
+    of_device = measure_ceilings(backend.info.framework, device_kind, backend.info.dtype)
     mesh = Mesh.parse(str(backend.info.settings.get("mesh", "data=1")))
-    # One device was measured; devices of a mesh have such a ceiling each, but on a CPU they share its cores.
-    return Ceilings(**vars(found.times(1 if device_kind == "cpu" else mesh.size)))
+    # One device was measured. Every device of a mesh has this ceiling, but on a CPU they share the cores.
+    return Ceilings(**vars(of_device.times(1 if device_kind == "cpu" else mesh.size)))

@@ -1,4 +1,4 @@
-"""Filling a run folder: prepare once, then one papermill execution per round, skipping what is there already."""
+"""Fill a run folder: prepare once, then execute papermill once per round, skipping recorded rounds."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ class Choice(NamedTuple):
 
 
 Chosen = Callable[[], Mapping[tuple[str, str, str], Choice]]
-"""By backend, view and target."""
+"""Returns tuning's choices by backend, view and target."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """An event for whoever draws progress: a round begins, ends, was there already, or was lost with its node.
+    """A progress event: a round begins, ends, was recorded before, or was lost with its node.
 
     Attributes:
-        note: on which node of a cluster, or how it was lost; empty in a run on this machine.
+        note: the cluster's node, or how the round was lost; empty in a run on this machine.
     """
 
     state: Literal["begin", "end", "kept", "lost"]
@@ -63,7 +63,7 @@ class Progress:
 
 
 def prepare_run(params: Params, store: RunStore) -> None:
-    """Fix params and workload before the first round, or check that the folder holds the same.
+    """Fix params and workload before the first round, or check that the folder has the same ones.
 
     Raises:
         ValueError: for a workload the model cannot score, or a folder that belongs to other params; nothing is written.
@@ -77,9 +77,9 @@ def prepare_run(params: Params, store: RunStore) -> None:
             )
         lost = not store.has_workload()
         workload = build_workload(params) if lost else store.workload()
-        if (found := workload.sha256) != manifest.workload_sha256:
+        if (actual := workload.sha256) != manifest.workload_sha256:
             raise ValueError(
-                f"{store.folder}/workload.json: sha256={found[:12]}... differs from run.json's workload_sha256="
+                f"{store.folder}/workload.json: sha256={actual[:12]}... differs from run.json's workload_sha256="
                 f"{manifest.workload_sha256[:12]}...; it belongs to another run, start a new one"
             )
         store.rounds()
@@ -91,7 +91,7 @@ def prepare_run(params: Params, store: RunStore) -> None:
     workload = build_workload(params)
     with store.lock():
         store.write_workload(workload)
-        # Until this machine has been looked at nothing is known to be ready: a report can be made from here on.
+        # Nothing is known to be ready until this machine has been checked, but a report can be made from here on.
         now = utc_now()
         store.write_readiness(Readiness(checked_utc=now, machine=cpu_name(), states=[]))
         store.write_manifest(
@@ -127,14 +127,14 @@ def fill_run(
     A round that failed is a result and is kept; `retry_failed` measures it again.
 
     Args:
-        records: what was tried for targets that this machine may lack, and what their compilers proved.
-        written: the same, by target, written by hand; it stands before what is recorded.
-        chosen: what tuning rounds speak for, asked before each group.
-        settled: asked before each index beyond `rounds`; where it holds, the rounds that are left are not needed.
+        records: attempts to get targets that this machine may lack, and the results of their compilers.
+        written: hand-written records by target; they take precedence over `records`.
+        chosen: returns what tuning rounds chose; called before each group.
+        settled: called before each index beyond `rounds`; if it is true, the remaining rounds are not needed.
 
     Raises:
         ValueError: for a run folder that is damaged, in use, or of other params.
-        StorageFailed: where the disk takes no more; the round in flight is lost, and no other.
+        StorageFailed: if the disk cannot be written; only the round in flight is lost.
     """
     prepare_run(params, store)
     with store.lock():
@@ -212,17 +212,17 @@ def _measured(
 
 
 def reference_round(store: RunStore) -> Round | None:
-    """The run's reference round, None before it is recorded."""
+    """Return the run's reference round, None before it is recorded."""
     (name,) = (planned.name for planned in store.manifest().plan if planned.role == "reference")
     return store.round(name) if store.round_path(name).is_file() else None
 
 
 def as_tuned(group: Sequence[PlannedRound], chosen: Chosen) -> tuple[list[PlannedRound], dict[str, int]]:
-    """These rounds with the waiting and the attention that tuning chose, and the chosen chunk sizes by their names."""
+    """Return the rounds with the waiting and attention that tuning chose, and the chosen chunk sizes by round name."""
     known, tuned, sizes = chosen(), [], {}
     for planned in group:
         choice = known.get((planned.backend, planned.view, planned.target), Choice())
-        if planned.role != "tuning":  # there every choice is tried
+        if planned.role != "tuning":  # tuning tries every choice
             waiting = planned.waiting or choice.waiting  # the params may name one
             planned = planned.model_copy(update={"waiting": waiting, "attention": choice.attention})
         tuned.append(planned)
@@ -232,16 +232,16 @@ def as_tuned(group: Sequence[PlannedRound], chosen: Chosen) -> tuple[list[Planne
 
 
 def groups_of(params: Params, todo: Sequence[PlannedRound]) -> list[list[PlannedRound]]:
-    """The plan's groups, of what can run here."""
+    """Return the plan's groups, reduced to the rounds that can run here."""
     ready = {planned.name for planned in todo}
-    found = [[planned for planned in group if planned.name in ready] for group in plan_groups(params)]
-    return [group for group in found if group]
+    groups = [[planned for planned in group if planned.name in ready] for group in plan_groups(params)]
+    return [group for group in groups if group]
 
 
 def known_records(
     params: Params, store: RunStore, records: RecordStore | None, written: Mapping[str, TargetRecord] | None
 ) -> tuple[dict[str, TargetRecord], list[CompiledRecord]]:
-    """What is known of targets beforehand: what was tried to get them, and what their compilers proved."""
+    """Return what is known of targets beforehand: attempts to get them, and the results of their compilers."""
     tried = (records.read() if records else {}) | dict(written or {})
     return tried, records.compiled(params.model, store.manifest().workload_sha256) if records else []
 
@@ -249,7 +249,7 @@ def known_records(
 def open_plan(
     params: Params, store: RunStore, readiness: Readiness, retry_failed: bool
 ) -> tuple[list[PlannedRound], dict[str, Round]]:
-    """Record the readiness; the planned rounds that can run, and those of them that are recorded and stay, by name."""
+    """Record the readiness; return the planned rounds that can run, and the recorded rounds to keep, by name."""
     recorded = {round_.name: round_ for round_ in store.rounds()}
     store.write_readiness(keep_reached(readiness, recorded.values()))
     todo = [planned for planned in plan_rounds(params) if is_ready(readiness, planned)]
@@ -257,7 +257,7 @@ def open_plan(
 
 
 def is_ready(readiness: Readiness, planned: PlannedRound) -> bool:
-    """Whether this machine can run the round now."""
+    """Return whether this machine can run the round now."""
     state = readiness.state(planned.target, planned.backend)
     return state is not None and state.state == "ready"
 
@@ -267,10 +267,10 @@ def _failed(round_: Round) -> bool:
 
 
 def run_folder(outputs: Path | str, run_id: str) -> Path:
-    """Where a run of an id is kept.
+    """Return the folder of a run.
 
     Raises:
-        ValueError: for an id that is no plain folder name.
+        ValueError: if the id is not a plain folder name.
     """
     if not run_id or run_id.startswith(".") or not all(c.isalnum() or c in "._-" for c in run_id):
         raise ValueError(f"run_id={run_id!r} must be letters, digits, '.', '_' and '-', and not start with '.'")
@@ -278,7 +278,7 @@ def run_folder(outputs: Path | str, run_id: str) -> Path:
 
 
 def scratch_run(params_file: str | Path) -> str:
-    """Prepare a run in a temporary folder, for a round that somebody executes by hand; return the folder."""
+    """Prepare a run in a temporary folder, for a round that is executed by hand; return the folder."""
     params = load_params(params_file)
     store = RunStore(Path(tempfile.mkdtemp(prefix="scorematrix-")) / params.name)
     prepare_run(params, store)

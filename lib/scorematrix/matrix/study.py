@@ -1,4 +1,4 @@
-"""What is asked of a live server once a run, in its tuning round: is it right, and what does it sustain?"""
+"""Audit a live server and measure the load that it sustains, once per run, in its tuning round."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scorematrix.workload import Workload
 
 
 def study_server(live: LiveBackend, params: Params, planned: PlannedRound, workload: Workload) -> ServerStudy | None:
-    """Audit and load as the params ask for them; None where they ask for neither. What breaks off says why."""
+    """Audit the server and put it under load, as the params request; None for neither. Record a part's error."""
     choice = next(b.server for b in params.backends if b.backend == planned.backend)
     assert choice
     parts: dict[str, Callable[[], Any]] = {}
@@ -50,12 +50,12 @@ def study_server(live: LiveBackend, params: Params, planned: PlannedRound, workl
         )
     if not parts:
         return None
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     errors: dict[str, str] = {}
     for name, ask in parts.items():
         try:
-            found[name] = ask()
-        except Exception as error:  # the rounds go on: a study decides nothing
+            results[name] = ask()
+        except Exception as error:  # the rounds go on: no verdict depends on a study
             errors[name] = error_text(error)
     return ServerStudy(
         backend=planned.backend,
@@ -64,5 +64,5 @@ def study_server(live: LiveBackend, params: Params, planned: PlannedRound, workl
         workload_sha256=workload.sha256,
         at_utc=utc_now(),
         errors=errors,
-        **found,
+        **results,
     )

@@ -1,4 +1,4 @@
-"""Who measures when: the turns of a group of rounds, drawn from the seed. Pure: no clock, no process."""
+"""Draw the order of turns of a group of rounds from the seed. Pure: no clock, no process."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ CellKey = tuple[str, int, float]
 SLOWDOWN = 1.05
 """The control's known slowdown (rule 21)."""
 DRAWN_ORDERS = 24
-"""So many draws find the nearest order of four cells, of which four are equally near, in all but 1 % of cases."""
+"""Draws that find a nearest order of four cells in 99 % of cases; four orders are equally near."""
 FRESH_EVERY = 3
-"""One lap of so many has tokens that nobody has seen, the second first."""
+"""One lap in this many has unseen tokens, starting with the second lap."""
 FEW_RATIOS = 6
-"""From so many on, scatter is read off the median absolute deviation, which one disturbed turn does not move."""
+"""From this many on, scatter is the median absolute deviation, which one disturbed turn does not move."""
 SURE = 0.9
 """Confidence of the bound."""
 
@@ -35,7 +35,7 @@ class Block:
 
     Attributes:
         goes_on: whether laps beyond the fewest follow until the ratios are precise or the time is up.
-        compared: cells whose ratio counts: their turns stand beside each other where they can.
+        compared: pairs of cells whose ratio counts; their turns are adjacent if possible.
     """
 
     cells: tuple[CellKey, ...]
@@ -43,7 +43,7 @@ class Block:
     compared: tuple[tuple[CellKey, CellKey], ...] = ()
 
     def draw(self, rng: np.random.Generator) -> list[CellKey]:
-        """An order of the cells: of some drawn at random, the one in which compared cells are nearest to each other."""
+        """Draw some orders of the cells; return the one in which compared cells are nearest to each other."""
         orders = [[self.cells[i] for i in rng.permutation(len(self.cells))] for _ in range(DRAWN_ORDERS)]
         return min(orders, key=lambda order: sum(abs(order.index(a) - order.index(b)) for a, b in self.compared))
 
@@ -64,16 +64,16 @@ class Slot:
 
 @dataclass(frozen=True)
 class Score:
-    """What a group is to play.
+    """The turns that a group is to take, and when to end them.
 
     Attributes:
         fewest_laps: of every block.
         precise: standard error of a ratio's logarithm at which laps end.
-        seconds: for the turns of the whole group; None: the fewest laps and no more.
-        disturbed_share: of a core: a turn during which others took more is disturbed.
-        again_share: of `seconds`, for turns that are made again because they were disturbed.
+        seconds: for all turns of the group; None: the fewest laps and no more.
+        disturbed_share: share of a core; a turn during which others took more is disturbed.
+        again_share: share of `seconds` that is reserved to repeat disturbed turns.
         draws_tokens: whether some laps of blocks that go on have tokens drawn anew.
-        seeds: by request, of tokens that the reference has scored; used once, every other seed is drawn.
+        seeds: by request, of tokens that the reference has scored; each is used once, every other seed is drawn.
     """
 
     blocks: Sequence[Block]
@@ -87,7 +87,7 @@ class Score:
     seeds: Mapping[int, int] = field(default_factory=dict)
 
     def laps_due(self, block: Block) -> int:
-        """The fewest laps of a block: one with drawn tokens must be among them."""
+        """Return the fewest laps of a block, which include one with drawn tokens if it draws any."""
         return max(2, self.fewest_laps) if block.goes_on and self.draws_tokens else self.fewest_laps
 
 
@@ -100,12 +100,12 @@ def score_of(
     seconds: float | None = None,
     seeds: Mapping[int, int] | None = None,
 ) -> Score:
-    """What a group of rounds is to play, as the params ask for it.
+    """Return the turns that a group of rounds is to take under the params.
 
     Args:
-        sizes: chunk sizes by round name, where they are not those of the plan.
+        sizes: chunk sizes by round name; by default those of the plan.
         chosen: see `plan_blocks`.
-        seconds: for its turns.
+        seconds: for the group's turns.
         seeds: see `Score`.
     """
     sizes = sizes or {p.name: chunk_order(params, p) for p in group}
@@ -131,15 +131,15 @@ def plan_blocks(
     chosen: Mapping[str, int],
     baselines: frozenset[str] = frozenset(),
 ) -> list[Block]:
-    """The blocks of a group: other chunk sizes first, then baselines, last what verdicts are taken from.
+    """Return a group's blocks: other chunk sizes first, then baselines, then the cells that verdicts use.
 
     Args:
         sizes: chunk sizes by round name.
-        chosen: the chunk size that tuning chose, by round name; where none is, all sizes are measured alike.
-        baselines: names of rounds that no comparison is about: they get the fewest laps, beside the chosen cells.
+        chosen: the chunk size that tuning chose, by round name; if empty, all sizes are measured alike.
+        baselines: names of rounds in no comparison; they get the fewest laps, in turns with the chosen cells.
     """
     if not chosen or any(p.role == "tuning" for p in group):
-        # Smaller sizes take more calls and tell less: with nothing chosen yet they are all of one block.
+        # Smaller sizes take more calls and matter less, but before a choice all of them share one block.
         return [Block(tuple(cell for p in group for cell in _cells(p, sizes[p.name])), goes_on=True)]
     chosen = {p.name: chosen.get(p.name, max(sizes[p.name])) for p in group}
     sides = [p for p in group if p.role != "control" and p.name not in baselines]
@@ -150,20 +150,20 @@ def plan_blocks(
         if any(chosen[name] != size for name, _, _ in cells):
             blocks.append(Block(tuple(cells)))
     main = [cell for p in group if p.name not in baselines for cell in _cells(p, [chosen[p.name]])]
-    if beside := [cell for p in group if p.name in baselines for cell in _cells(p, sizes[p.name])]:
-        blocks.append(Block((*(cell for cell in main if cell[0] in {p.name for p in sides}), *beside)))
+    if baseline_cells := [cell for p in group if p.name in baselines for cell in _cells(p, sizes[p.name])]:
+        blocks.append(Block((*(cell for cell in main if cell[0] in {p.name for p in sides}), *baseline_cells)))
     of_sides = [cell for p in sides for cell in _cells(p, [chosen[p.name]])]
-    beside = [
+    control_pairs = [
         (cell, (p.name, chosen[p.name], 1.0))
         for p in sides
         for cell in main
         if cell[0] != p.name and cell[2] == 1.0 and _is_control_of(cell, p, group)
     ]
-    return [*blocks, Block(tuple(main), True, (*itertools.combinations(of_sides, 2), *beside))]
+    return [*blocks, Block(tuple(main), True, (*itertools.combinations(of_sides, 2), *control_pairs))]
 
 
 def seeds_for(group: Sequence[PlannedRound], reference: Round | None) -> dict[int, int]:
-    """By request, the seeds of drawn tokens that the reference has scored for this group."""
+    """Return by request the seeds of drawn tokens that the reference has scored for this group."""
     samples = reference.samples if reference else []
     return {one.request: one.seed for one in samples if one.index == group[0].index}
 
@@ -181,8 +181,10 @@ def _is_control_of(cell: CellKey, side: PlannedRound, group: Sequence[PlannedRou
 def slots(
     block: Block, n_requests: int, first_lap: int, rng: np.random.Generator, draws_tokens: bool = False
 ) -> Iterator[Slot]:
-    """Endless slots of a block. Orders are drawn, and each is followed by its reverse: every cell goes before every
-    other one equally often, and a drift of the machine falls on all alike.
+    """Yield slots of a block without end.
+
+    Each drawn order is followed by its reverse, so every cell goes before every other one equally often, and drift of
+    the machine affects all alike.
     """
     order: list[CellKey] = []
     for lap in itertools.count(first_lap):
@@ -193,7 +195,10 @@ def slots(
 
 
 def standard_error(logs: Sequence[float]) -> float:
-    """Of a Hodges-Lehmann estimate of so many log ratios, from their own scatter; infinite below two."""
+    """Return the standard error of a Hodges-Lehmann estimate of these log ratios, from their scatter.
+
+    It is infinite below two ratios.
+    """
     n = len(logs)
     if n < 2:
         return math.inf
@@ -216,7 +221,7 @@ def widest_error(seconds: Mapping[CellKey, Sequence[float]]) -> float:
     """Return the largest error bound of a ratio between two of these cells.
 
     Args:
-        seconds: of each lap, by cell; of one cell alone the error of its own time counts.
+        seconds: of each lap, by cell; for a single cell the error of its time counts.
     """
     logs = [np.log(laps) for laps in seconds.values()]
     pairs = itertools.combinations(logs, 2) if len(logs) > 1 else [(logs[0], np.zeros(len(logs[0])))]

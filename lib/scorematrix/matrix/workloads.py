@@ -1,4 +1,4 @@
-"""The workload that params describe, tokenized with the tokenizer of the params' model."""
+"""Build the workload that params describe, tokenized with the tokenizer of the params' model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scorematrix.workload import Workload, canonical_workload, text_workload
 
 
 def build_workload(params: Params) -> Workload:
-    """Make the workload; reads the model's config and tokenizer, not its weights.
+    """Build the workload from the model's config and tokenizer, without reading its weights.
 
     Raises:
         ValueError: for a workload that the model cannot score.
@@ -49,18 +49,18 @@ def build_workload(params: Params) -> Workload:
 
 
 def floor_flops(params: Params, workload: Workload) -> int:
-    """The fewest floating-point operations that score the workload once with the params' model, exactly."""
+    """Return the fewest floating-point operations that score the workload once, exactly, with the params' model."""
     shapes = ((len(r.query_ids), [len(ids) for ids in r.items_ids]) for r in workload.requests)
     return workload_flops(read_description(params.model).config, shapes)
 
 
 def call_flops(params: Params, workload: Workload, chunk_size: int) -> int:
-    """Operations of a pass in calls of so many items, the query once a call: what a view computes, padding left out."""
+    """Return the operations of a pass in calls of `chunk_size` items: the query once per call, without padding."""
     calls = (call for calls in workload.calls(chunk_size) for call in calls)
     shapes = ((len(call.query_ids), [len(ids) for ids in call.items_ids]) for call in calls)
     return workload_flops(read_description(params.model).config, shapes)
 
 
 def call_tokens(workload: Workload, chunk_size: int) -> int:
-    """Tokens of a pass in calls of so many items, the query once a call."""
+    """Return the tokens of a pass in calls of `chunk_size` items, the query once per call."""
     return sum(call.n_tokens for calls in workload.calls(chunk_size) for call in calls)

@@ -1,4 +1,4 @@
-"""The one instrument: host token ids in, host float32 scores out, nanoseconds between."""
+"""Time calls, the same for every backend: from host token ids to host float32 scores, in nanoseconds."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class RequestSample:
     """The calls of one request.
 
     Attributes:
-        call_ns: of each call, by the clock that figures are taken from.
-        raw_ns: of all of them together by CLOCK_MONOTONIC_RAW, which no time service slews.
+        call_ns: of each call, by the clock that all figures use.
+        raw_ns: of all calls together, by CLOCK_MONOTONIC_RAW, which no time service slews.
         scores: float32 [items, labels].
     """
 
@@ -49,13 +49,13 @@ def time_request(
     """Score the calls of one request, in the order that a client would send them, timing each end to end.
 
     Args:
-        repeats: so many calls are made in one window, and a call's time is the window's share: for calls that are
-            too short to time (rule 10).
-        others: for each call, what to ask in the same window beside it, once each, of the same lengths: what was asked
-            just now may be remembered. Without them the call itself is repeated.
+        repeats: calls in one window, for calls that are too short to time (rule 10); a call's time is its share of the
+            window.
+        others: for each call, further requests of the same lengths to score once each in its window, because a
+            repeated request may be cached. Without them the call is repeated.
 
     Raises:
-        ValueError: where an answer's shape or type is not what the protocol promises.
+        ValueError: if an answer's shape or type violates the protocol.
     """
     call_ns, parts, answer, kept = [], [], None, None
     gc.collect()
@@ -63,15 +63,15 @@ def time_request(
     try:
         raw = time.clock_gettime_ns(RAW_CLOCK)
         for i, call in enumerate(calls):
-            asked = [*(others[i] if others else [call] * (repeats - 1)), call]  # its own answer is the last
+            window = [*(others[i] if others else [call] * (repeats - 1)), call]  # last, because its answer is kept
             with watchdog.limit():
                 start = time.perf_counter_ns()
-                for one in asked:
+                for one in window:
                     answer = backend.score(one)
-                    # A copy: what is computed only when it is read is computed now.
+                    # The copy forces scores that are computed lazily.
                     kept = np.array(answer, subok=False) if isinstance(answer, np.ndarray) else None
                 end = time.perf_counter_ns()
-            call_ns.append((end - start) // len(asked))
+            call_ns.append((end - start) // len(window))
             checked_scores(answer, call)
             parts.append(kept)
         raw = time.clock_gettime_ns(RAW_CLOCK) - raw
@@ -83,6 +83,6 @@ def time_request(
 def time_pass(
     backend: Backend, requests: Sequence[Sequence[ScoreRequest]], watchdog: Watchdog, repeats: int = 1
 ) -> PassSample:
-    """Every request after the other, see `time_request`."""
+    """Score one request after the other, see `time_request`."""
     samples = [time_request(backend, calls, watchdog, repeats) for calls in requests]
     return PassSample([sample.call_ns for sample in samples], [sample.scores for sample in samples])

@@ -1,4 +1,4 @@
-"""What a round's machine and software are, by allow-list: never an account, a host name or a credential."""
+"""Describe a round's machine and software by allow-list, without any account, host name or credential."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ PACKAGES = (
 )
 VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "TF32_OVERRIDE")
 PREFIXES = ("JAX_", "TORCH", "CUDA_", "OMP_", "GOMP_", "KMP_", "MKL_", "XLA_")
-"""Variables that may change speed or scores; their values are written without what gives somebody away."""
+"""Variables that may change speed or scores; their values are redacted."""
 
 
 def describe_environment() -> Environment:
-    """The environment of this process now."""
+    """Return the environment of this process now."""
     commit, dirty = git_state(Path(__file__).parent)
     return Environment(
         machine_sha256=hashlib.sha256(f"{platform.node()}:{machine_id()}".encode()).hexdigest(),
@@ -69,7 +69,7 @@ def machine_id() -> str:
 
 
 def cpu_name() -> str:
-    """The processor's model name."""
+    """Return the processor's model name."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -80,7 +80,7 @@ def cpu_name() -> str:
 
 
 def package_version(name: str) -> str | None:
-    """The installed version, None where the package is absent; the package is not imported."""
+    """Return the installed version without importing the package; None if it is absent."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -88,7 +88,7 @@ def package_version(name: str) -> str | None:
 
 
 def git_state(folder: Path) -> tuple[str | None, bool | None]:
-    """Commit and whether tracked files differ from it; None where there is no checkout."""
+    """Return the commit and whether tracked files differ from it; None without a checkout."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(folder), *arguments]

@@ -1,4 +1,4 @@
-"""What NVIDIA GPUs say of themselves through NVML: clocks, heat, energy, who else is there."""
+"""Read the state of NVIDIA GPUs through NVML: clocks, temperature, energy, other processes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SLOWDOWNS = {
     0x40: "hardware thermal slowdown",
     0x80: "hardware power brake",
 }
-"""NVML's bits for clocks that were cut by hardware or for heat; a power cap or an idle clock is none of these."""
+"""NVML's bits for clocks cut by hardware or for heat; a power cap or an idle clock is not among them."""
 
 
 class GpuWatch:
-    """The GPUs of this machine before and after something."""
+    """The state of this machine's GPUs before and after a measurement."""
 
     def __init__(self, nvml: ModuleType | Any) -> None:
         self._nvml = nvml
@@ -28,7 +28,7 @@ class GpuWatch:
 
     @classmethod
     def open(cls) -> Self | None:
-        """None where NVML, or its Python binding, is not there."""
+        """Start watching; return None without NVML or its Python binding."""
         try:
             import pynvml  # pyright: ignore[reportMissingImports]  # of the extra cuda
 
@@ -37,25 +37,25 @@ class GpuWatch:
             return None
 
     def read(self) -> list[GpuNoise]:
-        """What each GPU said then and says now."""
-        found = []
+        """Return what each GPU reported at the start and reports now."""
+        readings = []
         for handle, before in zip(self._handles, self._before, strict=True):
             after = self._state(handle)
             reasons = (before["reasons"] or 0) | (after["reasons"] or 0)
             energy = (before["energy"], after["energy"])
-            found.append(
+            readings.append(
                 GpuNoise(
                     name=self._text(self._nvml.nvmlDeviceGetName(handle)),
                     driver=self._text(self._nvml.nvmlSystemGetDriverVersion()),
                     power_limit_watts=self._scaled("nvmlDeviceGetEnforcedPowerLimit", handle, 1e-3),
                     clock_mhz=[s["clock"] for s in (before, after) if s["clock"] is not None],
                     temperature_celsius=[s["temperature"] for s in (before, after) if s["temperature"] is not None],
-                    slowdowns=[words for bit, words in SLOWDOWNS.items() if reasons & bit],
+                    slowdowns=[label for bit, label in SLOWDOWNS.items() if reasons & bit],
                     other_processes=after["others"],
                     energy_joules=None if None in energy else (energy[1] - energy[0]) / 1e3,
                 )
             )
-        return found
+        return readings
 
     def _state(self, handle: Any) -> dict[str, Any]:
         nvml = self._nvml
@@ -69,15 +69,15 @@ class GpuWatch:
         }
 
     def _ask(self, name: str, *arguments: Any) -> Any:
-        """A question that not every GPU answers."""
+        """Call an NVML function; return None if this GPU does not support it."""
         try:
             return getattr(self._nvml, name)(*arguments)
         except Exception:
             return None
 
     def _scaled(self, name: str, handle: Any, scale: float, *arguments: Any) -> float | None:
-        found = self._ask(name, handle, *arguments)
-        return None if found is None else found * scale
+        value = self._ask(name, handle, *arguments)
+        return None if value is None else value * scale
 
     @staticmethod
     def _text(value: str | bytes) -> str:

@@ -1,4 +1,4 @@
-"""How much memory scoring takes beyond the loaded model: the peak of resident bytes, reset before each cell."""
+"""Measure the memory that scoring takes beyond the loaded model: peak resident bytes, reset before each cell."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ PROC = Path("/proc")
 
 
 class HostMemory:
-    """The peak over what was resident when this was made, of this process and the workers that it started.
+    """Peak memory of this process and its workers, above what was resident when this was made.
 
-    From the kernel's high-water mark (VmHWM), which `/proc/PID/clear_refs` resets: no sampling thread disturbs the
-    clock. Where the system has no such mark there is no figure.
+    It is the kernel's high-water mark (VmHWM), which `/proc/PID/clear_refs` resets, so no sampling thread disturbs the
+    clock. A system without such a mark gives no figure.
     """
 
     def __init__(self) -> None:
@@ -24,9 +24,9 @@ class HostMemory:
         self._loaded = self._sum("VmRSS")
 
     def reset(self) -> None:
-        """Forget peaks: what earlier cells freed goes back to the system first.
+        """Reset the peak, after returning freed memory to the system.
 
-        What a loader still held when this was made, its own copy of the weights say, is no part of the loaded model.
+        Memory that a loader still used when this was made, such as a copy of the weights, is not the loaded model's.
         """
         self._trim()
         now = self._sum("VmRSS")
@@ -39,7 +39,7 @@ class HostMemory:
                 self._loaded = None
 
     def peak_bytes(self) -> int | None:
-        """Peak since `reset`, beyond the loaded model; None where the system does not tell."""
+        """Return the peak since `reset`, beyond the loaded model; None if the system does not report it."""
         peak = self._sum("VmHWM")
         return None if peak is None or self._loaded is None else max(0, peak - self._loaded)
 
@@ -56,5 +56,5 @@ class HostMemory:
     @staticmethod
     def _trim() -> None:
         gc.collect()
-        with contextlib.suppress(OSError, AttributeError):  # not glibc: what was freed may stay counted
+        with contextlib.suppress(OSError, AttributeError):  # without glibc, freed memory may stay counted
             ctypes.CDLL(None).malloc_trim(0)

@@ -1,4 +1,4 @@
-"""What else went on while a round measured: other processes, the machine below, clocks cut for heat (rules 19, 20)."""
+"""Record interference during a round: other processes, the hypervisor, clocks cut for heat (rules 19, 20)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ THERMAL = Path("/sys/devices/system/cpu")
 
 
 class NoiseWatch:
-    """Made before the cells of a round, asked after them.
+    """Interference during a round: make it before the round's cells, and call `read` after them.
 
     Args:
-        partners: processes that measure in turn with this one: they are no strangers on its GPU.
+        partners: processes that measure in turn with this one; they do not count as others on its GPU.
     """
 
     def __init__(self, *, gpu: bool, partners: int = 0) -> None:
@@ -32,7 +32,7 @@ class NoiseWatch:
         self._start = time.monotonic()
 
     def read(self, turns: Sequence[Turn]) -> Noise:
-        """What happened since this was made; what others took, in these turns."""
+        """Return the interference since this was made; shares of processor time are of these turns."""
         mhz, throttled = _clock_mhz(), throttle_events(THERMAL)
         total = sum(turn.conductor_ns or 0 for turn in turns) * (psutil.cpu_count() or 1)
         others, stolen = (sum(getattr(turn, f"{who}_ns") or 0 for turn in turns) for who in ("others", "stolen"))
@@ -47,7 +47,7 @@ class NoiseWatch:
         )
 
     def _alone(self, gpu: GpuNoise) -> GpuNoise:
-        """Without the partners; the energy of turns that were theirs cannot be told from ours."""
+        """Return the record without the partners, and without energy, which includes the partners' turns."""
         if not self._partners:
             return gpu
         others = gpu.other_processes
@@ -56,7 +56,7 @@ class NoiseWatch:
 
 
 def throttle_events(folder: Path) -> int | None:
-    """Times that any core or package was slowed for heat since the machine started; None without a counter."""
+    """Return how often a core or package was slowed for heat since boot; None without a counter."""
     counters = list(folder.glob("cpu*/thermal_throttle/*_throttle_count"))
     try:
         return sum(int(path.read_text()) for path in counters) if counters else None
@@ -65,7 +65,7 @@ def throttle_events(folder: Path) -> int | None:
 
 
 def _core_times(cores: list[int]) -> dict[str, float]:
-    """Seconds that these cores spent idle, lent to others below, and busy."""
+    """Return the seconds that these cores were idle, stolen by the hypervisor, and busy."""
     idle = stolen = busy = 0.0
     for core, times in enumerate(psutil.cpu_times(percpu=True)):
         if core in cores:
@@ -77,7 +77,7 @@ def _core_times(cores: list[int]) -> dict[str, float]:
 
 
 def process_seconds(processes: Iterable[psutil.Process]) -> float:
-    """Processor seconds of these processes, those that have ended left out."""
+    """Return the processor seconds of these processes, without those that have ended."""
     total = 0.0
     for process in processes:
         try:
@@ -97,10 +97,10 @@ def _clock_mhz() -> float | None:
 
 
 class Bystanders:
-    """What everything but these processes took of the machine's cores, since it was last asked.
+    """Processor time that everything but these processes took on the machine's cores, since the last reading.
 
     Args:
-        pids: of the processes that belong to the measurement, this one excepted, which always does.
+        pids: of the processes that belong to the measurement; this one always does.
     """
 
     def __init__(self, pids: Iterable[int]) -> None:
@@ -111,10 +111,10 @@ class Bystanders:
         self._last = self._now()
 
     def seconds(self) -> tuple[float, float]:
-        """Processor seconds of others on all cores, and seconds that the machine below took."""
+        """Return processor seconds of others on all cores, and seconds stolen by the hypervisor."""
         before, self._last = self._last, self._now()
-        busy, stolen, own = (now - then for now, then in zip(self._last, before, strict=True))
-        return max(0.0, busy - own), max(0.0, stolen)
+        busy, stolen, ours = (now - then for now, then in zip(self._last, before, strict=True))
+        return max(0.0, busy - ours), max(0.0, stolen)
 
     def _now(self) -> tuple[float, float, float]:
         times = _core_times(list(range(psutil.cpu_count() or 1)))

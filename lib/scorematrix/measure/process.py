@@ -1,4 +1,4 @@
-"""Making a fresh process alike for both frameworks, before either is imported."""
+"""Set up a fresh process alike for both frameworks, before either is imported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scorematrix.results.schema import Waiting
 
 
 def own_processes() -> list[psutil.Process]:
-    """This process and the workers that it started."""
+    """Return this process and the workers that it started."""
     me = psutil.Process()
     return [me, *me.children(recursive=True)]
 
@@ -21,11 +21,11 @@ WAITING: dict[Waiting, dict[str, str]] = {
     "spinning": {},
     "passive": {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"},
 }
-"""What OpenMP libraries (libgomp, libiomp) read when they are loaded."""
+"""Variables that OpenMP libraries (libgomp, libiomp) read when they are loaded."""
 
 
 def wait_passively() -> None:
-    """Have OpenMP threads sleep when they wait, unless the user's own environment says how they are to wait."""
+    """Let OpenMP threads sleep while they wait, unless the user's environment sets how they wait."""
     if not any(name in os.environ for name in WAITING["passive"]):
         os.environ |= WAITING["passive"]
 
@@ -36,12 +36,12 @@ def set_up_process(
     compile_cache: Path,
     waiting: Waiting = "passive",
 ) -> None:
-    """Pin this process to so many cores and tell the frameworks by the variables that they read on import.
+    """Pin this process to `threads` cores and set the variables that the frameworks read on import.
 
     Both frameworks size their thread pools by these: XLA by the affinity, PyTorch by OMP_NUM_THREADS (rule 7).
 
     Raises:
-        ValueError: where more threads are asked for than this process may use cores.
+        ValueError: if `threads` exceeds the cores that this process may use.
     """
     cores = sorted(os.sched_getaffinity(0))
     n_threads = len(cores) if threads == "auto" else threads

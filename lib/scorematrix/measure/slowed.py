@@ -1,4 +1,4 @@
-"""A known slowdown: the control that shows that a difference of its size would have been found."""
+"""A known slowdown: the control that shows that the run would detect a difference of its size."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from scorematrix.workload.request import ScoreRequest
 
 
 class Slowed:
-    """A backend whose every call takes a known number of times as long as it does.
+    """A backend whose calls take `slowdown` times as long as those of the backend that it wraps.
 
-    It waits by looking at the clock: a sleep of milliseconds would overshoot by a share of its own.
+    It polls the clock instead of sleeping, because a sleep of milliseconds would overshoot noticeably.
     """
 
     def __init__(self, backend: Backend, slowdown: float) -> None:
@@ -25,7 +25,7 @@ class Slowed:
     def score(self, request: ScoreRequest) -> Scores:
         start = time.perf_counter_ns()
         scores = self._backend.score(request)
-        due = start + int((time.perf_counter_ns() - start) * self._slowdown)
-        while time.perf_counter_ns() < due:
+        end = start + int((time.perf_counter_ns() - start) * self._slowdown)
+        while time.perf_counter_ns() < end:
             pass
         return scores

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 
 class Watchdog:
-    """Calls `on_timeout` from a thread of its own when a limited block outlasts its limit.
+    """Calls `on_timeout` from a separate thread when a limited block exceeds its limit.
 
     `on_timeout` is expected to record what happened and end the process: the stuck call never returns.
-    A call that holds Python's global lock keeps this thread out too (frameworks release it); for such a one the
-    round's own limit, kept by the process that orchestrates, is the last resort.
+    A call that keeps Python's global lock also blocks this thread (frameworks release it). The last resort is then the
+    round's time limit, which the orchestrating process enforces.
     """
 
     def __init__(self, limit_seconds: float, on_timeout: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""Models: where they come from, their shape, their weights as one neutral tree. Loads no framework."""
+"""Models: their source, shape, and weights as one framework-neutral tree. Imports no framework."""
 
 from scorematrix.models.cache import ModelUnavailable, cache_folder
 from scorematrix.models.catalogue import (

@@ -1,4 +1,4 @@
-"""Where models and compiled programs are kept between runs."""
+"""The folder for models and compiled programs between runs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 class ModelUnavailable(ValueError):
-    """A model is known but cannot be had here and now; the text says why and what to do."""
+    """A known model is not available on this machine; the message says why and what to do."""
 
 
 def cache_folder() -> Path:
-    """SCOREMATRIX_CACHE, else XDG_CACHE_HOME/scorematrix, else ~/.cache/scorematrix."""
+    """Return SCOREMATRIX_CACHE, else XDG_CACHE_HOME/scorematrix, else ~/.cache/scorematrix."""
     if chosen := os.environ.get("SCOREMATRIX_CACHE"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "scorematrix"

@@ -1,4 +1,4 @@
-"""From a model's name to its config, tokenizer and weights."""
+"""Find a model by name, and read its config, tokenizer and weights."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Model(ModelDescription):
 
     @property
     def key(self) -> str:
-        """Names the content in a cache. The weights' hash knows no constants, rotary base say: the config's does."""
+        """Cache key. It includes the config, because constants such as the rotary base are not in the weights' hash."""
         return f"{self.weights.sha256[:16]}.{hashlib.sha256(repr(self.config).encode()).hexdigest()[:8]}"
 
 
@@ -56,7 +56,7 @@ class CatalogueEntry:
 
 
 def list_models() -> list[CatalogueEntry]:
-    """What can be scored with; any hub id, folder or GGUF file comes on top."""
+    """List the named models and the forms of other names: hub id, folder, GGUF file."""
     rows = [CatalogueEntry(EMBEDDED, f"embedded: {embedded_path().name}", "135M", "Apache-2.0", is_present())]
     for shape, config in RANDOM_SHAPES.items():
         size = f"{config.n_params / 1e6:,.1f}M"
@@ -67,11 +67,11 @@ def list_models() -> list[CatalogueEntry]:
 
 
 def locate(name: str) -> str:
-    """Check that a name leads to a model, without reading or downloading weights; says where it comes from.
+    """Check that a name leads to a model, without reading or downloading weights; return its source.
 
     Raises:
         ValueError: for an unknown name, with the nearest known one.
-        ModelUnavailable: for a known one that cannot be had here.
+        ModelUnavailable: for a known one that is not available here.
     """
     known = [EMBEDDED, *(f"random:{shape}" for shape in RANDOM_SHAPES)]
     if name in known:
@@ -87,7 +87,7 @@ def locate(name: str) -> str:
 
 
 def fetch(name: str) -> Path:
-    """Bring a model's files to this machine and say where they are.
+    """Fetch a model's files to this machine and return their path.
 
     Raises:
         ValueError: for an unknown name, or one that has no files.
@@ -102,7 +102,7 @@ def fetch(name: str) -> Path:
 
 
 def read_description(name: str) -> ModelDescription:
-    """Config and tokenizer of a model, without its weights."""
+    """Return config and tokenizer of a model, without its weights."""
     if name.startswith("random:"):
         return ModelDescription(name, locate(name), RANDOM_SHAPES[_known_shape(name)], None)
     path = fetch(name)
@@ -112,14 +112,14 @@ def read_description(name: str) -> ModelDescription:
 
 
 def load_model(name: str, *, seed: int = 0) -> Model:
-    """Read a model whole.
+    """Read a model: config, tokenizer and weights.
 
     Args:
-        seed: of `random:<shape>` weights; other models have their own.
+        seed: of `random:<shape>` weights; other models ignore it.
 
     Raises:
         ValueError: naming what is unknown, unsupported or damaged.
-        ModelUnavailable: where it cannot be had here.
+        ModelUnavailable: if it is not available here.
     """
     if name.startswith("random:"):
         config = RANDOM_SHAPES[_known_shape(name)]

@@ -1,4 +1,4 @@
-"""The one description of a decoder that every engine and every weight reader shares."""
+"""The description of a decoder that all engines and weight readers share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Architecture = Literal["llama", "qwen2", "qwen3"]
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """Llama 3's frequency-dependent stretching of the rotary wavelengths.
+    """Llama 3's frequency-dependent scaling of the rotary wavelengths.
 
     Source: Hugging Face `rope_scaling` with `rope_type: llama3`.
     """
@@ -25,7 +25,7 @@ class RopeScaling:
 class DecoderConfig:
     """Shape and constants of a Llama, Qwen2 or Qwen3 decoder.
 
-    Sizes are counts of elements. `head_dim` stands on its own: Qwen3's is not
+    Sizes are counts of elements. `head_dim` is a separate field, because Qwen3's is not
     hidden_size / n_heads. Query heads share key/value heads in groups of n_heads / n_kv_heads.
     """
 
@@ -56,11 +56,11 @@ class DecoderConfig:
         ):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
-                raise ValueError(f"model config: {name}={value!r} must be a whole number of at least 1")
+                raise ValueError(f"model config: {name}={value!r} must be an integer of at least 1")
         if self.n_heads % self.n_kv_heads:
             raise ValueError(
                 f"model config: n_heads={self.n_heads} is not a multiple of n_kv_heads={self.n_kv_heads}; "
-                "grouped-query attention needs whole groups"
+                "grouped-query attention needs groups of equal size"
             )
         if self.head_dim % 2:
             raise ValueError(f"model config: head_dim={self.head_dim} is odd; rotary embedding pairs its halves")

@@ -1,6 +1,6 @@
-"""A GGUF file decoded once: parsing and dequantising take seconds, and every round is a fresh process.
+"""Decode a GGUF file once: parsing and dequantising take seconds, and every round is a fresh process.
 
-Kept as one safetensors file in the cache folder: our own tree, with config and tokenizer in its metadata.
+The result is our weight tree as one safetensors file in the cache folder, with config and tokenizer in its metadata.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from scorematrix.models.weights import DecoderWeights, LayerWeights
 from scorematrix.workload.tokenizer import TextTokenizer
 
 VERSION = 1
-"""Raised whenever the reader or the tree changes, so that no stale tree is ever used."""
+"""Increased whenever the reader or the tree changes, so that no stale tree is ever used."""
 
 
 def decoded_gguf(path: Path) -> Path:
-    """The decoded file of a GGUF file, made where it is not there; its name holds the source's SHA-256."""
+    """Return the decoded file of a GGUF file, decoding it if needed; its name contains the source's SHA-256."""
     status = path.stat()
     digest = _digest(path, status.st_size, status.st_mtime_ns)
     decoded = cache_folder() / "decoded" / f"{digest[:32]}.v{VERSION}.safetensors"
@@ -37,13 +37,13 @@ def decoded_gguf(path: Path) -> Path:
 
 @functools.cache
 def _digest(path: Path, n_bytes: int, changed_ns: int) -> str:
-    """SHA-256, once a process as long as the file is as it was: a run asks for it at every cell."""
+    """Return the SHA-256, cached while the file is unchanged because a run needs it for every cell."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_decoded_description(path: Path) -> tuple[DecoderConfig, TextTokenizer]:
-    """Config and tokenizer, without the weights."""
+    """Return config and tokenizer, without the weights."""
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as opened:
@@ -52,7 +52,7 @@ def read_decoded_description(path: Path) -> tuple[DecoderConfig, TextTokenizer]:
 
 
 def read_decoded_weights(path: Path, config: DecoderConfig) -> DecoderWeights[np.ndarray]:
-    """The tree; it was checked when it was decoded."""
+    """Return the tree, which was checked when it was decoded."""
     from safetensors.numpy import load_file
 
     leaves: dict[str, np.ndarray] = load_file(path)

@@ -1,4 +1,4 @@
-"""The model that is always there: SmolLM2-135M-Instruct, out of a wheel on the Python package index."""
+"""The embedded model: SmolLM2-135M-Instruct, from a wheel on the Python package index."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ _REMEDY = (
 
 
 def embedded_path() -> Path:
-    """Where the file is kept, there or not."""
+    """Return the path of the file, whether it exists or not."""
     return cache_folder() / "models" / Path(MEMBER).name
 
 
 def is_present() -> bool:
-    """Whether the file is there in full length; its content was checked when it was put there."""
+    """Return whether the file exists in full length; its content was checked when it was written."""
     path = embedded_path()
     return path.is_file() and path.stat().st_size == GGUF_BYTES
 
 
 def fetch_embedded() -> Path:
-    """The path of the GGUF file, downloaded with pip where it is not there yet.
+    """Return the path of the GGUF file, downloading it with pip if it is missing.
 
-    pip is asked, without the wheel's dependencies, so that the user's own package index and proxy are used.
+    pip uses the user's package index and proxy. The wheel's dependencies are not downloaded.
 
     Raises:
-        ModelUnavailable: where pip fails or the file is not the pinned one; nothing is left behind.
+        ModelUnavailable: if pip fails or the file is not the pinned one; nothing is left behind.
     """
     path = embedded_path()
     if is_present():
@@ -84,9 +84,9 @@ def _download(folder: Path) -> Path:
 
 def _check(path: Path, wanted_sha256: str) -> None:
     with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != wanted_sha256:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != wanted_sha256:
         raise ModelUnavailable(
-            f"model 'smollm2-135m': {path.name} has sha256 {found[:12]}..., not the pinned "
+            f"model 'smollm2-135m': {path.name} has sha256 {digest[:12]}..., not the pinned "
             f"{wanted_sha256[:12]}...; the package index served another file. {_REMEDY}"
         )

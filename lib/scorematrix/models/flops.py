@@ -1,4 +1,4 @@
-"""How many floating-point operations scoring needs: a count of the mathematics, not of any implementation."""
+"""Count the floating-point operations that scoring needs mathematically, whatever the implementation."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from scorematrix.models.config import DecoderConfig
 
 
 def forward_flops(config: DecoderConfig, n_tokens: int, n_pairs: int) -> int:
-    """Multiplications and additions of the decoder over tokens and (token, key) pairs, the head left out.
+    """Count multiplications and additions of the decoder over tokens and (token, key) pairs, without the head.
 
-    Every token goes through every layer. An engine that leaves out what nobody reads, most of the last layer, gains
-    at most one layer's share by it.
+    Every token goes through every layer. An engine that skips results nobody reads, most of the last layer, saves
+    at most one layer's share.
     """
     return linear_flops(config, n_tokens) + pair_flops(config, n_pairs)
 
@@ -29,14 +29,14 @@ def pair_flops(config: DecoderConfig, n_pairs: int) -> int:
 
 
 def scoring_flops(config: DecoderConfig, query_tokens: int, item_tokens: Sequence[int]) -> int:
-    """The fewest operations that score a query with its items exactly: the query once, each item over it and itself."""
+    """Count the fewest operations that score a query exactly: the query once, each item over it and itself."""
     n_tokens = query_tokens + sum(item_tokens)
     n_pairs = _causal(query_tokens) + sum(length * query_tokens + _causal(length) for length in item_tokens)
     return forward_flops(config, n_tokens, n_pairs)
 
 
 def workload_flops(config: DecoderConfig, shapes: Iterable[tuple[int, Sequence[int]]]) -> int:
-    """The same over all requests, each as (query tokens, tokens of each item)."""
+    """Sum `scoring_flops` over all requests, each given as (query tokens, tokens of each item)."""
     return sum(scoring_flops(config, query_tokens, item_tokens) for query_tokens, item_tokens in shapes)
 
 

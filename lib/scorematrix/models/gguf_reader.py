@@ -1,4 +1,4 @@
-"""Weights and tokenizer out of a GGUF file (llama, qwen2, qwen3), by the gguf package."""
+"""Read weights and config from a GGUF file (llama, qwen2, qwen3) with the gguf package."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ class GGUFFile:
         try:
             self._reader = gguf.GGUFReader(str(path))
         except (ValueError, OSError, IndexError) as error:
-            raise ValueError(f"model file {path} is no sound GGUF file ({error}); fetch it again") from None
+            raise ValueError(f"model file {path} is not a valid GGUF file ({error}); fetch it again") from None
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
 
     def get(self, key: str, default: Any = None) -> Any:
-        """A metadata value."""
+        """Return a metadata value."""
         field = self._reader.fields.get(key)
         return default if field is None else field.contents()
 
     def tensor(self, name: str) -> np.ndarray | None:
-        """A tensor in numpy's order of dimensions, float32; None where there is none."""
+        """Return a tensor in numpy's order of dimensions, float32; None if there is none."""
         import gguf
 
         tensor = self._tensors.get(name)
@@ -58,7 +58,7 @@ class GGUFFile:
 
 
 def read_gguf_config(file: GGUFFile) -> DecoderConfig:
-    """The decoder's shape.
+    """Return the decoder's shape.
 
     Raises:
         ValueError: naming what this workspace does not support.
@@ -104,7 +104,7 @@ def read_gguf_config(file: GGUFFile) -> DecoderConfig:
         head_dim=head_dim,
         ffn_size=need("feed_forward_length"),
         max_positions=need("context_length"),
-        # Stored as float32: the shortest decimal that it stands for is what the model was made with.
+        # Stored as float32; the shortest decimal that rounds to it is the model's original value.
         rms_norm_eps=float(str(np.float32(need("attention.layer_norm_rms_epsilon")))),
         rope_theta=float(str(np.float32(file.get(f"{name}.rope.freq_base", 10000.0)))),
         tied_head="output.weight" not in file._tensors,
@@ -112,7 +112,7 @@ def read_gguf_config(file: GGUFFile) -> DecoderConfig:
 
 
 def read_gguf_weights(file: GGUFFile, config: DecoderConfig) -> DecoderWeights[np.ndarray]:
-    """The tree, float32.
+    """Return the tree, float32.
 
     Raises:
         ValueError: naming a tensor that is missing, misshapen, or not finite.
@@ -123,7 +123,7 @@ def read_gguf_weights(file: GGUFFile, config: DecoderConfig) -> DecoderWeights[n
     for leaf, part in GGUF_LEAVES.items():
         blocks = [file.tensor(f"blk.{l}.{part}") for l in range(c.n_layers)]
         if all(block is None for block in blocks):
-            continue  # check_weights tells an absent leaf that should be there
+            continue  # check_weights reports a leaf that should be there
         if (lost := next((l for l, block in enumerate(blocks) if block is None), None)) is not None:
             raise ValueError(f"{file.path.name}: tensor blk.{lost}.{part} is missing; fetch the file again")
         layers[leaf] = np.stack([_as_leaf(c, leaf, block) for block in blocks if block is not None])
@@ -138,7 +138,7 @@ def read_gguf_weights(file: GGUFFile, config: DecoderConfig) -> DecoderWeights[n
 
 
 def _as_leaf(c: DecoderConfig, leaf: str, block: np.ndarray) -> np.ndarray:
-    """One layer's tensor in our layout, [in..., out...], its rotary pairs as Hugging Face has them."""
+    """Return one layer's tensor in our layout, [in..., out...], with rotary pairs as in Hugging Face."""
     n_heads = {"q": c.n_heads, "k": c.n_kv_heads, "v": c.n_kv_heads}
     projection = leaf.split("_")[0]
     if leaf in ("q_ldnh", "k_ldkh", "v_ldkh"):
@@ -153,7 +153,7 @@ def _as_leaf(c: DecoderConfig, leaf: str, block: np.ndarray) -> np.ndarray:
 
 
 def _undo_rotary_permutation(rows: np.ndarray, n_heads: int) -> np.ndarray:
-    """ggml keeps llama's rotary pairs side by side (2i, 2i+1); undo what the converter did: (i, i + h/2)."""
+    """Undo ggml's converter: from adjacent rotary pairs (2i, 2i+1) back to Hugging Face's (i, i + h/2)."""
     out, inner = rows.shape
     return rows.reshape(n_heads, out // n_heads // 2, 2, inner).swapaxes(1, 2).reshape(out, inner)
 

@@ -1,4 +1,4 @@
-"""The weight tree as a GGUF file, so that llama.cpp scores with the very numbers that our engines hold."""
+"""Write the weight tree as a GGUF file, so that llama.cpp scores with exactly our engines' weights."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from scorematrix.models.weights import DecoderWeights
 
 
 def write_gguf(path: Path, config: DecoderConfig, weights: DecoderWeights[np.ndarray], dtype: str) -> None:
-    """Write a model without a vocabulary: it is scored by token ids.
+    """Write a model without a vocabulary, because it is scored by token ids.
 
     Args:
         dtype: float32 or bfloat16, of the matrices; vectors stay float32, as llama.cpp wants them.
 
     Raises:
-        ValueError: for llama3 rope scaling, which this writer does not carry.
+        ValueError: for llama3 rope scaling, which this writer does not support.
     """
     import gguf
 
@@ -66,7 +66,7 @@ def write_gguf(path: Path, config: DecoderConfig, weights: DecoderWeights[np.nda
 
 
 def _as_block(c: DecoderConfig, leaf: str, array: np.ndarray) -> np.ndarray:
-    """One layer's leaf as llama.cpp has it: matrices [out, in], llama's rotary pairs side by side."""
+    """Return one layer's leaf in llama.cpp's layout: matrices [out, in], llama's rotary pairs adjacent."""
     if leaf == "o_lnhd":
         return array.reshape(-1, c.hidden_size).T
     if leaf in ("q_ldnh", "k_ldkh", "v_ldkh"):

@@ -1,4 +1,4 @@
-"""Seeded weights of a named shape, for machines that cannot download and for small tests."""
+"""Make seeded weights of a named shape, for machines that cannot download and for small tests."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ RANDOM_SHAPES: dict[str, DecoderConfig] = {
 
 
 def random_weights(config: DecoderConfig, seed: int) -> DecoderWeights[np.ndarray]:
-    """Float32 weights, the same on every platform for the same seed.
+    """Make float32 weights, the same on every platform for the same seed.
 
-    Scaled by fan-in, so that activations keep their size and the logits of different items differ.
+    They are scaled by fan-in, so that activations keep their size and the logits of different items differ.
     """
     shapes = expected_shapes(config)
     streams = [np.random.Generator(np.random.PCG64(child)) for child in np.random.SeedSequence(seed).spawn(len(shapes))]

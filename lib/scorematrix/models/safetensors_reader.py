@@ -1,4 +1,4 @@
-"""Weights out of a Hugging Face folder: config.json and safetensors, in one file or in shards. No pickle, no code."""
+"""Read weights from a Hugging Face folder: config.json and safetensors, one file or shards. No pickle, no code."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HF_LEAVES = {
 
 
 def read_hf_config(folder: Path) -> DecoderConfig:
-    """config.json as our config.
+    """Return config.json as our config.
 
     Raises:
         ValueError: naming the first field, with its value, that this workspace does not support.
@@ -47,7 +47,7 @@ def read_hf_config(folder: Path) -> DecoderConfig:
     except FileNotFoundError:
         raise ValueError(f"model folder {folder} has no config.json; give a Hugging Face model folder") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no whole JSON file ({error}); fetch the model again") from None
+        raise ValueError(f"{path} is not a complete JSON file ({error}); fetch the model again") from None
     names = raw.get("architectures") or ["none named"]
     if names[0] not in ARCHITECTURES:
         raise ValueError(f"{path}: architectures={names[0]!r} is not supported; supported: {', '.join(ARCHITECTURES)}")
@@ -80,7 +80,7 @@ def read_hf_config(folder: Path) -> DecoderConfig:
 
 
 def read_hf_weights(folder: Path, config: DecoderConfig) -> DecoderWeights[np.ndarray]:
-    """The tree, in the checkpoint's own number format; mixed formats become float32, which holds each exactly.
+    """Return the tree in the checkpoint's number format; mixed formats become float32, which is exact for each.
 
     Raises:
         ValueError: naming a file or tensor that is missing, misshapen, or not finite.
@@ -105,7 +105,7 @@ def read_hf_weights(folder: Path, config: DecoderConfig) -> DecoderWeights[np.nd
 
 
 def _as_leaf(c: DecoderConfig, leaf: str, tensor: np.ndarray) -> np.ndarray:
-    """One layer's tensor in our layout: linear weights come as [out, in]."""
+    """Return one layer's tensor in our layout; linear weights come as [out, in]."""
     heads = {"n": c.n_heads, "k": c.n_kv_heads}
     if leaf in ("q_ldnh", "k_ldkh", "v_ldkh"):
         return tensor.T.reshape(c.hidden_size, heads[leaf[-2]], c.head_dim)
@@ -138,7 +138,7 @@ class _Tensors:
             try:
                 opened = safe_open(path, framework="numpy")
             except (SafetensorError, OSError) as error:
-                raise ValueError(f"{path} is no sound safetensors file ({error}); fetch the model again") from None
+                raise ValueError(f"{path} is not a valid safetensors file ({error}); fetch the model again") from None
             self.files |= dict.fromkeys(opened.keys(), opened)
 
     def read(self, name: str) -> np.ndarray:

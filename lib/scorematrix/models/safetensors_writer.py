@@ -1,4 +1,4 @@
-"""The weight tree as a Hugging Face folder, for scorers that read nothing else."""
+"""Write the weight tree as a Hugging Face folder, for scorers that read nothing else."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def write_hf_folder(
     """Write config.json and model.safetensors.
 
     Args:
-        folder: not there yet, or empty; its parent is there.
+        folder: new or empty; its parent exists.
         dtype: float32 or bfloat16.
-        tokenizer: tokenizer.json's content, for servers that do not start without one; the model is scored by ids.
+        tokenizer: content of tokenizer.json, for servers that need one to start; the model is scored by ids.
     """
     from safetensors.numpy import save_file
 
@@ -45,7 +45,7 @@ def write_hf_folder(
 
 
 def hf_tensors(config: DecoderConfig, weights: DecoderWeights[np.ndarray]) -> dict[str, np.ndarray]:
-    """The tree under Hugging Face's names and in its layout; views where that needs no copy."""
+    """Return the tree in Hugging Face's names and layout, as views where no copy is needed."""
     tensors = {"model.embed_tokens.weight": weights.embed_vd, "model.norm.weight": weights.final_norm_d}
     if not config.tied_head:
         tensors["lm_head.weight"] = weights.head_vd
@@ -57,7 +57,7 @@ def hf_tensors(config: DecoderConfig, weights: DecoderWeights[np.ndarray]) -> di
 
 
 def hf_config_fields(config: DecoderConfig) -> dict[str, object]:
-    """Shape and constants in the words of config.json."""
+    """Return shape and constants as fields of config.json."""
     c = config
     rope: dict[str, object] = {"rope_type": "default", "rope_theta": c.rope_theta}
     if c.rope_scaling is not None:
@@ -85,7 +85,7 @@ def hf_config_fields(config: DecoderConfig) -> dict[str, object]:
 
 
 def _as_linear(c: DecoderConfig, leaf: str, array: np.ndarray) -> np.ndarray:
-    """One layer's leaf as a torch linear has it: [out, in]."""
+    """Return one layer's leaf in the layout of a torch linear: [out, in]."""
     if leaf in ("q_ldnh", "k_ldkh", "v_ldkh"):
         return array.reshape(c.hidden_size, -1).T
     if leaf == "o_lnhd":

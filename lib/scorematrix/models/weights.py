@@ -1,9 +1,9 @@
-"""Weights as one framework-neutral tree, its dimensions named by letters.
+"""Weights as one framework-neutral tree with dimensions named by letters.
 
 Letters: v vocabulary, d hidden, l layer, n query head, k key/value head, h head dimension, f feed-forward.
-Layers are stacked on l, which is the form that `jax.lax.scan` wants and that a torch loop can index.
-Every matrix is laid out [in..., out...], so that a token row times a matrix is the projection.
-Leaves are numpy arrays as read, tensors of a framework once placed, or shapes only.
+Layers are stacked on l, as `jax.lax.scan` needs and as a torch loop can index.
+Every matrix has the layout [in..., out...], so that a token row times a matrix is the projection.
+Leaves are numpy arrays as read, a framework's tensors once placed, or only shapes.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class LayerWeights(Generic[Leaf]):
         return {name: leaf for name, leaf in leaves if leaf is not None}
 
     def mapped(self, change: Callable[[Leaf], Other]) -> LayerWeights[Other]:
-        """The same tree with every leaf changed; absent leaves stay absent."""
+        """Return the tree with `change` applied to every leaf; absent leaves stay absent."""
         return LayerWeights(**{name: change(leaf) for name, leaf in self.named.items()})
 
 
 @dataclass(frozen=True)
 class DecoderWeights(Generic[Leaf]):
-    """The whole tree. `head_vd` is the very array `embed_vd` where the head is tied."""
+    """The complete tree. `head_vd` is the same array object as `embed_vd` if the head is tied."""
 
     embed_vd: Leaf
     layers: LayerWeights[Leaf]
@@ -72,7 +72,7 @@ class DecoderWeights(Generic[Leaf]):
         return digest.hexdigest()
 
     def named_leaves(self) -> Iterator[tuple[str, Leaf]]:
-        """Leaf names and arrays in a fixed order; a tied head is not repeated."""
+        """Yield leaf names and arrays in a fixed order; a tied head is not repeated."""
         yield "embed_vd", self.embed_vd
         for name, array in self.layers.named.items():
             yield f"layers.{name}", array
@@ -82,7 +82,7 @@ class DecoderWeights(Generic[Leaf]):
 
 
 def expected_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
-    """Shape of every leaf that a model of this config must have."""
+    """Return the shape of every leaf that a model of this config must have."""
     size = dict(
         v=config.vocab_size,
         d=config.hidden_size,
@@ -100,22 +100,22 @@ def expected_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
 
 
 def check_weights(config: DecoderConfig, weights: DecoderWeights[np.ndarray]) -> None:
-    """Refuse a tree that does not fit the config or holds NaN or infinity.
+    """Refuse a tree that does not fit the config or has NaN or infinity.
 
     Raises:
         ValueError: naming the leaf, what it is and what it should be.
     """
-    found = {name: array.shape for name, array in weights.named_leaves()}
+    shapes = {name: array.shape for name, array in weights.named_leaves()}
     expected = expected_shapes(config)
-    if missing := sorted(expected.keys() - found.keys()):
+    if missing := sorted(expected.keys() - shapes.keys()):
         raise ValueError(
             f"weights: {missing[0]} is missing; the checkpoint does not fit a {config.architecture} config"
         )
-    if surplus := sorted(found.keys() - expected.keys()):
+    if surplus := sorted(shapes.keys() - expected.keys()):
         raise ValueError(f"weights: {surplus[0]} is not part of a {config.architecture} model of this config")
     for name, array in weights.named_leaves():
         if array.shape != expected[name]:
-            raise ValueError(f"weights: {name} has shape {array.shape}, the config asks for {expected[name]}")
+            raise ValueError(f"weights: {name} has shape {array.shape}, the config requires {expected[name]}")
         layers = array if name.startswith("layers.") else array[None]
         if not all(np.isfinite(layer.astype(np.float32, copy=False)).all() for layer in layers):
-            raise ValueError(f"weights: {name} holds NaN or infinity; the checkpoint is damaged, fetch it again")
+            raise ValueError(f"weights: {name} has NaN or infinity; the checkpoint is damaged, fetch it again")

@@ -1,4 +1,4 @@
-"""What each target can do now, and if nothing, why and what next."""
+"""Readiness of each target: what it can run now, or why it cannot and what to do next."""
 
 from scorematrix.readiness.devices import Machine, probe_machine
 from scorematrix.readiness.provision import ProvisionPlan, dry_run, load_plan, provision

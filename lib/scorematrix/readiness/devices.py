@@ -1,4 +1,4 @@
-"""Which devices this machine has: what the drivers show, and what each framework sees in a process of its own."""
+"""Find this machine's devices, from its drivers and from each framework in a separate process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PACKAGE: dict[Framework, str] = {"jax": "jax", "pytorch": "torch"}
 
 @dataclass(frozen=True)
 class FrameworkDevices:
-    """What one framework sees: (platform, device name) each; or why it could not be asked."""
+    """Devices that one framework sees, each (platform, device name), or why the query failed."""
 
     devices: tuple[tuple[str, str], ...]
     error: str | None = None
@@ -38,7 +38,7 @@ class Machine:
     """The devices of a machine, from its drivers and from the frameworks.
 
     Attributes:
-        taken: who has the device, in words, where a framework was told that another process does; by kind of device.
+        taken: by kind of device: who has it, if another process does.
     """
 
     nvidia: tuple[str, ...]
@@ -49,17 +49,17 @@ class Machine:
     taken: dict[str, str] = field(default_factory=dict)
 
 
-def probe_machine(asked: Collection[str] = tuple(_PROBES)) -> Machine:
-    """Look at drivers, and ask frameworks that are installed in a process of its own each.
+def probe_machine(wanted: Collection[str] = tuple(_PROBES)) -> Machine:
+    """Query the drivers and the installed frameworks, each framework in a separate process.
 
-    A process of its own, because whoever imports a framework owns the TPU until it ends.
+    The processes are separate because one that imports a framework keeps the TPU until it ends.
 
     Args:
-        asked: the frameworks whose devices matter; each takes seconds to import.
+        wanted: the frameworks whose devices matter; each takes seconds to import.
     """
     nvidia, nvidia_evidence = _nvidia_gpus()
     tpu_nodes = sorted(str(p) for pattern in ("accel*", "vfio/[0-9]*") for p in Path("/dev").glob(pattern))
-    frameworks = _framework_devices(asked)
+    frameworks = _framework_devices(wanted)
     return Machine(
         nvidia=nvidia,
         nvidia_evidence=nvidia_evidence,
@@ -72,11 +72,11 @@ def probe_machine(asked: Collection[str] = tuple(_PROBES)) -> Machine:
 
 def _taken(frameworks: dict[Framework, FrameworkDevices], has_tpu: bool) -> dict[str, str]:
     errors = " ".join(seen.error for seen in frameworks.values() if seen.error)
-    found = {kind: taken(errors, kind) for kind in ("tpu", "gpu")}
+    users = {kind: taken(errors, kind) for kind in ("tpu", "gpu")}
     jax = frameworks.get("jax")
-    if has_tpu and found["tpu"] is None and jax and all(platform != "tpu" for platform, _ in jax.devices):
-        found["tpu"] = tpu_taken()  # JAX goes on with the CPU, and says nothing
-    return {kind: who for kind, who in found.items() if who is not None}
+    if has_tpu and users["tpu"] is None and jax and all(platform != "tpu" for platform, _ in jax.devices):
+        users["tpu"] = tpu_taken()  # JAX falls back to the CPU silently
+    return {kind: who for kind, who in users.items() if who is not None}
 
 
 def _nvidia_gpus() -> tuple[tuple[str, ...], str]:
@@ -96,25 +96,25 @@ def _nvidia_gpus() -> tuple[tuple[str, ...], str]:
 
 def _framework_devices(wanted: Collection[str]) -> dict[Framework, FrameworkDevices]:
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    asked: dict[Framework, subprocess.Popen[str]] = {
+    processes: dict[Framework, subprocess.Popen[str]] = {
         framework: subprocess.Popen(
             [sys.executable, "-c", code], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         for framework, code in _PROBES.items()
         if framework in wanted and importlib.util.find_spec(_PACKAGE[framework]) is not None
     }
-    found: dict[Framework, FrameworkDevices] = {}
-    for framework, process in asked.items():
+    devices: dict[Framework, FrameworkDevices] = {}
+    for framework, process in processes.items():
         try:
             out, err = process.communicate(timeout=PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            found[framework] = FrameworkDevices((), f"{framework} did not answer within {PATIENCE_SECONDS:.0f} s")
+            devices[framework] = FrameworkDevices((), f"{framework} did not answer within {PATIENCE_SECONDS:.0f} s")
             continue
         if process.returncode:
             last = (err.strip().splitlines() or ["no message"])[-1]
-            found[framework] = FrameworkDevices((), f"{framework} failed to start: {last[:300]}")
+            devices[framework] = FrameworkDevices((), f"{framework} failed to start: {last[:300]}")
         else:
-            found[framework] = FrameworkDevices(tuple(map(tuple, json.loads(out.splitlines()[-1]))))
-    return found
+            devices[framework] = FrameworkDevices(tuple(map(tuple, json.loads(out.splitlines()[-1]))))
+    return devices

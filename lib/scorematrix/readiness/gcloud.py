@@ -1,4 +1,4 @@
-"""The few gcloud commands that get a machine, look at it, and give it back. Nothing is run on import."""
+"""The gcloud commands that create, describe and delete a machine. Nothing runs on import."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GROUPS: dict[Resource, tuple[str, ...]] = {
 }
 _STATE_FIELDS: dict[Resource, str] = {"instance": "status", "tpu_vm": "state", "queued_resource": "state.state"}
 RUNNING: dict[Resource, str] = {"instance": "RUNNING", "tpu_vm": "READY", "queued_resource": "ACTIVE"}
-"""The state in which a resource can be used. STAGING and the like are not it: a machine can reach them and vanish."""
+"""The state in which a resource is usable. STAGING and similar are not: a machine can reach them and vanish."""
 FAILED = (
     "FAILED",
     "SUSPENDED",
@@ -31,13 +31,13 @@ FAILED = (
     "DELETING",
     "REPAIRING",
 )
-"""States from which a resource does not come to run by waiting."""
+"""States from which waiting does not lead to a running resource."""
 NOT_FOUND = ("was not found", "not found", "notfound", "not_found", "code=404")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command said. `returncode` is None where it did not end in its time."""
+    """Output of a command. `returncode` is None if it timed out."""
 
     returncode: int | None
     text: str
@@ -45,13 +45,13 @@ class Answer:
     @property
     def says_not_found(self) -> bool:
         """Whether it failed because there is no such resource."""
-        return self.returncode not in (0, None) and any(words in self.text.lower() for words in NOT_FOUND)
+        return self.returncode not in (0, None) and any(phrase in self.text.lower() for phrase in NOT_FOUND)
 
 
 def create_command(
     resource: Resource, name: str, zone: str, machine_type: str, version: str | None, extra: Sequence[str]
 ) -> list[str]:
-    """Make a resource; its answer comes as JSON, and no question is asked."""
+    """Return the command that creates a resource, with JSON output and without prompts."""
     kind = {"instance": "--machine-type", "tpu_vm": "--accelerator-type", "queued_resource": "--accelerator-type"}
     arguments = [f"--zone={zone}", f"{kind[resource]}={machine_type}"]
     if resource == "queued_resource":
@@ -62,39 +62,39 @@ def create_command(
 
 
 def state_command(resource: Resource, name: str, zone: str) -> list[str]:
-    """One word: the state of a resource."""
+    """Return the command that prints the state of a resource as one word."""
     field = _STATE_FIELDS[resource]
     return ["gcloud", *_GROUPS[resource], "describe", name, f"--zone={zone}", f"--format=value({field})", "--quiet"]
 
 
 def delete_command(resource: Resource, name: str, zone: str) -> list[str]:
-    """Give a resource back."""
+    """Return the command that deletes a resource."""
     force = ["--force"] if resource == "queued_resource" else []
     return ["gcloud", *_GROUPS[resource], "delete", name, f"--zone={zone}", *force, "--quiet"]
 
 
 def ask(command: Sequence[str], timeout_seconds: float) -> Answer:
-    """Run a command to its end or its time limit; whatever it says is text, however broken.
+    """Run a command to its end or its time limit; bytes that are not UTF-8 are replaced in its output.
 
     Raises:
-        ValueError: where gcloud is not installed.
+        ValueError: if gcloud is not installed.
     """
     if shutil.which(command[0]) is None:
         raise ValueError(
             f"{command[0]} is not on PATH; install the Google Cloud CLI and log in, or describe what you tried in a "
             "readiness file (see params/readiness/)"
         )
-    # A session of its own: gcloud starts processes, and all of them end with it.
+    # A new session, so that the processes that gcloud starts can be killed with it.
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
     try:
-        said, _ = process.communicate(timeout=timeout_seconds)
-        return Answer(process.returncode, said.decode(errors="replace").strip())
+        output, _ = process.communicate(timeout=timeout_seconds)
+        return Answer(process.returncode, output.decode(errors="replace").strip())
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        said, _ = process.communicate()
-        return Answer(None, f"no answer within {timeout_seconds:g} s. {said.decode(errors='replace')}".strip())
+        output, _ = process.communicate()
+        return Answer(None, f"no answer within {timeout_seconds:g} s. {output.decode(errors='replace')}".strip())
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)
         raise

@@ -1,8 +1,8 @@
-"""Who has the accelerator when it is taken: a chip serves one process, and the frameworks' errors seldom say which.
+"""Name the process that has an accelerator: a chip serves one process, and the frameworks' errors seldom say which.
 
-The texts are those of libtpu ("The TPU is already in use by process with pid 27846", "libtpu.so already in use by
-another process", "open(/dev/vfio/0): Device or resource busy"), of CUDA in exclusive-process mode ("all CUDA-capable
-devices are busy or unavailable") and of either framework when another process has filled the memory.
+The matched texts are from libtpu ("The TPU is already in use by process with pid 27846", "libtpu.so already in use by
+another process", "open(/dev/vfio/0): Device or resource busy"), from CUDA in exclusive-process mode ("all CUDA-capable
+devices are busy or unavailable") and from either framework when another process has filled the memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Literal
 import psutil
 
 TPU_LOCK = Path("/tmp/libtpu_lockfile")
-"""libtpu locks it as long as a process has the chip; the file itself stays, and is empty."""
+"""libtpu locks this file while a process has the chip. The empty file stays afterwards."""
 TPU_NODES = ("/dev/accel", "/dev/vfio/")
 TAKEN = {
     "tpu": r"already in used? by|libtpu_lockfile|libtpu multi-process lockfile|/dev/(?:vfio|accel)\S*: "
@@ -26,12 +26,12 @@ TAKEN = {
 }
 FULL = r"out of memory|resource_exhausted|outofmemory|error_out_of_memory"
 LEAST_BYTES = 100 << 20
-"""A process with less of a GPU's memory, a desktop say, is not why ours ran out."""
+"""A process with less GPU memory, such as a desktop, is not why ours ran out."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Another process that has the device; by how much of its memory, where that is known."""
+    """Another process that has the device, and how much of its memory, if known."""
 
     pid: int
     used_bytes: int | None = None
@@ -46,16 +46,16 @@ class Holder:
 
 
 def with_holder(error: str, kind: Literal["cpu", "gpu", "tpu"]) -> str:
-    """The error of a framework; where another process has the device, that one comes first, and what to do."""
-    found = taken(error, kind)
-    return f"{found}; end it or wait for it, then repeat with --retry-failed. {error}" if found else error
+    """Return a framework's error, preceded by who has the device and what to do if another process has it."""
+    who = taken(error, kind)
+    return f"{who}; end it or wait for it, then repeat with --retry-failed. {error}" if who else error
 
 
 def taken(error: str, kind: Literal["cpu", "gpu", "tpu"], nvml: Any = None) -> str | None:
-    """In words, who has the device according to an error and this machine; None where the error is of another kind.
+    """Say who has the device, from an error and from this machine; None if the error is of another kind.
 
     Args:
-        nvml: asked for the processes of GPUs; by default NVML's Python binding, where there is one.
+        nvml: lists the processes of GPUs; by default NVML's Python binding, if installed.
     """
     text = error.lower()
     busy = kind in TAKEN and re.search(TAKEN[kind], text)
@@ -64,14 +64,14 @@ def taken(error: str, kind: Literal["cpu", "gpu", "tpu"], nvml: Any = None) -> s
         return None
     named = re.search(r"process with pid (\d+)", text)
     holders = [Holder(int(named[1]))] if named else list(_tpu_holders() if kind == "tpu" else _gpu_holders(nvml))
-    if not busy:  # only ours may be too large
+    if not busy:  # memory ran out, perhaps only because ours is too large
         holders = [holder for holder in holders if holder.used_bytes is None or holder.used_bytes >= LEAST_BYTES]
         return f"the GPU is shared with {_listed(holders)}" if holders else None
     return f"the {kind.upper()} is taken by {_listed(holders) or 'another process, which this account is not shown'}"
 
 
 def tpu_taken() -> str | None:
-    """The same for a TPU that a framework silently did without; None where nobody has it."""
+    """Say who has a TPU that a framework silently ignored; None if nobody has it."""
     holders = list(_tpu_holders())
     return f"the TPU is taken by {_listed(holders)}" if holders else None
 
@@ -81,21 +81,21 @@ def _listed(holders: list[Holder]) -> str:
 
 
 def _tpu_holders() -> Iterator[Holder]:
-    """Whoever has the lock file, or, where nobody has, the device nodes; other users' are shown to root only."""
+    """Yield the owner of the lock file or, if none, of open device nodes. Only root sees other users' processes."""
     pid = lock_owner(TPU_LOCK)
     yield from [Holder(pid)] if pid else map(Holder, _openers(TPU_NODES))
 
 
 def lock_owner(path: Path, locks: Path = Path("/proc/locks")) -> int | None:
-    """The process that holds a lock on a file, by the kernel's table; None where there is none but ours."""
+    """Return the process that has a file locked, by the kernel's table; None if no other process has."""
     try:
         inode = path.stat().st_ino
         lines = locks.read_text().splitlines()
     except OSError:
         return None
     # "1: POSIX  ADVISORY  WRITE 394 fe:00:2146929 0 EOF"; waiters have an arrow before their kind.
-    held = (line.split() for line in lines if "->" not in line)
-    pids = (int(words[4]) for words in held if len(words) > 5 and words[5].rsplit(":", 1)[-1] == str(inode))
+    rows = (line.split() for line in lines if "->" not in line)
+    pids = (int(row[4]) for row in rows if len(row) > 5 and row[5].rsplit(":", 1)[-1] == str(inode))
     return next((pid for pid in pids if pid not in (os.getpid(), -1, 0)), None)
 
 
@@ -105,7 +105,7 @@ def _openers(prefixes: tuple[str, ...]) -> Iterator[int]:
             continue
         try:
             links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{process.pid}/fd")]
-        except OSError:  # it is gone, or another user's
+        except OSError:  # it has ended, or is another user's
             continue
         if any(link.startswith(prefixes) and link != "/dev/vfio/vfio" for link in links):
             yield process.pid
@@ -120,5 +120,5 @@ def _gpu_holders(nvml: Any) -> Iterator[Holder]:
             for process in nvml.nvmlDeviceGetComputeRunningProcesses(nvml.nvmlDeviceGetHandleByIndex(i)):
                 if process.pid != os.getpid():
                     yield Holder(process.pid, process.usedGpuMemory)
-    except Exception:  # no binding, no driver, or a GPU that does not answer: NVML's errors are made at run time
+    except Exception:  # no binding, no driver, or a GPU that does not answer: NVML's error classes are made at run time
         return

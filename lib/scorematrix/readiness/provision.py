@@ -1,4 +1,4 @@
-"""Getting a target's machine: zone after zone, every attempt on record, nothing half-made left without a name."""
+"""Provision a target's machine, zone by zone. Every attempt is recorded, and names what it may have left behind."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from scorematrix.results.targets import Attempt
 from scorematrix.results.times import utc_now
 
 SAME_ZONE_TRIES = 2
-"""How often a zone is tried where the machine came and was taken away again."""
+"""Tries per zone if the machine was created and then taken away."""
 
 
 class ProvisionPlan(BaseModel):
-    """One target's machine, and where to ask for it, in order."""
+    """One target's machine, and the zones to try, in order."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -40,16 +40,16 @@ class ProvisionPlan(BaseModel):
     wait_seconds: Annotated[float, Field(gt=0)] = 1200.0
 
     def create(self, zone: str) -> list[str]:
-        """The command that asks for the machine in a zone."""
+        """Return the command that creates the machine in a zone."""
         return gcloud.create_command(self.resource, self.name, zone, self.machine_type, self.version, self.extra)
 
     def delete(self, zone: str) -> list[str]:
-        """The command that gives it back."""
+        """Return the command that deletes it."""
         return gcloud.delete_command(self.resource, self.name, zone)
 
 
 def load_plan(path: Path | str) -> ProvisionPlan:
-    """Read and check a plan.
+    """Read and validate a plan.
 
     Raises:
         ValueError: one line that names the file, the key, its value, and the remedy.
@@ -63,14 +63,14 @@ def provision(
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Attempt | None:
-    """Ask for the machine in each zone until one gives it; the attempt that did, None where none did.
+    """Request the machine in each zone until one provides it; return that attempt, None if no zone does.
 
     Args:
-        on_attempt: called when an attempt begins and again when it has ended, so that a record of it exists from its
-            first moment: a process that is killed leaves the name of what it may have made.
+        on_attempt: called when an attempt starts and when it ends. A killed process thus leaves a record of the
+            resource that it may have created.
 
     Raises:
-        ValueError: where gcloud is not installed; nothing was asked for then.
+        ValueError: if gcloud is not installed; nothing was requested.
     """
     closed_regions: set[str] = set()
     for zone in plan.zones:
@@ -112,7 +112,7 @@ def _try(
         outcome, text = _wait(plan, zone, sleep)
     else:
         outcome, text = "refused", answer.text
-        # A refusal may come when something is there already: what runs is taken, anything else is given back.
+        # Despite a refusal the resource may exist: it is used if it runs, else deleted.
         state = gcloud.ask(gcloud.state_command(plan.resource, plan.name, zone), 60)
         if answer.returncode is None or state.returncode == 0:
             outcome, text = _settle(plan, zone, state, answer.text)
@@ -143,7 +143,7 @@ def _wait(plan: ProvisionPlan, zone: str, sleep: Callable[[float], None]) -> tup
 
 
 def _settle(plan: ProvisionPlan, zone: str, state: gcloud.Answer, why: str) -> tuple[str, str]:
-    """What may be there and does not serve is given back; what cannot be given back is named."""
+    """Keep a resource that runs after all; delete any other, and name it if that fails."""
     if state.returncode == 0 and state.text.split()[-1:] == [gcloud.RUNNING[plan.resource]]:
         return "running", f"state {state.text.split()[-1]}, though the create command said: {why}"
     if state.says_not_found:
@@ -159,10 +159,10 @@ def _class(outcome: str, text: str) -> dict[str, str]:
 
 
 def region_of(zone: str) -> str:
-    """us-central1-b lies in us-central1."""
+    """Return the region of a zone: us-central1 for us-central1-b."""
     return zone.rpartition("-")[0]
 
 
 def dry_run(plan: ProvisionPlan) -> Sequence[str]:
-    """The commands that would be run, in order, if every zone refused."""
+    """Return the commands that would run, in order, if every zone refused."""
     return [" ".join(plan.create(zone)) for zone in plan.zones]

@@ -1,4 +1,4 @@
-"""From a machine's devices to the readiness of every (target, backend) that a plan needs."""
+"""Judge the readiness of every (target, backend) of a plan from a machine's devices."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scorematrix.scoring.registry import backend_entry, missing_environment, mis
 
 
 def frameworks_in(needed: Sequence[tuple[str, str, list[str]]]) -> set[str]:
-    """The frameworks whose devices decide what of a plan can run: those that are to use an accelerator."""
+    """Return the frameworks that a plan runs on accelerators: their devices decide what can run."""
     return {backend_entry(backend).framework for name, backend, _ in needed if target(name).kind != "cpu"}
 
 
@@ -34,11 +34,11 @@ def check_readiness(
     """Judge every (target, backend, views) on this machine.
 
     Args:
-        description: the machine in words, for reports.
+        description: the machine as text, for reports.
         only: backends that the user wants now; the others are skipped `by_user`.
-        records: what was tried for targets that this machine may lack, by target.
-        compiled: what their compilers proved of the plan's workload.
-        servers: where the live servers among the backends are, by backend.
+        records: attempts for targets that this machine may lack, by target.
+        compiled: compile results for the plan's workload.
+        servers: address or launch command of the live servers, by backend.
     """
     records, servers = records or {}, servers or {}
     states = [
@@ -52,7 +52,7 @@ def check_readiness(
 
 @dataclass(frozen=True)
 class _Pair:
-    """One backend on one target, and the states that the two can be in."""
+    """One backend on one target; makes its states."""
 
     where: Target
     backend: str
@@ -107,7 +107,7 @@ def _state(
         )
     if only is not None and backend not in only:
         return pair.skipped("by_user", f"left out by --only {' '.join(only)}", "repeat the command without --only")
-    if place is not None and place.url is not None:  # its device is where it is
+    if place is not None and place.url is not None:  # its device may be on another machine
         return _server_state(pair, place, f"a server answers at {place.url}")
     lacking = missing_packages(backend)
     has_it, evidence = _device(where, machine, machine.frameworks.get(entry.framework))
@@ -121,7 +121,7 @@ def _state(
     if lacking and entry.address is not None:
         return pair.skipped(
             "not_installed",
-            f"the module {lacking[0]} of this scorer cannot be found",
+            f"the module {lacking[0]} of this scorer is not importable",
             f"install its package, or run the command in the folder of {lacking[0].partition('.')[0]}",
         )
     if lacking:
@@ -134,10 +134,10 @@ def _state(
     if (environment := missing_environment(backend)) is not None:
         return pair.skipped(
             "not_installed",
-            f"its own environment {environment} has not been built",
+            f"its environment {environment} has not been built",
             "`make peers`, then repeat the command",
         )
-    if entry.address is not None:  # only it knows what it computes with
+    if entry.address is not None:  # only the scorer knows its device
         return pair.ready(evidence)
     seen = machine.frameworks.get(entry.framework) or FrameworkDevices(())
     if where.kind in machine.taken and not _matches(where, seen):
@@ -166,12 +166,12 @@ def _server_state(pair: _Pair, place: ServerPlace, evidence: str) -> TargetState
     lacking = lacking_server(pair.backend, place)
     if lacking is None:
         return pair.ready(evidence)
-    reason, found, next_step = lacking
-    return pair.skipped(reason, found, next_step)
+    reason, problem, next_step = lacking
+    return pair.skipped(reason, problem, next_step)
 
 
 def _device(where: Target, machine: Machine, seen: FrameworkDevices | None) -> tuple[bool, str]:
-    """Whether the machine has the target's device, by its driver or the framework, and what shows it."""
+    """Return whether the machine has the target's device, by its driver or the framework, and the evidence."""
     if where.kind == "cpu":
         return True, "this machine's CPU"
     if seen is not None and _matches(where, seen):

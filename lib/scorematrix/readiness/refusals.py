@@ -1,7 +1,7 @@
-"""What a cloud's refusal means, from its text: quota, capacity, permission, and where to try next.
+"""Classify a cloud's refusal by its text: quota, capacity, permission, and where to try next.
 
-Texts and classes: the errors of Compute Engine and Cloud TPU as users report them. The message decides, not the code:
-code 3 and RESOURCE_EXHAUSTED stand for several things. Quota is looked for before stock-out, because a quota of zero
+Texts and classes: the errors of Compute Engine and Cloud TPU as users report them. The message decides, not the code,
+because code 3 and RESOURCE_EXHAUSTED have several meanings. Quota is matched before stock-out, because a quota of zero
 is often worded as exhaustion too.
 """
 
@@ -30,13 +30,13 @@ NextTry = Literal["another_region", "another_zone", "same_zone", "never"]
 
 @dataclass(frozen=True)
 class Refusal:
-    """A refusal, understood.
+    """A classified refusal.
 
     Attributes:
-        reason: how a skip that it leads to is classed.
-        next_try: where another attempt can have a chance; `never`: nowhere, until somebody changes something.
-        quota: the quota's name, where the text has one.
-        limit: the quota's limit, where the text has one: one of 0 never clears by trying again.
+        reason: reason of the skip that it leads to.
+        next_try: where another attempt may succeed; `never`: nowhere, until somebody changes something.
+        quota: the quota's name, if the text has one.
+        limit: the quota's limit, if the text has one. Retrying never clears a limit of 0.
         where: the zone or region that the text names.
     """
 
@@ -83,9 +83,9 @@ _KINDS: tuple[tuple[RefusalKind, SkipReason, NextTry, str], ...] = (
 
 
 def classify(text: str) -> Refusal:
-    """The meaning of an error's text, however it is wrapped, spaced, broken or capitalised.
+    """Classify an error's text, whatever its wrapping, spacing, line breaks or case.
 
-    What matches nothing is `unknown`: the next zone is tried, and the text is kept whole by whoever asked.
+    A text that matches nothing is `unknown`: the next zone is tried, and the caller keeps the full text.
     """
     plain = normal(text)
     met = next((row for row in _KINDS if re.search(row[-1], plain)), None)
@@ -102,7 +102,7 @@ def classify(text: str) -> Refusal:
 
 
 def normal(text: str) -> str:
-    """Lower case, one space between words, and without the backslashes and line breaks of a JSON string."""
+    """Return the text in lower case and with single spaces, without a JSON string's backslashes and line breaks."""
     text = text.replace("\\n", " ").replace("\\t", " ").replace("\\u0027", "'")
     text = re.sub(r"\\+([\"'/])", r"\1", text)
     return " ".join(text.lower().split())

@@ -1,4 +1,4 @@
-"""Whether a live server can be asked: somebody listens at its address, or its command is here to be started."""
+"""Check that a live server is usable: it listens at its address, or its launch program is on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PATIENCE_SECONDS = 5.0
 
 
 def lacking_server(backend: str, place: ServerPlace) -> tuple[SkipReason, str, str] | None:
-    """Reason, evidence and next step of a server that cannot be asked; None where it can."""
+    """Return reason, evidence and next step for a server that is not usable; None if it is."""
     if place.launch is not None:
         paths = {"python": sys.executable, "peers": str(PEERS)}
         program = place.command(dict.fromkeys(PLACEHOLDERS, "") | paths)[0]
@@ -22,7 +22,7 @@ def lacking_server(backend: str, place: ServerPlace) -> tuple[SkipReason, str, s
         return (
             "not_installed",
             f"{program}, which its launch command starts, is not on this machine",
-            f"install {backend} here, in an environment of its own, and name its program in the params; or give url",
+            f"install {backend} here in a separate environment, and name its program in the params; or give url",
         )
     trouble = _silence(str(place.url))
     if trouble is None:
@@ -35,7 +35,7 @@ def lacking_server(backend: str, place: ServerPlace) -> tuple[SkipReason, str, s
 
 
 def _silence(url: str) -> str | None:
-    """Why an address does not answer at all; any status is an answer."""
+    """Say why an address does not answer, None if it does; any status is an answer."""
     import httpx
 
     try:

@@ -1,4 +1,4 @@
-"""The targets that params may name: what kind of device each is, and how one gets it."""
+"""The targets that params may name: the kind of device, and how to get one."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ DeviceKind = Literal["cpu", "gpu", "tpu"]
 
 @dataclass(frozen=True)
 class Target:
-    """Where a backend is meant to run.
+    """The hardware that a backend is to run on.
 
     Attributes:
-        label: what reports call it.
-        device_names: parts of the names under which drivers or frameworks report it; any match will do.
-        get_it: what to do where this machine has none.
-        quota_family: what Compute Engine calls the GPU in the quota `GPUS_PER_GPU_FAMILY`.
-        topology: what its compiler calls it (for a GPU: its row in `scoring.jax.cuda_chips`), where it compiles without
-            the device.
-        n_chips: that it has; what can be spread over several devices is spread over all.
-        devices_a_chip: that a framework lists for one chip, each with an equal share of its memory.
+        label: its name in reports.
+        device_names: parts of the names that drivers or frameworks report; one match is enough.
+        get_it: what to do if this machine has none.
+        quota_family: Compute Engine's name of the GPU in the quota `GPUS_PER_GPU_FAMILY`.
+        topology: its compiler's name (for a GPU: its row in `scoring.jax.cuda_chips`), if it compiles without the
+            device.
+        n_chips: number of chips; views that can be sharded use all of them.
+        devices_a_chip: devices that a framework lists per chip, each with an equal share of its memory.
     """
 
     name: str
@@ -39,22 +39,22 @@ class Target:
 
     @property
     def n_devices(self) -> int:
-        """Devices that a framework lists: a mesh is made of these."""
+        """Number of devices that a framework lists; a mesh consists of these."""
         return self.n_chips * self.devices_a_chip
 
     @property
     def device_bytes(self) -> int | None:
-        """Memory of one device; None without a datasheet."""
+        """Memory of one device in bytes; None without a datasheet."""
         return self.chip.memory_bytes // self.devices_a_chip if self.chip else None
 
     @property
     def mesh(self) -> str | None:
-        """What a view is spread over unless params say otherwise: items over all devices, each with the whole model."""
+        """Default mesh of a view: items are split over all devices, and each device has the full model."""
         return f"data={self.n_devices}" if self.n_devices > 1 else None
 
     @property
     def datasheet(self) -> Datasheet | None:
-        """Of all chips together."""
+        """Datasheet of all chips together."""
         if self.chip is None or self.n_chips == 1:
             return self.chip
         rates = ("memory_bytes", "bfloat16_flops_per_second", "memory_bytes_per_second")
@@ -63,7 +63,7 @@ class Target:
 
 
 READ = "2026-11-24"
-"""When the sources below were read; those of the GPUs repeat NVIDIA's figures at second hand."""
+"""When the sources below were read. Those of the GPUs quote NVIDIA's figures at second hand."""
 _V6E = Datasheet(
     memory_bytes=32 << 30,
     bfloat16_flops_per_second=918e12,
@@ -192,13 +192,13 @@ TARGETS: dict[str, Target] = {target.name: target for target in _TARGETS}
 
 
 def target(name: str) -> Target:
-    """The target of a name.
+    """Return the target of a name.
 
     Raises:
         ValueError: naming the unknown name and the nearest known one.
     """
     if name not in TARGETS:
-        near = sorted(difflib.get_close_matches(name, TARGETS))  # of several sizes of one chip none is nearer
+        near = sorted(difflib.get_close_matches(name, TARGETS))  # several sizes of one chip are equally near
         raise ValueError(
             f"target={name!r} is unknown"
             + (f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; known: {', '.join(TARGETS)}")

@@ -17,9 +17,9 @@ from scorematrix.readiness.targets import Target, target
 from scorematrix.results.targets import Attempt, SkipReason, TargetRecord
 
 TELLING: tuple[SkipReason, ...] = ("permission", "quota", "capacity", "unsupported", "unknown")
-"""Of several refusals, the one that has to be cleared first."""
+"""Of several refusals, the first of these reasons must be cleared first."""
 MOST_LETTERS = 200
-"""Of an error's text in evidence."""
+"""Evidence quotes only this much of an error's text."""
 
 
 class _Tried(BaseModel):
@@ -40,7 +40,7 @@ class _Written(BaseModel):
 
 
 def load_written(path: Path | str) -> dict[str, TargetRecord]:
-    """Records that somebody wrote by hand; classes are made from the texts.
+    """Read handwritten records; refusals are classified by their text.
 
     Raises:
         ValueError: one line that names the file, the key, its value, and the remedy.
@@ -66,17 +66,17 @@ def _attempt(tried: _Tried) -> Attempt:
 
 
 def summed_up(where: Target, attempts: Sequence[Attempt]) -> tuple[SkipReason, str, str]:
-    """Reason, evidence and next step of a target that this machine does not have."""
+    """Return reason, evidence and next step for a target that this machine lacks."""
     last = attempts[-1]
     if last.outcome == "running":
         name = f" as {last.name}" if last.name else ""
-        evidence = f"it is to be had elsewhere: {last.machine_type} runs in {last.zone}{name} since {last.at_utc[:10]}"
+        evidence = f"it is available elsewhere: {last.machine_type} runs in {last.zone}{name} since {last.at_utc[:10]}"
         return "no_device", evidence + _before(attempts[:-1]), f"there: {_there(where)}"
     if last.outcome in ("half_made", "begun"):
         evidence = (
             f"an attempt in {last.zone} on {last.at_utc[:10]} may have left {last.name} behind: {_short(last.text)}"
         )
-        return "unknown", evidence, f"look, and give it back: `{last.teardown}`"
+        return "unknown", evidence, f"if it exists, delete it: `{last.teardown}`"
     telling = min(attempts, key=lambda a: (TELLING.index(_refusal(a).reason), -attempts.index(a)))
     refusal = _refusal(telling)
     count = f"{len(attempts)} attempt{'s' if len(attempts) > 1 else ''}"
@@ -89,20 +89,20 @@ def summed_up(where: Target, attempts: Sequence[Attempt]) -> tuple[SkipReason, s
 
 
 def _refusal(attempt: Attempt) -> Refusal:
-    found = classify(attempt.text)
-    if attempt.outcome == "vanished" and found.kind == "unknown":
+    refusal = classify(attempt.text)
+    if attempt.outcome == "vanished" and refusal.kind == "unknown":
         return Refusal("preempted", "capacity", "same_zone")
-    return found
+    return refusal
 
 
 def _next_step(where: Target, refusal: Refusal, attempt: Attempt) -> str:
     again = f"`scorematrix provision params/provision/{where.name.replace('-', '_')}.yaml --execute`"
     if refusal.reason == "permission":
-        return f"ask for the right to create {attempt.machine_type}, then {again}"
+        return f"request the right to create {attempt.machine_type}, then run {again}"
     if refusal.reason == "quota":
         region = refusal.where or region_of(attempt.zone)
         ask = (
-            f"ask for the quota {refusal.quota.upper() if refusal.quota else f'for {attempt.machine_type}'} in {region}"
+            f"request the quota {refusal.quota.upper() if refusal.quota else f'for {attempt.machine_type}'} in {region}"
         )
         if where.quota_family:
             ask = (
@@ -110,9 +110,9 @@ def _next_step(where: Target, refusal: Refusal, attempt: Attempt) -> str:
                 "--quota-id=GPUS-PER-GPU-FAMILY-per-project-region --preferred-value=1 "
                 f"--dimensions=gpu_family={where.quota_family},region={region}`"
             )
-        never = " (a limit of 0 does not clear by trying again)" if refusal.limit == 0 else ""
-        return f"{ask}{never}; once it is granted {again}"
-    return f"{again} again later, or in other zones; then there: {_there(where)}"
+        never = " (retrying never clears a limit of 0)" if refusal.limit == 0 else ""
+        return f"{ask}{never}; once it is granted, run {again}"
+    return f"run {again} later or in other zones; then there: {_there(where)}"
 
 
 def _there(where: Target) -> str:

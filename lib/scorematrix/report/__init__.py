@@ -1,6 +1,6 @@
-"""Summary, evidence, methods and files of a comparison; `analysis` has its frames and plots. No framework.
+"""Summary, evidence, methods and files of a comparison; `analysis` has its frames and plots. Imports no framework.
 
-Names are loaded when they are used: a round shows its page without importing seaborn.
+Names are loaded on first use, so that a round shows its page without importing seaborn.
 """
 
 from __future__ import annotations

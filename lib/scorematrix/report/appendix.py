@@ -1,4 +1,4 @@
-"""Everything, collapsed: every cell, every timed pass, every round's circumstances."""
+"""The appendix, collapsed: every cell, every timed pass, and the conditions of every round."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from scorematrix.results.figures import pass_seconds
 
 
 def appendix(comparison: Comparison, rounds: Sequence[Round]) -> Fragment:
-    """The section; each part opens on its own, or when a link leads into it."""
+    """Return the section. Each part opens separately, or when a link leads into it."""
     parts = details("Every cell", "cells", chunk_table(comparison))
     for side in comparison.sides:
         parts += details(f"Raw samples: {side.backend} {side.view} on {side.target}", samples_anchor(side),
                          samples(side, rounds))  # fmt: skip
-    parts += details("Rounds: when, on what, beside what", "rounds", rounds_table(rounds))
+    parts += details("Rounds: start times, load and interference", "rounds", rounds_table(rounds))
     parts += details("Backends as they describe themselves", "settings", settings(rounds))
     return heading("Appendix", "appendix") + parts + details("Machines and software", "software", software(rounds))
 
 
 def samples_anchor(side: Side) -> str:
-    """Where the raw samples of a side stand."""
+    """Return the anchor of a side's raw samples."""
     return f"samples-{side.backend}-{side.view}-{side.target}"
 
 
 def samples(side: Side, rounds: Sequence[Round]) -> Fragment:
-    """Seconds of every timed pass, by round and chunk size."""
+    """Return the seconds of every pass of a side, by round and chunk size."""
     rows = []
     for round_ in rounds:
         if (round_.backend, round_.view, round_.target) != (side.backend, side.view, side.target):
@@ -49,12 +49,13 @@ def samples(side: Side, rounds: Sequence[Round]) -> Fragment:
             )
     if not rows:
         return paragraph("No round of this side is recorded.", "note")
-    columns = ["round", "place in the run", "chunk", "seconds of each timed pass", "of each warm-up pass", "compiles"]
-    return table("Raw samples; compiles: programs made while the clock ran", columns, rows, words=(0, 2))
+    columns = ["round", "position in the run", "chunk", "seconds of each timed pass", "seconds of each warm-up pass"]
+    caption = "Raw samples. Compiles: programs compiled inside a timed window"
+    return table(caption, [*columns, "compiles"], rows, text_columns=(0, 2))
 
 
 def chunk_table(comparison: Comparison) -> Fragment:
-    """Every cell of the matrix, and the matched ratios."""
+    """Return every cell of the matrix, and the time ratios at equal chunk sizes."""
     columns = ["side", "target", "chunk", "items/s", "95 % interval", "of peak", "MFU", "padding", "p50 ms", "p95 ms"]
     columns += ["peak MB", "rounds"]
     rows = []
@@ -96,22 +97,23 @@ def chunk_table(comparison: Comparison) -> Fragment:
         for row in c.matched
     ]
     note = (
-        "MFU: operations of the real tokens, the query once a call, over time and the side's own ceiling. Padding: "
-        "share of the tokens computed. Peak: host memory beyond the loaded model, the most of any round."
+        "MFU: operations for the real tokens (the query counted once per call), divided by time and by the side's "
+        "measured matmul peak. Padding: share of the computed tokens. Peak: most host memory that any round used "
+        "beyond the loaded model."
     )
     return (
-        table("Every chunk size", columns, rows, words=(0, 1))
+        table("Every chunk size", columns, rows, text_columns=(0, 1))
         + paragraph(note, "note")
         + table(
             "Time ratio at the same chunk size (below 1, the first side is faster; descriptive only)",
-            ["comparison", "of", "chunk", "ratio", "95 % interval"],
+            ["comparison", "ratio of", "chunk", "ratio", "95 % interval"],
             matched,
         )
     )
 
 
 def rounds_table(rounds: Sequence[Round]) -> Fragment:
-    """When each round ran and what else went on."""
+    """Return when each round started, and the load, interference and clock rates around it."""
     rows = []
     for r in rounds:
         noise = r.noise
@@ -132,29 +134,29 @@ def rounds_table(rounds: Sequence[Round]) -> Fragment:
         )
     if not rows:
         return paragraph("No round is recorded.", "note")
-    columns = ["round", "role", "place", "started (UTC)", "load before", "taken by others", "stolen", "MHz"]
-    return table("Every round", [*columns, "slowed for heat", "error"], rows, words=(0, 1, 3, 9))
+    columns = ["round", "role", "position", "started (UTC)", "load before", "CPU used by others", "CPU stolen", "MHz"]
+    return table("Every round", [*columns, "thermal throttle events", "error"], rows, text_columns=(0, 1, 3, 9))
 
 
 def settings(rounds: Sequence[Round]) -> Fragment:
-    """What each backend said of itself once loaded: how it was set, over which mesh it was spread."""
+    """Return the settings that each loaded backend reports, including the mesh of a sharded view."""
     rows: list[list[str]] = []
     for r in rounds:
         if r.record is None:
             continue
-        said = ", ".join(f"{name}={value}" for name, value in r.record.settings.items()) or NONE
+        reported = ", ".join(f"{name}={value}" for name, value in r.record.settings.items()) or NONE
         fallbacks = "; ".join(r.record.fallbacks) or NONE
-        row = [f"{r.backend} {r.view}", r.target, r.record.device, r.record.precision, said, fallbacks]
+        row = [f"{r.backend} {r.view}", r.target, r.record.device, r.record.precision, reported, fallbacks]
         if row not in rows:
             rows.append(row)
     if not rows:
-        return paragraph("No round says what scored.", "note")
+        return paragraph("No round recorded its backend's settings.", "note")
     columns = ["side", "target", "device", "precision", "settings", "fallbacks"]
-    return table("Settings of the rounds", columns, rows, words=range(len(columns)))
+    return table("Settings of the rounds", columns, rows, text_columns=range(len(columns)))
 
 
 def software(rounds: Sequence[Round]) -> Fragment:
-    """Every machine and set of packages that rounds ran on, one column of words each."""
+    """Return every combination of machine, packages, variables and commit that rounds ran on, one column each."""
     known: dict[str, list[str]] = {}
     for r in rounds:
         if r.environment is None:
@@ -167,16 +169,16 @@ def software(rounds: Sequence[Round]) -> Fragment:
         key = "|".join([e.machine_sha256, machine, e.platform, e.python, packages, variables, commit])
         known.setdefault(key, [e.machine_sha256[:12], machine, e.platform, e.python, packages, variables, commit])
     if not known:
-        return paragraph("No round says where it ran.", "note")
+        return paragraph("No round recorded its machine.", "note")
     names = ["machine (hash)", "hardware", "platform", "Python", "packages", "variables", "commit"]
     rows = [[name, *(values[i] for values in known.values())] for i, name in enumerate(names)]
-    columns = ["what", *(f"set {i + 1}" for i in range(len(known)))]
-    return table("Machines and software of the rounds", columns, rows, words=range(len(columns)))
+    columns = ["property", *(f"environment {i + 1}" for i in range(len(known)))]
+    return table("Machines and software of the rounds", columns, rows, text_columns=range(len(columns)))
 
 
 def _latency(cell: ChunkResult, percent: int) -> str:
-    """A percentile in milliseconds, or how many samples were too few for it."""
-    found: PercentileValue | None = next((p for p in cell.latency if p.percent == percent), None)
-    if found is None or found.state == "suppressed":
-        return f"{NONE} (n={found.n if found else 0})"
-    return milliseconds(found.value_seconds) + (" wide" if found.state == "wide" else "")
+    """Return a percentile in milliseconds, or the sample count if it is too small."""
+    value: PercentileValue | None = next((p for p in cell.latency if p.percent == percent), None)
+    if value is None or value.state == "suppressed":
+        return f"{NONE} (n={value.n if value else 0})"
+    return milliseconds(value.value_seconds) + (" wide" if value.state == "wide" else "")

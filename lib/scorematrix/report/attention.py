@@ -1,4 +1,4 @@
-"""Who sees whom: the masks of two layouts as small matrices, and what each computes."""
+"""Attention masks of two layouts as small matrices, and what each layout computes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ PAIRS = (
     ("never computed", "#FFFFFF"),
     ("computed, then masked away", "#D9D9D9"),
     ("sees the query", "#0072B2"),
-    ("sees its own item", "#E69F00"),
+    ("sees its item", "#E69F00"),
 )
-"""By the numbers of `scoring.visibility`; they differ in lightness too."""
+"""Name and colour, indexed by the numbers of `scoring.visibility`. The colours differ in lightness too."""
 READABLE = 64
-"""Up to so many tokens are written out beside the matrix."""
+"""Most tokens for which the rows are labelled with the tokens themselves."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class LayoutMatrix:
 
 @dataclass(frozen=True)
 class LayoutCount:
-    """What a layout computes for one request."""
+    """Sequences, tokens and pairs that a layout computes for one request."""
 
     name: str
     sequences: int
@@ -54,10 +54,15 @@ class LayoutCount:
 
 
 def attention_page(matrices: Sequence[LayoutMatrix], counts: Mapping[str, Sequence[LayoutCount]]) -> Fragment:
-    """The drawing, and what each layout computes, by the name of a request."""
+    """Return the drawing, then a table per request of what each layout computes.
+
+    Args:
+        matrices: one per layout.
+        counts: the layouts' counts by the name of a request.
+    """
     page = _drawing(matrices)
-    for name, own in counts.items():
-        page += _count_table(name, own)
+    for name, layouts in counts.items():
+        page += _count_table(name, layouts)
     return page
 
 
@@ -72,8 +77,8 @@ def _drawing(matrices: Sequence[LayoutMatrix]) -> Fragment:
         f"{m.title}: " + ", ".join(f"{int((m.pair_tu == i).sum())} {name}" for i, (name, _) in enumerate(PAIRS))
         for m in matrices
     )
-    words = "Rows are query positions, columns are keys. No item sees another item."
-    return figure(describe(drawing, "Who sees whom", f"{words} Pairs: {spoken}.")) + paragraph(words, "note")
+    caption = "Rows are query positions, columns are key positions. No item sees another item."
+    return figure(describe(drawing, "Attention masks", f"{caption} Pairs: {spoken}.")) + paragraph(caption, "note")
 
 
 def _matrix(axes: Axes, matrix: LayoutMatrix) -> None:
@@ -98,11 +103,11 @@ def _matrix(axes: Axes, matrix: LayoutMatrix) -> None:
 
 
 def _count_table(name: str, counts: Sequence[LayoutCount]) -> Fragment:
-    columns = ["layout", "sequences", "tokens computed", "of them padding", "pairs computed"]
+    columns = ["layout", "sequences", "tokens computed", "padding tokens", "pairs computed"]
     rows = [[c.name, *(f"{n:,}" for n in (c.sequences, c.tokens, c.padding, c.pairs))] for c in counts]
-    return table(f"What each layout computes in a layer for {name}", columns, rows)
+    return table(f"What each layout computes per layer for {name}", columns, rows)
 
 
 def _shown(piece: str) -> str:
-    """A token's text with its blanks made visible; a dollar sign would start a formula."""
+    """Return a token's text with visible blanks. Matplotlib would read a bare dollar sign as the start of a formula."""
     return repr(piece)[1:-1].replace(" ", "\u00b7").replace("$", r"\$")[:14]

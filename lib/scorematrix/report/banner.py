@@ -26,12 +26,12 @@ MOST_WARNINGS = 3
 
 
 def verdict_word(contrast: Contrast) -> str:
-    """A verdict in a word, or the winner's name."""
+    """Return a verdict as one word, or the winner's name."""
     return STATE_WORDS.get(contrast.verdict, contrast.verdict)
 
 
 def title(comparison: Comparison) -> str:
-    """The report's title; PARTIAL stands in it where something is missing."""
+    """Return the report's title. It starts with PARTIAL if something is missing."""
     sides = dict.fromkeys(side.label for c in comparison.contrasts for side in (c.first, c.second))
     return f"{'PARTIAL: ' if comparison.partial else ''}{' and '.join(sides) or 'Nothing'} on multi-item scoring"
 
@@ -40,8 +40,8 @@ def summary(comparison: Comparison, versions: str = "", hint: str = "") -> Fragm
     """Return the first screen: what is missing, a card per comparison, what was measured, the contents.
 
     Args:
-        versions: of the software that measured.
-        hint: a sentence above everything else; what is between backticks is set as code.
+        versions: the versions of the measured software.
+        hint: a sentence above everything else; text between backticks is set as code.
     """
     above = f'<p class="note">{commands(hint)}</p>' if hint else ""
     return (
@@ -74,7 +74,7 @@ def banner(comparison: Comparison) -> Fragment:
 def cards(comparison: Comparison) -> Fragment:
     """Return a card per comparison: the answer, ratio and interval, the reason, the next step.
 
-    Decided ones come first. Views of a comparison that wait for the same machine share a card.
+    Deferred comparisons come last; the deferred views of one comparison share a card.
     """
     cards_ = {}
     for number, contrast in sorted(enumerate(comparison.contrasts), key=lambda one: one[1].verdict == "deferred"):
@@ -105,7 +105,7 @@ def _card(same: Sequence[tuple[int, Contrast]]) -> str:
 
 
 def _answer(contrast: Contrast) -> tuple[str, str]:
-    """Return the answer in a few words, and the figures behind it."""
+    """Return the short answer, and the figures behind it."""
     first, second, effect = contrast.first.label, contrast.second.label, contrast.effect
     if contrast.verdict == "deferred" or effect is None:
         return "No winner.", ""
@@ -124,7 +124,7 @@ def _answer(contrast: Contrast) -> tuple[str, str]:
 
 
 def _facts(comparison: Comparison, versions: str) -> Fragment:
-    """Return what was measured, and on what."""
+    """Return the model, workload, hardware, software versions and run id."""
     w, devices = comparison.workload, dict.fromkeys(s.device for s in comparison.sides if s.device)
     dtypes = dict.fromkeys(s.dtype for s in comparison.sides if s.dtype)
     size = f"{counted(w.n_requests, 'query', 'queries')} of {lengths(w.query_tokens)} tokens, "
@@ -141,21 +141,21 @@ def _facts(comparison: Comparison, versions: str) -> Fragment:
 
 
 def _warnings(comparison: Comparison) -> Fragment:
-    """Return the gravest warnings where a verdict is open; all of them stand with the limits."""
+    """Return the most serious warnings if a verdict is open. The limits section lists all of them."""
     is_open = any(c.verdict in ("not_enough_evidence", "invalid") for c in comparison.contrasts)
     if not comparison.warnings or not is_open:
         return Fragment("")
-    shown = "".join(f"<li>{text(words)}</li>" for words in comparison.warnings[:MOST_WARNINGS])
+    shown = "".join(f"<li>{text(warning)}</li>" for warning in comparison.warnings[:MOST_WARNINGS])
     return Fragment(f'<ul class="warnings" aria-label="Warnings">{shown}</ul>')
 
 
 def evidence_anchor(number: int) -> str:
-    """Where the evidence of the comparison with this number stands."""
+    """Return the anchor of a comparison's evidence, by its number."""
     return f"evidence-{number}"
 
 
 def notices_again(comparison: Comparison) -> Fragment:
-    """The last cell: the notices once more, so that no summary ends without them."""
+    """Return the skip notices again for the last cell, so that no summary ends without them."""
     if not comparison.notices:
         return Fragment("<p>Nothing was skipped.</p>")
     rows = "".join(f'<li id="skip-{i}">{text(n.text)}</li>' for i, n in enumerate(comparison.notices))
@@ -167,14 +167,14 @@ def notices_again(comparison: Comparison) -> Fragment:
 
 
 def _attempts(by_target: dict[str, list[Attempt]]) -> Fragment:
-    """Every attempt at a machine; nothing where none is on record."""
+    """Return every attempt to get a machine; empty if none is recorded."""
     rows = [
         [label, a.at_utc[:10], a.zone, a.machine_type, a.outcome.upper().replace("_", " "), a.kind or "", a.text]
         for label, attempts in by_target.items()
         for a in attempts
     ]
-    columns = ["target", "date", "zone", "machine", "outcome", "class", "what the cloud said"]
-    return table("Attempts to get the machines", columns, rows, words=range(7)) if rows else Fragment("")
+    columns = ["target", "date", "zone", "machine", "outcome", "class", "message from the cloud"]
+    return table("Attempts to get the machines", columns, rows, text_columns=range(7)) if rows else Fragment("")
 
 
 def _missing(comparison: Comparison) -> str:
@@ -193,7 +193,7 @@ def _reason(reason: str) -> str:
         "unsupported": "it cannot run there (unsupported)",
         "by_user": "excluded on request (by_user)",
         "permission": "this account lacks the permission (permission)",
-        "in_use": "another process holds the device (in_use)",
+        "in_use": "another process uses the device (in_use)",
         "no_answer": "no server answers at this address (no_answer)",
         "unknown": "refused for an unknown reason (unknown)",
     }[reason]

@@ -1,4 +1,4 @@
-"""What changed between two runs, in text: the terminal's lines, and Markdown to keep beside the newer run."""
+"""What changed between two runs, as text: lines for the terminal, and Markdown that is kept with the newer run."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ CHANGE_WORDS = {
     "invalid": "INVALID",
 }
 NOT_PAIRED = (
-    "Rounds of two runs are not paired: what differed between the two times, the machine's load or heat say, is in the "
-    "change too. Intervals are Welch's over rounds, each side at the chunk size that its run chose; all sides are "
-    "counted together (Holm)."
+    "Rounds of two runs are not paired, so the change includes any difference in conditions, such as load or heat. "
+    "Intervals are Welch's, over rounds, with each side at the chunk size that its run chose. Holm's correction covers "
+    "all sides."
 )
 SIDE_COLUMNS = ("side", "target", "change", "chunk", "items/s before", "items/s now", "now / before", "95 %", "why")
-VERDICT_COLUMNS = ("comparison", "view", "before", "now", "ratio before", "now", "of", "changed")
+VERDICT_COLUMNS = ("comparison", "view", "before", "now", "ratio before", "ratio now", "ratio of", "changed")
 DIFFERENCE_COLUMNS = ("kind", "where", "what", "before", "now")
 
 
 def open_change(old: RunStore, new: RunStore) -> RunChange:
-    """Two runs of one plan, judged against each other, at any moment of both.
+    """Compare two runs of one plan, finished or not.
 
     Raises:
-        ValueError: for a damaged run, or two that are not of one plan: the field and both values.
+        ValueError: for a damaged run, or if the plans differ, naming the field and both values.
     """
     records = [
         RunRecord(word, store.folder.name, store.manifest(), store.workload(), store.readiness(), store.rounds())
@@ -46,26 +46,26 @@ def open_change(old: RunStore, new: RunStore) -> RunChange:
 
 
 def write_change(change: RunChange, new: RunStore) -> Path:
-    """Write the change beside the newer run."""
+    """Write the change as Markdown into the newer run's folder; return its path."""
     return new.write_text(f"change_since_{change.old.name}.md", change_markdown(change))
 
 
 def change_lines(change: RunChange) -> list[str]:
-    """For the terminal: each side in a sentence, verdicts that changed, what else is different, every skip notice."""
+    """Return lines for the terminal: a sentence per side, changed verdicts, other differences, every skip notice."""
     return [
         _head(change),
         *(side_sentence(side) for side in change.sides),
         *(_verdict_sentence(v) for v in change.verdicts if v.changed),
         *([] if any(v.changed for v in change.verdicts) else ["no verdict changed"]),
         *(f"different {d.kind}, {d.where}: {d.what}: {d.old} -> {d.new}" for d in change.differences),
-        *(f"warning: {words}" for words in change.warnings),
+        *(f"warning: {warning}" for warning in change.warnings),
         NOT_PAIRED,
         *_notices(change),
     ]
 
 
 def side_sentence(side: SideChange) -> str:
-    """What became of one side; a number only where its times may be believed."""
+    """Return one side's change in a sentence, with a number only if its times are valid."""
     change, ratio = side.change, side.change.ratio
     system = "" if side.same_device or ratio is None else "System comparison, "
     head = f"{system}{side.backend} {side.view} on {side.target}: "
@@ -73,38 +73,38 @@ def side_sentence(side: SideChange) -> str:
         no_change = ", no change is named" if change.state != "missing" else ""
         return f"{head}{CHANGE_WORDS[change.state]}{no_change}: {change.reason}."
     figures = (
-        f"{ratio.center:.3f} times the throughput it had "
+        f"{ratio.center:.3f} times the earlier throughput "
         f"(95 % interval {ratio.low:.3f} to {ratio.high:.3f}, {ratio.n_under} rounds before, {ratio.n_over} now)"
     )
     if change.state in ("faster", "slower", "no_change"):
         return f"{head}{CHANGE_WORDS[change.state]}, {figures}."
-    return f"{head}{CHANGE_WORDS[change.state]}, no change is named: {change.reason}. So far {figures}."
+    return f"{head}{CHANGE_WORDS[change.state]}, no change is named: {change.reason}. So far, {figures}."
 
 
 def change_markdown(change: RunChange) -> str:
-    """The change in Markdown, notices first."""
+    """Return the change as Markdown, notices first."""
     lines = [f"# {safe(_head(change))}", "", *(f"- {safe(_run_line(run))}" for run in (change.old, change.new)), ""]
-    lines += [f"> **{safe(words)}**\n>" for words in _notices(change)]
+    lines += [f"> **{safe(notice)}**\n>" for notice in _notices(change)]
     lines += ["", "## Sides", "", *(f"- {safe(side_sentence(side))}" for side in change.sides), ""]
     lines += [*table_lines(SIDE_COLUMNS, _side_rows(change)), "", NOT_PAIRED]
     lines += ["", "## Verdicts", "", *table_lines(VERDICT_COLUMNS, [_verdict_row(v) for v in change.verdicts])]
     lines += ["", "## What else is different", ""]
     lines += table_lines(DIFFERENCE_COLUMNS, _difference_rows(change)) if change.differences else [_nothing_else()]
-    lines += ["", "## Warnings", "", *(f"- {safe(words)}" for words in change.warnings or ["none"])]
+    lines += ["", "## Warnings", "", *(f"- {safe(warning)}" for warning in change.warnings or ["none"])]
     return "\n".join(lines) + "\n"
 
 
 def change_page(change: RunChange) -> Fragment:
-    """The change as a notebook shows it."""
+    """Return the change for display in a notebook."""
     page = paragraph(_head(change)) + bullets([_run_line(run) for run in (change.old, change.new)])
-    page += table("Throughput before and now", SIDE_COLUMNS, _side_rows(change), words=(0, 1, 2, 8))
+    page += table("Throughput before and now", SIDE_COLUMNS, _side_rows(change), text_columns=(0, 1, 2, 8))
     page += paragraph(NOT_PAIRED, "note")
     page += table("Verdicts before and now", VERDICT_COLUMNS, [_verdict_row(v) for v in change.verdicts], range(7))
     if change.differences:
-        page += table("What else is different", DIFFERENCE_COLUMNS, _difference_rows(change), words=range(5))
+        page += table("What else is different", DIFFERENCE_COLUMNS, _difference_rows(change), text_columns=range(5))
     else:
         page += paragraph(_nothing_else())
-    return page + bullets([*(f"warning: {words}" for words in change.warnings), *_notices(change)])
+    return page + bullets([*(f"warning: {warning}" for warning in change.warnings), *_notices(change)])
 
 
 def _head(change: RunChange) -> str:
@@ -114,7 +114,7 @@ def _head(change: RunChange) -> str:
 
 def _run_line(run: RunRecord) -> str:
     c = run.comparison
-    return f"{run.word}: {run.name}, begun {c.created_utc}, {c.rounds_done} of {c.rounds_planned} rounds, {c.machine}"
+    return f"{run.word}: {run.name}, started {c.created_utc}, {c.rounds_done} of {c.rounds_planned} rounds, {c.machine}"
 
 
 def _side_rows(change: RunChange) -> list[list[str]]:
@@ -124,8 +124,8 @@ def _side_rows(change: RunChange) -> list[list[str]]:
         word = CHANGE_WORDS[judged.state]
         if ratio is not None and not side.same_device:
             word += " (system comparison)"
-        chunks = [str(own.best_chunk or "none") for own in (side.old, side.new)]
-        rates = [_rate(own) if ratio is not None else NONE for own in (side.old, side.new)]
+        chunks = [str(version.best_chunk or "none") for version in (side.old, side.new)]
+        rates = [_rate(version) if ratio is not None else NONE for version in (side.old, side.new)]
         figures = [f"{ratio.center:.3f}", f"{ratio.low:.3f} to {ratio.high:.3f}"] if ratio else [NONE, NONE]
         chunk = chunks[0] if chunks[0] == chunks[1] else " then ".join(chunks)
         rows.append([f"{side.backend} {side.view}", side.target, word, chunk, *rates, *figures, judged.reason])
@@ -138,13 +138,13 @@ def _rate(side: Side) -> str:
 
 
 def _verdict_row(verdict: VerdictChange) -> list[str]:
-    words = [verdict_word(c) for c in (verdict.old, verdict.new)]
+    verdicts = [verdict_word(c) for c in (verdict.old, verdict.new)]
     shown = [c.effect if c.verdict not in ("deferred", "invalid") else None for c in (verdict.old, verdict.new)]
     effects = [f"{significant(e.ratio)} ({span(e.low, e.high)})" if e else NONE for e in shown]
     return [
         verdict.new.name,
         verdict.new.view,
-        *words,
+        *verdicts,
         *effects,
         verdict.new.ratio_name,
         "CHANGED" if verdict.changed else "the same",
@@ -161,12 +161,12 @@ def _difference_rows(change: RunChange) -> list[list[str]]:
 
 
 def _nothing_else() -> str:
-    return "Machine, software and settings are the same, as far as they are recorded."
+    return "The recorded machine, software and settings are the same."
 
 
 def _notices(change: RunChange) -> Sequence[str]:
-    """Every skip notice of both runs, once where both have it."""
-    words = {run.word: [notice.text for notice in run.comparison.notices] for run in (change.old, change.new)}
-    both = [text for text in words["NEW"] if text in words["OLD"]]
-    only = [f"{word}: {text}" for word, texts in words.items() for text in texts if text not in both]
+    """Return every skip notice of both runs, once if both have it."""
+    notices = {run.word: [notice.text for notice in run.comparison.notices] for run in (change.old, change.new)}
+    both = [text for text in notices["NEW"] if text in notices["OLD"]]
+    only = [f"{word}: {text}" for word, texts in notices.items() for text in texts if text not in both]
     return [*only, *both]

@@ -1,4 +1,4 @@
-"""The few HTML forms that the report is made of. Everything that comes from data is escaped here."""
+"""HTML elements of the report. Everything that comes from data is escaped here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fragment:
-    """A piece of HTML that Jupyter displays and that pieces are joined from."""
+    """A piece of HTML that Jupyter displays. `+` joins pieces."""
 
     html: str
 
@@ -29,62 +29,64 @@ class Fragment:
 
 
 def text(value: object) -> str:
-    """Escaped text."""
+    """Return a value as escaped text."""
     return html.escape(str(value), quote=True)
 
 
 def heading(title: str, anchor: str, level: int = 2) -> Fragment:
-    """A heading that the contents list links to."""
+    """Return a heading that the list of contents links to."""
     return Fragment(f'<h{level} id="{text(anchor)}">{text(title)}</h{level}>')
 
 
-def paragraph(words: str, kind: str = "") -> Fragment:
-    """A paragraph of plain words."""
-    return Fragment(f'<p class="{text(kind)}">{text(words)}</p>' if kind else f"<p>{text(words)}</p>")
+def paragraph(message: str, kind: str = "") -> Fragment:
+    """Return a paragraph of plain text; `kind` is its CSS class."""
+    return Fragment(f'<p class="{text(kind)}">{text(message)}</p>' if kind else f"<p>{text(message)}</p>")
 
 
 def details(summary: str, anchor: str, content: Fragment) -> Fragment:
-    """Return a part that opens on a click. The anchor is inside it, so that a link to it opens it."""
+    """Return a part that opens on a click. Its anchor is inside, so that a link to it opens the part."""
     return Fragment(
         f'<details><summary>{text(summary)}</summary><div id="{text(anchor)}">{content.html}</div></details>'
     )
 
 
-def link(words: str, anchor: str, of: str) -> str:
-    """A way to another place on the page; read aloud it says of what, where several have the same words."""
-    return f'<a href="#{text(anchor)}" aria-label="{text(words)} for {text(of)}">{text(words)}</a>'
+def link(label: str, anchor: str, of: str) -> str:
+    """Return a link to an anchor on the page. Screen readers read `of` too, which tells equal labels apart."""
+    return f'<a href="#{text(anchor)}" aria-label="{text(label)} for {text(of)}">{text(label)}</a>'
 
 
 def links(ways: Sequence[tuple[str, str]]) -> Fragment:
-    """Ways to other places on the page: (words, anchor)."""
-    found = "; ".join(f'<a href="#{text(anchor)}">{text(words)}</a>' for words, anchor in ways)
-    return Fragment(f"<p>{found}</p>" if ways else "")
+    """Return a paragraph of links to anchors on the page, each given as (label, anchor)."""
+    joined = "; ".join(f'<a href="#{text(anchor)}">{text(label)}</a>' for label, anchor in ways)
+    return Fragment(f"<p>{joined}</p>" if ways else "")
 
 
-def commands(words: str) -> str:
-    """Escaped text; what stands between backticks is set as code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", text(words))
+def commands(message: str) -> str:
+    """Return escaped text, with code markup for what is between backticks."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", text(message))
 
 
 def bullets(lines: Sequence[str]) -> Fragment:
-    """A list of plain words."""
+    """Return a bullet list of plain text."""
     return Fragment("<ul>" + "".join(f"<li>{text(line)}</li>" for line in lines) + "</ul>")
 
 
-def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = (0,)) -> Fragment:
-    """A table whose first column names the row.
+def table(
+    caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], text_columns: Sequence[int] = (0,)
+) -> Fragment:
+    """Return a table whose first column names the row.
 
     Args:
-        words: indices of columns that hold words; the others hold figures and are set right.
+        text_columns: indices of the text columns; the others are numeric and right-aligned.
     """
-    kind = ["" if i in words else ' class="figure"' for i in range(len(columns))]
+    kind = ["" if i in text_columns else ' class="figure"' for i in range(len(columns))]
     head = "".join(f'<th scope="col"{kind[i]}>{text(name)}</th>' for i, name in enumerate(columns))
     body = ""
     for row in rows:
         cells = [f'<th scope="row">{text(row[0])}</th>']
         place = 1
         for _, run in groupby(row[1:], key=lambda value: value if value == NONE else object()):
-            value, *same = run  # what is not available stands once, not once a column
+            value, *same = run  # adjacent NOT AVAILABLE values share one cell
             span = 1 + len(same)
             across = f' colspan="{span}"' if span > 1 else ""
             cells.append(f"<td{kind[place]}{across}>{marked(value)}</td>")
@@ -97,8 +99,8 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], w
 
 
 def figure(drawing: Figure) -> Fragment:
-    """Return a figure as inline SVG in a frame that scrolls on a small screen, and that keys can reach."""
-    from scorematrix.analysis.style import figure_svg  # pandas and matplotlib: not for a round's process
+    """Return a figure as inline SVG, in a frame that scrolls on a small screen and takes the keyboard focus."""
+    from scorematrix.analysis.style import figure_svg  # imports pandas and matplotlib: too slow for a round's process
 
     return svg_frame(figure_svg(drawing))
 
@@ -115,7 +117,7 @@ _MARKS = ("PASSED", "FAILED", "NOT RUN", "DEFERRED", "INVALID", "SKIPPED", "NOT 
 
 
 def marked(value: str) -> str:
-    """Escaped text; a word of state at its start stands out by weight and frame, never by colour alone."""
+    """Return escaped text. A state at its start is marked by weight and frame, not by colour alone."""
     for mark in _MARKS:
         if value.startswith(mark):
             kind = mark.lower().replace(" ", "-")

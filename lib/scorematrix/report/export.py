@@ -1,4 +1,4 @@
-"""Writing a run's summaries: comparison.json, Markdown, and the executed 03_report.ipynb as one offline HTML file."""
+"""Write a run's summaries: comparison.json, Markdown, and the executed 03_report.ipynb as one offline HTML file."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ TEMPLATES = Path(__file__).parent
 
 
 def write_report(store: RunStore, comparison: Comparison) -> list[Path]:
-    """Write what a run's comparison says: execute the report notebook in a fresh kernel, and export it.
+    """Write a run's comparison as JSON, Markdown and HTML; return the paths.
+
+    The HTML is exported from the report notebook, which runs in a fresh kernel.
 
     Raises:
-        ValueError: for a run folder that is damaged.
-        NotebookFailed: where the report notebook did not run to its end.
+        ValueError: for a damaged run folder.
+        NotebookFailed: if the report notebook did not run to its end.
     """
     written = [store.write_document("comparison.json", comparison)]
     written.append(store.write_summary("md", render_markdown(comparison), comparison.partial))
@@ -37,9 +39,9 @@ def write_report(store: RunStore, comparison: Comparison) -> list[Path]:
 
 
 def export_html(notebook: Path, comparison: Comparison) -> str:
-    """Return an executed notebook as one HTML page that refers to nothing outside itself.
+    """Return an executed notebook as one HTML page that loads nothing from outside.
 
-    Shows its Markdown and outputs, cells that a user added included, and lists its headings as contents.
+    It shows the Markdown and outputs, including those of cells that a user added, and lists the headings as contents.
     """
     import nbformat
     from nbconvert import HTMLExporter
@@ -58,7 +60,7 @@ def export_html(notebook: Path, comparison: Comparison) -> str:
 
 
 def dressed(html: str) -> str:
-    """Return a displayed frame in the page's own look; other markup as it is.
+    """Return a displayed data frame in the page's style, and any other markup unchanged.
 
     Missing numbers become `n/a`, underscores in column names become spaces, and index names share the header's row.
     """
@@ -70,26 +72,26 @@ def dressed(html: str) -> str:
         table.attrs = {"class": "frame"}
         _one_header(table.thead.find_all("tr"))
         for cell in table.thead.find_all("th"):
-            words = cell.get_text()
+            label = cell.get_text()
             cell.attrs = {key: value for key, value in cell.attrs.items() if key == "colspan"} | {"scope": "col"}
-            if not words:
+            if not label:
                 cell.name, cell.attrs = "td", {}
-            elif " " not in words:
-                cell.string = words.replace("_", " ")
+            elif " " not in label:
+                cell.string = label.replace("_", " ")
         for cell in table.tbody.find_all("th"):
             cell["scope"] = "row"
         for cell in table.tbody.find_all("td"):
-            words = cell.get_text()
-            if words in ("NaN", "None", "<NA>", "nan"):
+            content = cell.get_text()
+            if content in ("NaN", "None", "<NA>", "nan"):
                 cell.string, cell["class"] = "n/a", "none"
-            elif re.fullmatch(r"-?[\d.,]+(e[+-]?\d+)?", words):
+            elif re.fullmatch(r"-?[\d.,]+(e[+-]?\d+)?", content):
                 cell["class"] = "figure"
         framed += f'<div class="scroll" tabindex="0" role="region" aria-label="Table">{table}</div>'
     return framed
 
 
 def _one_header(rows: Sequence[Tag]) -> None:
-    """Move index names, which pandas gives a row of their own, into the row of the column names."""
+    """Move index names, for which pandas makes a separate row, into the row of the column names."""
     if len(rows) != 2:
         return
     for name, column in zip(rows[1].find_all("th"), rows[0].find_all("th"), strict=False):
@@ -102,14 +104,14 @@ def _one_header(rows: Sequence[Tag]) -> None:
 
 
 def with_contents(body: str) -> str:
-    """Return a page whose headings have ids, with links to them where the summary leaves room for contents."""
+    """Return a page whose headings have ids, with links to them in place of the summary's `CONTENTS` comment."""
 
-    def named(found: re.Match) -> str:
-        words = re.sub("<[^>]+>", "", found[1])
-        return f'<h2 id="{re.sub("[^a-z0-9]+", "-", words.lower()).strip("-")}">{found[1]}</h2>'
+    def named(heading: re.Match) -> str:
+        label = re.sub("<[^>]+>", "", heading[1])
+        return f'<h2 id="{re.sub("[^a-z0-9]+", "-", label.lower()).strip("-")}">{heading[1]}</h2>'
 
     body = re.sub(r"<h2>(.*?)</h2>", named, body)
     links = "".join(
-        f'<li><a href="#{a}">{words}</a></li>' for a, words in re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', body)
+        f'<li><a href="#{a}">{label}</a></li>' for a, label in re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', body)
     )
     return body.replace(CONTENTS, f'<nav aria-label="Contents"><ul>{links}</ul></nav>', 1)

@@ -1,4 +1,4 @@
-"""Figures as text: units converted, three significant digits, an honest dash for what is not there."""
+"""Figures as text: converted units, three significant digits, NOT AVAILABLE for missing values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NONE = "NOT AVAILABLE"
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """A number with so many significant digits and thousands separated."""
+    """Return a number with this many significant digits and separated thousands."""
     if value is None or math.isnan(value):
         return NONE
     if math.isinf(value):
@@ -24,32 +24,32 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def milliseconds(seconds: float | None) -> str:
-    """Seconds as milliseconds."""
+    """Return seconds as milliseconds."""
     return NONE if seconds is None else significant(seconds * 1e3)
 
 
 def giga(value: float | None) -> str:
-    """Bytes as GB, operations as GFLOP."""
+    """Return bytes as GB, or operations as GFLOP."""
     return significant(None if value is None else value / 1e9)
 
 
 def percent(fraction: float | None) -> str:
-    """A share of one, in percent."""
+    """Return a fraction as a percentage."""
     return NONE if fraction is None else f"{significant(fraction * 100)} %"
 
 
 def small(value: float | None) -> str:
-    """A tiny difference in powers of ten."""
+    """Return a tiny difference in scientific notation."""
     return NONE if value is None else "0" if value == 0 else f"{value:.1e}"
 
 
 def span(low: float | None, high: float | None) -> str:
-    """An interval."""
+    """Return an interval."""
     return NONE if low is None or high is None else f"{significant(low)} to {significant(high)}"
 
 
 def form_times(side: Side) -> str:
-    """Time of each form of attention that a tuning round timed, the chosen one first; empty without a choice."""
+    """Return the time of each form of attention that a tuning round timed, the chosen one first; empty without any."""
     if not side.forms:
         return ""
     chosen = side.attention or side.forms[0].form
@@ -58,10 +58,10 @@ def form_times(side: Side) -> str:
 
 
 def counted(n: int, one: str, many: str) -> str:
-    """A number with the noun that it counts."""
+    """Return a number with the noun that it counts."""
     return f"{n:,} {one if n == 1 else many}"
 
 
 def lengths(values: list[int]) -> str:
-    """Least and most of a list of counts."""
+    """Return the minimum and maximum of a list of counts, once if they are equal."""
     return f"{min(values)}" if min(values) == max(values) else f"{min(values)} to {max(values)}"

@@ -1,4 +1,4 @@
-"""A run's progress in JupyterLab: one output that is written anew, no widget, nothing to install."""
+"""A run's progress in JupyterLab: one output that is updated in place, without widgets."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from scorematrix.results.store import RunStore
 
 LEFT = 'style="text-align:left"'
 EVERY_SECONDS = 2.0
-"""Drawing takes processor time from what is being measured."""
+"""Time between updates: drawing takes CPU time from the measurement."""
 
 
 def status_page(status: RunStatus, going_on: bool) -> Fragment:
-    """A moment of a run; one that is not whole is called PARTIAL."""
-    whole = status.total and status.done == status.total
-    head = "Every round that can run here is recorded." if whole else "PARTIAL"
-    head += "" if whole else ", a process is filling the run" if going_on else ", nobody is filling the run now"
+    """Return a run's status as HTML, headed PARTIAL unless every round that can run here is recorded."""
+    complete = status.total and status.done == status.total
+    head = "Every round that can run here is recorded." if complete else "PARTIAL"
+    head += "" if complete else ": a process is recording rounds" if going_on else ": no process is recording rounds"
     rows = "".join(
-        f'<tr><th scope="row" {LEFT}>{text(name)}</th><td {LEFT}>{text(words)}</td></tr>'
-        for name, words in status_rows(status)
+        f'<tr><th scope="row" {LEFT}>{text(name)}</th><td {LEFT}>{text(value)}</td></tr>'
+        for name, value in status_rows(status)
     )
     bar = f'<progress value="{status.done}" max="{max(status.total, 1)}" aria-label="rounds done"></progress>'
     return Fragment(f'<div role="status"><p><b>{text(head)}</b> {bar}</p><table>{rows}</table></div>')
 
 
 def follow_run(store: RunStore, seconds: float = 0.0) -> None:
-    """Show where a run is, and go on showing it for so long, or until nobody fills it any more.
+    """Show a run's status, and update it for this many seconds or until no process records rounds any more.
 
-    Interrupting the kernel ends it at once and without an error; the run goes on.
+    An interrupt of the kernel ends the display at once and without an error; the run goes on.
     """
     from IPython.display import display
 
     follower, end = RunFollower(store), time.monotonic() + seconds
     handle = display(status_page(follower.look(), going_on := store.in_use()), display_id=True)
-    assert handle is not None  # it was asked for by `display_id`
+    assert handle is not None  # because `display_id` is given
     with contextlib.suppress(KeyboardInterrupt):
         while going_on and time.monotonic() < end:
             time.sleep(min(EVERY_SECONDS, max(end - time.monotonic(), 0.0)))
@@ -48,7 +48,7 @@ def follow_run(store: RunStore, seconds: float = 0.0) -> None:
 
 
 class NotebookProgress:
-    """The same for a run that is started from a notebook: `matrix.fill_run(..., on_progress=progress)`."""
+    """Show the status of a run that a notebook starts: `matrix.fill_run(..., on_progress=progress)`."""
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
@@ -60,7 +60,7 @@ class NotebookProgress:
         from IPython.display import display
 
         handle = display(status_page(self._follower.look(), True), display_id=True)
-        assert handle is not None  # it was asked for by `display_id`
+        assert handle is not None  # because `display_id` is given
         self._handle = handle
         self._drawer.start()
         return self
@@ -71,7 +71,7 @@ class NotebookProgress:
         self._handle.update(status_page(self._follower.look(), False))
 
     def __call__(self, event) -> None:
-        """Events need no drawing of their own: what they tell of is on disk."""
+        """Ignore the event: the drawing thread reads the run folder."""
 
     def _draw(self) -> None:
         while not self._ended.wait(EVERY_SECONDS):

@@ -1,4 +1,4 @@
-"""A load record in rows of text, for the terminal and for the page."""
+"""A load record as rows of text, for the terminal and for the page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from scorematrix.compare.statistics import PERCENTILE_SAMPLES, Percentile
 from scorematrix.results.load import LoadPoint, LoadRecord, LoadTally
 
 COLUMNS = ("load", "requests/s", "items/s", "p50 ms", "p95 ms", "p99 ms", "refused", "failed", "sent late")
-MLPERF_COLUMNS = ("scenario", "verdict", "figure", "asked", "failed", "says")
+MLPERF_COLUMNS = ("scenario", "verdict", "figure", "requests", "failed", "details")
 LOADGEN_FIGURES = {
     "SingleStream": "90.0th percentile latency (ns)",
     "Offline": "Samples per second",
@@ -16,36 +16,36 @@ LOADGEN_FIGURES = {
 
 
 def load_columns(record: LoadRecord) -> list[str]:
-    """Names of the columns of `load_rows`."""
+    """Return the column names of `load_rows`."""
     objective = record.objective_seconds
     return [*COLUMNS, *([] if objective is None else [f"in {objective * 1e3:g} ms, /s"])]
 
 
 def load_rows(record: LoadRecord) -> list[list[str]]:
-    """One row a point, in the order of measuring."""
+    """Return one row per point, in the order of measuring."""
     return [_row(figures) for figures in record_figures(record)]
 
 
 def mlperf_rows(record: LoadRecord) -> list[list[str]]:
-    """MLPerf LoadGen's verdicts, in its own words."""
+    """Return one row per MLPerf LoadGen scenario: verdict, main figure, counts, and LoadGen's messages unchanged."""
     rows = []
     for result in record.mlperf:
         name = LOADGEN_FIGURES[result.scenario]
-        told = f"{name}: {result.figures[name]}" if name in result.figures else ""
-        says = "; ".join([*result.reasons, *([result.text] if result.text else [])])
+        figure = f"{name}: {result.figures[name]}" if name in result.figures else ""
+        details = "; ".join([*result.reasons, *([result.text] if result.text else [])])
         verdict = result.verdict or result.status.replace("_", " ").upper()
-        rows.append([result.scenario, verdict, told, str(result.n_asked), str(result.n_failed), says])
+        rows.append([result.scenario, verdict, figure, str(result.n_asked), str(result.n_failed), details])
     return rows
 
 
 def load_notes(record: LoadRecord) -> list[str]:
-    """What is to be said of the points: refusals, limits, faults."""
-    parts = ["latency from the intended start [lowest, highest of the windows]; ~: few samples"]
+    """Return notes on the points: rejected requests, shortfalls, generator limits, faults."""
+    parts = ["latency counts from the scheduled start; [lowest, highest window]; ~: few samples"]
     if record.bad_every:
         rejected = sum(point.totals.rejected for point in record.points)
-        parts.append(f"{rejected:,} bad requests mixed in were refused as is due")
+        parts.append(f"{rejected:,} malformed requests were mixed in, and the server rejected them as required")
     if record.ceiling is not None:
-        parts.append(f"the generator can do {record.ceiling.requests_per_second:,.0f} requests/s here")
+        parts.append(f"the generator reaches {record.ceiling.requests_per_second:,.0f} requests/s on this machine")
     for figures in record_figures(record):
         point, load = figures.point, load_words(figures.point)
         if figures.shortfall:
@@ -53,13 +53,13 @@ def load_notes(record: LoadRecord) -> list[str]:
         if figures.limited_by_generator:
             parts.append(f"{load}: GENERATOR-LIMITED: {figures.limited_by_generator}")
         if point.surplus:
-            parts.append(f"{load}: {point.surplus} answers that nobody had asked for")
-        parts += [f"{load}: {kind}: {words[0]}" for kind, words in point.faults.items()]
+            parts.append(f"{load}: {point.surplus} answers without a request")
+        parts += [f"{load}: {kind}: {messages[0]}" for kind, messages in point.faults.items()]
     return parts
 
 
 def load_words(point: LoadPoint) -> str:
-    """One load: so many at once, or so many a second."""
+    """Return a point's load: concurrent requests, or requests offered per second."""
     return f"{point.concurrency} at once" if point.kind == "closed" else f"{in_words(point.rate or 0)}/s offered"
 
 
@@ -84,12 +84,12 @@ def _failed(totals: LoadTally) -> str:
     return ", ".join(parts) or "0"
 
 
-def _milliseconds(found: Percentile) -> str:
-    if found.value is None:
-        return f"{found.n} of {PERCENTILE_SAMPLES[found.percent][0]} samples"
-    half = (
+def _milliseconds(latency: Percentile) -> str:
+    if latency.value is None:
+        return f"{latency.n} of {PERCENTILE_SAMPLES[latency.percent][0]} samples"
+    interval = (
         ""
-        if found.low is None or found.high is None
-        else f"\n[{in_words(found.low / 1e6)}, {in_words(found.high / 1e6)}]"
+        if latency.low is None or latency.high is None
+        else f"\n[{in_words(latency.low / 1e6)}, {in_words(latency.high / 1e6)}]"
     )
-    return f"{'~' if found.state == 'wide' else ''}{in_words(found.value / 1e6)}{half}"
+    return f"{'~' if latency.state == 'wide' else ''}{in_words(latency.value / 1e6)}{interval}"

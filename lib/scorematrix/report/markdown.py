@@ -10,7 +10,7 @@ from scorematrix.report.ink import NONE, milliseconds, significant, small, span
 
 
 def render_markdown(comparison: Comparison) -> str:
-    """The run in Markdown, notices first."""
+    """Return the run as Markdown, notices first."""
     c = comparison
     lines = [
         f"# {title(c)}",
@@ -21,7 +21,7 @@ def render_markdown(comparison: Comparison) -> str:
     lines += [f"> **{safe(notice.text)}**\n>" for notice in c.notices]
     lines += ["", "## Verdict", ""]
     lines += [f"- {safe(contrast.sentence)}" for contrast in c.contrasts]
-    head = ["comparison", "view", "verdict", "ratio (95 %)", "of", "why"]
+    head = ["comparison", "view", "verdict", "ratio (95 %)", "ratio of", "why"]
     lines += ["", *table_lines(head, [_verdict(contrast) for contrast in c.contrasts]), "", "## Throughput", ""]
     rows = []
     for side in c.sides:
@@ -34,10 +34,10 @@ def render_markdown(comparison: Comparison) -> str:
             figure = significant(cell.items_per_second) if cell.status == "ok" else f"{cell.status}: {cell.error}"
             interval = span(cell.items_per_second_low, cell.items_per_second_high)
             rows.append([name, side.target, f"{cell.chunk_size}{star}", figure, interval, milliseconds(p50)])
-    lines += table_lines(["side", "target", "chunk", "items/s", "95 %", "p50 ms a request"], rows)
+    lines += table_lines(["side", "target", "chunk", "items/s", "95 %", "p50 ms per request"], rows)
     lines += ["", "## Gates", ""]
     gates = [[g.name, f"{k.name}, {k.view}", g.status, g.detail] for k in c.contrasts for g in k.gates]
-    lines += table_lines(["gate", "comparison", "status", "found"], gates)
+    lines += table_lines(["gate", "comparison", "status", "finding"], gates)
     lines += ["", "## Accuracy", ""]
     accuracy = [[f"{s.backend} {s.view}", s.target, small(s.max_difference), significant(s.auc)] for s in c.sides]
     lines += table_lines(["side", "target", "largest difference from float32 reference", "AUC"], accuracy)
@@ -57,7 +57,7 @@ def _verdict(contrast: Contrast) -> list[str]:
 
 
 def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table, its cells made safe."""
+    """Return the lines of a table, its cells escaped."""
     return [
         "| " + " | ".join(columns) + " |",
         "|" + "---|" * len(columns),
@@ -66,7 +66,7 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[s
 
 
 def safe(value: str) -> str:
-    """Text from data cannot end a cell, a line, or become markup."""
+    """Return text from data, escaped so that it cannot end a cell or a line, or become markup."""
     value = " ".join(str(value).split())
     for character in "\\|`<>[]":
         value = value.replace(

@@ -1,4 +1,4 @@
-"""How it was measured, what that does not show, and how to do it again."""
+"""How a run was measured, what it does not show, and how to reproduce it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LIES = (
     "very short turns can be wrong by a large share.",
     "Checksums detect damaged files. They do not detect forged files.",
 )
-"""Ways to deceive that nothing in a run would show."""
+"""Deceptions that no check in a run would detect."""
 
 
 def _second_stopwatch(comparison: Comparison) -> list[str]:
@@ -50,8 +50,8 @@ def _second_stopwatch(comparison: Comparison) -> list[str]:
         return []
     return [
         "The conductor, which hands out the turns, times them too. A gate fails if a process's clocks disagree with "
-        "it, if a process uses more cores than recorded, or if other processes were busier beside one side than the "
-        "other.",
+        "it, if a process uses more cores than recorded, or if other processes took more CPU time from one side than "
+        "from the other.",
         "Every third lap scores tokens drawn during the run from the system's random source, the same for all sides. "
         "Their scores must agree between the sides and, for sampled items, with the reference, and these calls "
         "must take as long as the workload's. Programs are prepared with other tokens than those that are timed.",
@@ -59,7 +59,7 @@ def _second_stopwatch(comparison: Comparison) -> list[str]:
 
 
 def methods(comparison: Comparison) -> Fragment:
-    """How it was measured, in short."""
+    """Return how the run was measured, in short, and what that does not show."""
     p, w = comparison.params, comparison.workload
     softmax = "softmax over the labels" if w.apply_softmax else "probability over the whole vocabulary"
     lines = [
@@ -92,7 +92,7 @@ def methods(comparison: Comparison) -> Fragment:
             extra = f" Fallbacks: {'; '.join(side.fallbacks)}." if side.fallbacks else ""
             lines.append(f"{side.backend} {side.view} on {side.device}: {side.precision}.{extra}")
     limits = [
-        "The verdict holds for this model, this workload and this machine. Other shapes may reverse it.",
+        "The verdict applies only to this model, this workload and this machine. Other shapes may reverse it.",
         "Runs that were discarded are invisible to this report. Compare the params' checksum and seed.",
         *LIES,
         "Pipelined throughput is not judged. Load on live servers is shown, but no verdict uses it.",
@@ -112,16 +112,16 @@ def methods(comparison: Comparison) -> Fragment:
 
 
 def reproduce(comparison: Comparison, commit: str | None) -> Fragment:
-    """Commands and hashes."""
+    """Return the run's checksums, and the commands that repeat it."""
     rows = [
         ["commit", commit or NONE],
         ["params sha256", comparison.params_sha256],
         ["workload sha256", comparison.workload.sha256],
         ["weights sha256", comparison.weights_sha256 or NONE],
         ["measure again", f"scorematrix run params/{comparison.params['name']}.yaml --run-id NEW --report"],
-        ["read this run again", f"scorematrix report {comparison.run_id}"],
+        ["report this run again", f"scorematrix report {comparison.run_id}"],
     ]
-    return heading("Reproduce", "reproduce") + table("What was run", ["what", "value"], rows, words=(0, 1))
+    return heading("Reproduce", "reproduce") + table("What was run", ["item", "value"], rows, text_columns=(0, 1))
 
 
 def _looks(comparison: Comparison) -> str:
@@ -131,7 +131,7 @@ def _looks(comparison: Comparison) -> str:
     counts = ", ".join(map(str, looks))
     return (
         f"Verdicts are made at {counts} confirmation rounds, fixed beforehand. Each of these {len(looks)} looks gets "
-        "an equal share of the 5 % error (Bonferroni), so its intervals are wider, and 95 % holds over all looks."
+        "an equal share of the 5 % error (Bonferroni), so its intervals are wider, with 95 % coverage over all looks."
     )
 
 
@@ -143,7 +143,7 @@ def _controls(comparison: Comparison) -> str:
         "The sides alternate, and their ratios are pooled. A control fails if its 99 % interval shows a difference "
         "from itself, or misses the slowdown. A failed control voids all verdicts of its target. The decision margin "
         "is at least the largest bias that the 95 % A/A interval allows. A control in another view widens the margin "
-        "to at most the half-width of the contrast's interval. A tie requires that the slowdown was found."
+        "to at most the half-width of the contrast's interval. A tie requires that the control detects the slowdown."
     )
 
 

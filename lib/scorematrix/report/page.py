@@ -1,4 +1,4 @@
-"""The parts of the report that are more words than figures: each method returns what Jupyter displays."""
+"""The report's text and tables: each method returns a section for Jupyter to display."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from scorematrix.report.elements import Fragment
 
 HINT = "You have no run yet: `make report` makes one. This recorded run ships with the clone."
 NAMED = ("jax", "torch", "transformers", "vllm", "libtpu")
-"""Packages whose versions stand in the summary."""
+"""Packages whose versions the summary shows."""
 
 
 @dataclass(frozen=True)
 class ReportPage:
-    """A run's report, beside the frames and figures of the run itself."""
+    """The report sections of a run. `Run` has its frames, and `plots` its figures."""
 
     run: Run
 
@@ -26,28 +26,28 @@ class ReportPage:
         return banner.summary(self.run.comparison, versions, HINT if self.run.is_example else "")
 
     def compiled(self) -> Fragment:
-        """Return what a target's compiler said of cells that nothing here can run; empty where it was not asked."""
+        """Return compiler results for cells that cannot run here; empty if nothing was compiled."""
         compiled = self.run.comparison.compiled
         return preflight.compiled_table(self.run.comparison) + preflight.estimates_section(compiled)
 
     def evidence(self) -> Fragment:
-        """Return how many gates each verdict has passed; folded below, each gate with what it found."""
+        """Return how many gates each verdict has passed; folded below, each gate with its finding."""
         return trust.evidence(self.run.comparison)
 
     def servers(self) -> Fragment:
-        """Return what each live server is, what happened to it, and what it gets wrong; empty without one."""
+        """Return each live server's settings, events and faults; empty without one."""
         return servers.servers(self.run.comparison, self.run.records, self.run.studies)
 
     def methods(self) -> Fragment:
-        """Return how it was measured, and what that does not show."""
+        """Return how the run was measured, and what that does not show."""
         return methods.methods(self.run.comparison)
 
     def appendix(self) -> Fragment:
-        """Return how to do it again, and everything that was recorded, folded."""
+        """Return how to reproduce the run, and everything that was recorded, folded."""
         commits = [r.environment.git_commit for r in self.run.records if r.environment]
         again = methods.reproduce(self.run.comparison, next(iter(commits), None))
         return again + appendix.appendix(self.run.comparison, self.run.records)
 
     def notices(self) -> Fragment:
-        """Return the skips once more, with every attempt to get the machines."""
+        """Return the skip notices again, with every attempt to get the machines."""
         return banner.notices_again(self.run.comparison)

@@ -1,4 +1,4 @@
-"""What the preflight and round notebooks show."""
+"""Tables of the preflight and round notebooks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def readiness_page(readiness: Readiness) -> Fragment:
-    """Every (target, backend): ready, or skipped, why, and what to do."""
+    """Return a row per (target, backend): ready, or skipped with the reason, evidence and next step."""
     rows = [
         [
             s.label,
@@ -30,33 +30,34 @@ def readiness_page(readiness: Readiness) -> Fragment:
         for s in readiness.states
     ]
     columns = ["target", "backend", "views", "state", "evidence", "next step"]
-    page = table(f"Readiness of {readiness.machine}", columns, rows, words=range(6))
+    page = table(f"Readiness of {readiness.machine}", columns, rows, text_columns=range(6))
     return page + estimates_section(readiness.compiled)
 
 
 def plan_summary(plan: Sequence[PlannedRound], readiness: Readiness) -> Fragment:
-    """How many rounds of each kind will run here, and how many wait for another machine."""
+    """Return how many rounds of each kind will run here, and how many wait for another machine."""
     counts: Counter[tuple[str, ...]] = Counter()
     for planned in plan:
         state = readiness.state(planned.target, planned.backend)
         here = "runs here" if state is not None and state.state == "ready" else "SKIPPED here"
         counts[planned.backend, planned.view, planned.target, planned.role, here] += 1
     rows = [[*key, str(n)] for key, n in counts.items()]
-    return table("Rounds of the plan", ["backend", "view", "target", "role", "state", "rounds"], rows, words=range(5))
+    columns = ["backend", "view", "target", "role", "state", "rounds"]
+    return table("Rounds of the plan", columns, rows, text_columns=range(5))
 
 
 def estimates_section(records: Sequence[CompiledRecord]) -> Fragment:
-    """What compilers estimate of cells that nothing here can run, beside each cell's floor; nothing without estimates.
+    """Return compilers' estimates for cells that cannot run here, with each cell's floor; empty without estimates.
 
-    Nothing in it is measured, and each caption says so.
+    Each caption says that nothing is measured.
     """
     cells = [(record.target, cell) for record in records for cell in record.cells if cell.estimate is not None]
     if not cells:
         return Fragment("")
     note = (
         "Floor: the fewest operations that score the call exactly, and their time at the datasheet's dense bfloat16 "
-        "peak. What XLA counts, its optimum too, has the body of a loop once, here one layer; cycles count every run. "
-        "Kernels of ours have no estimated cycles."
+        "peak. XLA's counts and its optimum include the body of a loop (here, one layer) only once; cycles include "
+        "every iteration. The compiler does not estimate cycles for this project's kernels."
     )
     return _estimates(cells) + paragraph(note, "note") + _costliest(cells) + _kernels(cells)
 
@@ -67,19 +68,20 @@ def _estimates(cells: Sequence[tuple[str, CompiledCell]]) -> Fragment:
             *_named(target, cell),
             giga(cell.floor_flops),
             significant(cell.floor_seconds),
-            giga(found.flops),
-            giga(found.bytes_accessed),
-            NONE if found.loop_trips is None else str(found.loop_trips),
-            significant(found.optimal_seconds),
-            NONE if found.cycles is None else f"{found.cycles:,}",
-            ", ".join(found.without_cycles),
+            giga(estimate.flops),
+            giga(estimate.bytes_accessed),
+            NONE if estimate.loop_trips is None else str(estimate.loop_trips),
+            significant(estimate.optimal_seconds),
+            NONE if estimate.cycles is None else f"{estimate.cycles:,}",
+            ", ".join(estimate.without_cycles),
         ]
         for target, cell in cells
-        if (found := cell.estimate) is not None
+        if (estimate := cell.estimate) is not None
     ]
-    columns = ["side", "target", "chunk", "floor GFLOP", "floor s", "XLA GFLOP", "XLA GB", "loop runs"]
+    columns = ["side", "target", "chunk", "floor GFLOP", "floor s", "XLA GFLOP", "XLA GB", "loop iterations"]
     columns += ["XLA optimum s", "cycles", "not in the cycles"]
-    return table("Estimated by the compiler, not measured: cost of the largest call", columns, rows, words=(0, 1, 10))
+    caption = "Estimated by the compiler, not measured: cost of the largest call"
+    return table(caption, columns, rows, text_columns=(0, 1, 10))
 
 
 def _costliest(cells: Sequence[tuple[str, CompiledCell]]) -> Fragment:
@@ -91,17 +93,17 @@ def _costliest(cells: Sequence[tuple[str, CompiledCell]]) -> Fragment:
             each.part.replace("_", " "),
             str(each.runs),
             f"{each.cycles:,}",
-            percent(found.share(each)),
+            percent(estimate.share(each)),
         ]
         for target, cell in cells
-        if (found := cell.estimate) is not None
-        for each in found.costliest
+        if (estimate := cell.estimate) is not None
+        for each in estimate.costliest
     ]
     if not rows:
         return Fragment("")
-    columns = ["side", "target", "chunk", "instruction", "from", "part", "runs", "cycles a run", "share"]
+    columns = ["side", "target", "chunk", "instruction", "operation", "part", "runs", "cycles per run", "share"]
     caption = "Estimated by the compiler, not measured: the costliest operations of each cell"
-    return table(caption, columns, rows, words=(0, 1, 3, 4, 5))
+    return table(caption, columns, rows, text_columns=(0, 1, 3, 4, 5))
 
 
 def _kernels(cells: Sequence[tuple[str, CompiledCell]]) -> Fragment:
@@ -115,13 +117,14 @@ def _kernels(cells: Sequence[tuple[str, CompiledCell]]) -> Fragment:
             f"{kernel.spill_bytes:,}",
         ]
         for target, cell in cells
-        if (found := cell.estimate) is not None
-        for kernel in found.kernels
+        if (estimate := cell.estimate) is not None
+        for kernel in estimate.kernels
     ]
     if not rows:
         return Fragment("")
     columns = ["side", "target", "chunk", "kernel", "part", "registers", "shared bytes", "spilled bytes"]
-    return table("By NVIDIA's assembler, not measured: attention kernels", columns, rows, words=(0, 1, 3, 4))
+    caption = "Reported by NVIDIA's assembler, not measured: attention kernels"
+    return table(caption, columns, rows, text_columns=(0, 1, 3, 4))
 
 
 def _named(target: str, cell: CompiledCell) -> list[str]:
@@ -129,7 +132,7 @@ def _named(target: str, cell: CompiledCell) -> list[str]:
 
 
 def round_page(round_: Round) -> Fragment:
-    """A round's figures by chunk size, and what it was measured on."""
+    """Return a round's figures by chunk size, its device and its start-up times."""
     rows = [
         [
             cell.name,
@@ -142,8 +145,8 @@ def round_page(round_: Round) -> Fragment:
         else [cell.name, f"{cell.status}: {cell.error}", NONE, NONE, NONE]
         for cell in cell_figures(round_)
     ]
-    columns = ["chunk", "status", "items/s", "median ms a request", "requests timed"]
-    page = table(f"Round {round_.name} ({round_.role})", columns, rows, words=(0, 1))
+    columns = ["chunk", "status", "items/s", "median ms per request", "requests timed"]
+    page = table(f"Round {round_.name} ({round_.role})", columns, rows, text_columns=(0, 1))
     if round_.error:
         page += paragraph(f"The round failed: {round_.error}")
     if round_.record and round_.setup:
@@ -161,7 +164,7 @@ def round_page(round_: Round) -> Fragment:
 
 
 def compiled_table(comparison: Comparison) -> Fragment:
-    """What a target's compiler said of cells that nothing here can run; nothing where it was not asked."""
+    """Return the compile result of cells that cannot run here; empty if nothing was compiled."""
     rows = [
         [
             f"{cell.backend} {cell.view}" + (f", mesh {cell.mesh}" if cell.mesh else ""),
@@ -178,9 +181,9 @@ def compiled_table(comparison: Comparison) -> Fragment:
     if not rows:
         return Fragment("")
     compilers = ", ".join(dict.fromkeys(record.compiler for record in comparison.compiled))
-    caption = f"Compiled, not measured: programs made by the target's own compiler ({compilers}) without a device"
+    caption = f"Compiled, not measured: programs from the target's compiler ({compilers}), without a device"
     columns = ["side", "target", "chunk", "dtype", "state", "inputs GB", "temporaries GB", "code GB", "chip GB"]
-    return table(caption, columns, rows, words=(0, 1, 3, 4))
+    return table(caption, columns, rows, text_columns=(0, 1, 3, 4))
 
 
 def _compiled(cell: CompiledCell) -> str:

@@ -1,4 +1,4 @@
-"""A run's progress: lines that stay, and on a terminal a few that follow it: done, now, time left, the last figure."""
+"""A run's progress: a line per round, and on a terminal a live block: done, now, time left, last figure."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from scorematrix.results.store import RunStore
 
 
 class RunProgress:
-    """Draws the events of `matrix.fill_run`; in a log that is no terminal, one line a round and nothing else."""
+    """Shows the events of `matrix.fill_run`. A log that is no terminal gets one line per round and nothing else."""
 
     def __init__(self, console: Console, store: RunStore) -> None:
         self._console = console
         self._follower = RunFollower(store)
         self._under_way: dict[str, str] = {}
         self._begun = time.monotonic()
-        # Once a second: drawing takes processor time from what is being measured.
+        # Once per second: drawing takes CPU time from the measurement.
         self._live = Live(get_renderable=self._drawn, console=console, refresh_per_second=1, transient=True)
 
     def __enter__(self) -> Self:
@@ -57,13 +57,13 @@ class RunProgress:
         begun = span_words(time.monotonic() - self._begun)
         rows = Table.grid(padding=(0, 1))
         rows.add_row("", ProgressBar(total=max(status.total, 1), completed=status.done, width=40))
-        for name, words in [*status_rows(status), *elsewhere, ("begun", f"{begun} ago")]:
-            rows.add_row(Text(name, style="bold"), Text(words, no_wrap=True, overflow="ellipsis"))
+        for name, value in [*status_rows(status), *elsewhere, ("started", f"{begun} ago")]:
+            rows.add_row(Text(name, style="bold"), Text(value, no_wrap=True, overflow="ellipsis"))
         return rows
 
 
 def status_rows(status: RunStatus) -> list[tuple[str, str]]:
-    """What a moment of a run is told in, by name."""
+    """Return a run's status as (name, value) rows."""
     rows = [("done", f"{status.done} of {status.total} rounds" if status.total else "looking at this machine")]
     if status.current is not None:
         p = status.current
@@ -79,9 +79,9 @@ def status_rows(status: RunStatus) -> list[tuple[str, str]]:
 
 
 def left_words(status: RunStatus) -> str:
-    """The time left, or that it is not known."""
+    """Return the time left, or that it is unknown."""
     if status.seconds_left is None:
-        return "unknown, no round of these kinds has been measured yet"
+        return "unknown: no round of these kinds has been measured yet"
     most = "at most " if status.may_end_early and not status.unknown_rounds else ""
     if not status.unknown_rounds:
         return f"{most}about {span_words(status.seconds_left)}"
@@ -90,18 +90,18 @@ def left_words(status: RunStatus) -> str:
 
 
 def last_words(last: LastFigure) -> str:
-    """The newest round's figure beside the other side's: one round each decides nothing, and that is said."""
+    """Return the newest round's figure and the other side's, and say that one round each gives no verdict."""
     name = f"{last.backend} {last.view}"
     if last.items_per_second is None:
         return f"{name}: {(last.trouble or '')[:160]}"
-    words = f"{name} {significant(last.items_per_second)} items/s at chunk {last.chunk}"
+    figure = f"{name} {significant(last.items_per_second)} items/s at chunk {last.chunk}"
     if last.other_items_per_second is None:
-        return words
-    return f"{words}, {last.other} {significant(last.other_items_per_second)}; one round each, no verdict"
+        return figure
+    return f"{figure}, {last.other} {significant(last.other_items_per_second)}; one round each, no verdict"
 
 
 def span_words(seconds: float) -> str:
-    """A length of time as one reads it off a clock."""
+    """Return a duration in seconds, minutes, or hours and minutes."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""What is ready, in one picture: targets by backends, in words and colour."""
+"""A picture of readiness: targets by backends, as text and colour."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scorematrix.analysis.style import STYLE, describe, empty
 from scorematrix.results.targets import Readiness, TargetState
 
 READY, SKIPPED, UNPLANNED = ("#CFE8DC", ""), ("#FBE3C8", "///"), ("#F4F4F4", "")
-"""Face and hatch. Words stand in every field: neither is needed to tell them apart."""
+"""Face colour and hatch. Every field has text too, so that neither colour nor hatch is needed to read it."""
 
 
 def readiness_picture(readiness: Readiness) -> Figure:
@@ -26,11 +26,11 @@ def readiness_picture(readiness: Readiness) -> Figure:
         axes = drawing.subplots()
         for row, target in enumerate(labels):
             for column, backend in enumerate(backends):
-                (face, hatch), words = _field(readiness.state(target, backend))
+                (face, hatch), message = _field(readiness.state(target, backend))
                 axes.add_patch(Rectangle((column + 0.03, row + 0.05), 0.94, 0.9, facecolor=face, edgecolor="#777777",
                                          hatch=hatch))  # fmt: skip
                 box = {"facecolor": face, "edgecolor": "none", "pad": 1.5}
-                axes.text(column + 0.5, row + 0.5, words, ha="center", va="center", bbox=box,
+                axes.text(column + 0.5, row + 0.5, message, ha="center", va="center", bbox=box,
                           fontweight="bold" if face == READY[0] else "normal")  # fmt: skip
     axes.set_xlim(0, len(backends))
     axes.set_ylim(len(labels), 0)
@@ -46,7 +46,7 @@ def readiness_picture(readiness: Readiness) -> Figure:
         for s in readiness.states
     )
     head = f"{n_ready} of {len(readiness.states)} are ready here"
-    return describe(drawing, head, f"{spoken}. What is skipped does not stop the rest.")
+    return describe(drawing, head, f"{spoken}. A skip does not stop the others.")
 
 
 def _field(state: TargetState | None) -> tuple[tuple[str, str], str]:

@@ -1,4 +1,4 @@
-"""Live servers: what each is, what happened to it, what it gets wrong, and what it sustains."""
+"""Live servers: settings, events, audit faults and load results."""
 
 from __future__ import annotations
 
@@ -16,41 +16,42 @@ from scorematrix.results.load import LoadRecord
 
 SHOWN_FIRST = ("server_version", "served_model", "protocol", "server_device", "started_by", "start_seconds")
 MANY = 12
-"""Events of a server that are shown; the others are counted."""
+"""Most events that are listed per server; the rest are counted."""
 
 
 def servers(comparison: Comparison, rounds: Sequence[Round], studies: Sequence[ServerStudy]) -> Fragment:
-    """One part for each server of the run, and their curves under load; empty where it has none."""
+    """Return the load curves of the run's servers, then a part per server; empty without a server."""
     sides = [side for side in comparison.sides if side.view == SERVER_VIEW]
-    found = {(study.backend, study.target): study for study in studies}
-    loads = [(side, load) for side in sides if (s := found.get((side.backend, side.target))) and (load := s.load)]
+    by_side = {(study.backend, study.target): study for study in studies}
+    loads = [(side, load) for side in sides if (s := by_side.get((side.backend, side.target))) and (load := s.load)]
     parts = load_curves(loads) if loads else Fragment("")
     for side in sides:
-        own = [r for r in rounds if (r.backend, r.view, r.target) == (side.backend, side.view, side.target)]
-        parts += heading(f"{side.backend} on {side.target}", server_anchor(side), 3) + _card(side, own) + _events(own)
-        parts += _study(found.get((side.backend, side.target)), side.backend)
+        side_rounds = [r for r in rounds if (r.backend, r.view, r.target) == (side.backend, side.view, side.target)]
+        parts += heading(f"{side.backend} on {side.target}", server_anchor(side), 3)
+        parts += _card(side, side_rounds) + _events(side_rounds)
+        parts += _study(by_side.get((side.backend, side.target)), side.backend)
     return heading("Servers", "servers") + parts if sides else Fragment("")
 
 
 def server_anchor(side: Side) -> str:
-    """Where a server's part begins."""
+    """Return the anchor of a server's part."""
     return f"server-{side.backend}-{side.target}"
 
 
 def load_curves(loads: Sequence[tuple[Side, LoadRecord]]) -> Fragment:
-    """Throughput against the p95 latency, a line a server over its closed loop, crosses for offered rates."""
+    """Plot p95 latency against throughput: a line per server for its closed loop, crosses for offered rates."""
     title = "Servers under load"
     drawing, axes = canvas(4.2)
     drawn, spoken = False, []
     for side, record in loads:
         style = look(side.backend, side.view)
         for kind in ("closed", "open"):
-            own = [f for f in record_figures(record) if f.point.kind == kind and f.p95_ns is not None]
-            if not own:
+            points = [f for f in record_figures(record) if f.point.kind == kind and f.p95_ns is not None]
+            if not points:
                 continue
-            own.sort(key=lambda f: f.point.concurrency or f.point.rate or 0)
-            x = [f.requests_per_second for f in own]
-            y = [f.p95_ns / 1e6 for f in own if f.p95_ns is not None]
+            points.sort(key=lambda f: f.point.concurrency or f.point.rate or 0)
+            x = [f.requests_per_second for f in points]
+            y = [f.p95_ns / 1e6 for f in points if f.p95_ns is not None]
             drawn = True
             if kind == "closed":
                 axes.plot(x, y, label=f"{side.backend}, closed loop", **style)
@@ -58,39 +59,39 @@ def load_curves(loads: Sequence[tuple[Side, LoadRecord]]) -> Fragment:
                 axes.plot(x, y, linestyle="none", marker="x", color=style["color"], label=f"{side.backend}, offered")
             spoken += [f"{side.backend}, {kind}: {a:.3g} requests/s at {b:.3g} ms." for a, b in zip(x, y, strict=True)]
     if not drawn:
-        return figure(empty(title, "no point has samples enough for its p95 latency"))
+        return figure(empty(title, "no point has enough samples for its p95 latency"))
     axes.set_yscale("log")
-    axes.set_xlabel("sound answers per second")
+    axes.set_xlabel("valid answers per second")
     axes.set_ylabel("p95 latency, ms")
     legend(axes)
-    words = (
-        "Latency against throughput. Lines: closed loop, concurrency rises to the right. Crosses: open loop at a fixed "
-        "rate, latency from the scheduled start. Right and low is better."
+    caption = (
+        "Latency against throughput: lower and further right is better. Lines: closed loop, with concurrency rising "
+        "along the line. Crosses: open loop at a fixed rate, with latency from the scheduled start."
     )
-    return figure(describe(drawing, title, " ".join(spoken))) + paragraph(words, "note")
+    return figure(describe(drawing, title, " ".join(spoken))) + paragraph(caption, "note")
 
 
 def _card(side: Side, rounds: Sequence[Round]) -> Fragment:
-    """What it says of itself, or was told."""
+    """Return a server's settings, as it reports them or as configured."""
     record = next((r.record for r in rounds if r.record), None)
     if record is None:
-        why = "it was skipped, see the banner" if side.state == "skipped" else "no round of it is recorded"
+        why = "it was skipped, see the banner" if side.state == "skipped" else "none of its rounds is recorded"
         return paragraph(f"NOT AVAILABLE: {why}.")
     names = [*SHOWN_FIRST, *sorted(name for name in record.settings if name not in SHOWN_FIRST)]
     rows = [[name.replace("_", " "), str(record.settings[name])] for name in names if name in record.settings]
     rows += [["number format", record.dtype], ["precision", record.precision]]
-    return table(f"{side.backend}: what it is", ["what", "as told"], rows, words=(0, 1))
+    return table(f"{side.backend}: settings", ["setting", "value"], rows, text_columns=(0, 1))
 
 
 def _events(rounds: Sequence[Round]) -> Fragment:
-    found = [[r.name, event] for r in rounds for event in r.events]
+    events = [[r.name, event] for r in rounds for event in r.events]
     if not rounds:
         return Fragment("")
-    if not found:
-        return paragraph("It answered every request of its rounds and was never started again.", "note")
-    left = len(found) - MANY
-    note = paragraph(f"{left} more events stand in the rounds' files.", "note") if left > 0 else Fragment("")
-    return table("What happened to it", ["round", "event"], found[:MANY], words=(0, 1)) + note
+    if not events:
+        return paragraph("The server answered every request of its rounds and was never restarted.", "note")
+    left = len(events) - MANY
+    note = paragraph(f"{left} more events are in the rounds' files.", "note") if left > 0 else Fragment("")
+    return table("Events", ["round", "event"], events[:MANY], text_columns=(0, 1)) + note
 
 
 def _study(study: ServerStudy | None, backend: str) -> Fragment:
@@ -102,16 +103,16 @@ def _study(study: ServerStudy | None, backend: str) -> Fragment:
     if study.load is not None:
         parts += _load(study.load)
     for part, why in study.errors.items():
-        parts += paragraph(f"{part} of {backend}: NOT AVAILABLE, it broke off: {why}")
+        parts += paragraph(f"{part} of {backend}: NOT AVAILABLE, it failed: {why}")
     return parts
 
 
 def _audit(report: AuditReport) -> Fragment:
-    """The verdict of its audit, what it gets wrong with the request that shows it, and the contract's table."""
+    """Return an audit's verdict, its gates, the contract's table, and the commands that reproduce its faults."""
     failed = [[g.name, "FAILED", g.detail] for g in report.gates if g.status == "failed"]
     passed = [[g.name, g.status.replace("_", " ").upper(), g.detail] for g in report.gates if g.status != "failed"]
     parts = paragraph(f"Audit of {audit_sentence(report)}.")
-    parts += table(f"{report.backend}: what its audit found", ["gate", "state", "found"], [*failed, *passed], (0, 1, 2))
+    parts += table(f"{report.backend}: audit gates", ["gate", "state", "finding"], [*failed, *passed], (0, 1, 2))
     rows = [
         [
             row.case,
@@ -123,20 +124,20 @@ def _audit(report: AuditReport) -> Fragment:
         for row in report.contract
     ]
     if rows:
-        columns = ["request", "wanted", "status", "state", "answer"]
+        columns = ["request", "expected", "status", "state", "answer"]
         parts += table(f"{report.backend}: the contract", columns, rows, (0, 1, 3, 4))
     if lines := replay_lines(report):
-        parts += paragraph("Each fault again, while the server runs:", "note") + bullets(lines)
+        parts += paragraph("To reproduce each fault while the server runs:", "note") + bullets(lines)
     return parts
 
 
 def _load(record: LoadRecord) -> Fragment:
-    """Every point of its load, and MLPerf's opinion."""
+    """Return a server's load points with notes, and MLPerf LoadGen's verdicts."""
     shape = record.workload
-    caption = f"{record.server} under load: {shape.n_items:g} items a request, {shape.tokens:g} tokens"
+    caption = f"{record.server} under load: {shape.n_items:g} items per request, {shape.tokens:g} tokens"
     parts = paragraph(f"{load_sentence(record)}.")
-    parts += table(caption, load_columns(record), load_rows(record), words=(0, 7)) + bullets(load_notes(record))
+    parts += table(caption, load_columns(record), load_rows(record), text_columns=(0, 7)) + bullets(load_notes(record))
     if record.mlperf:
         title = f"{record.server}: MLPerf LoadGen, a second opinion"
-        parts += table(title, MLPERF_COLUMNS, mlperf_rows(record), words=(0, 1, 2, 5))
+        parts += table(title, MLPERF_COLUMNS, mlperf_rows(record), text_columns=(0, 1, 2, 5))
     return parts

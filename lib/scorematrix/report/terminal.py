@@ -1,4 +1,4 @@
-"""What the command line shows: tables and the closing lines of a run."""
+"""Tables and closing lines for the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scorematrix.results.targets import Attempt, CompiledCell, Readiness
 
 
 def closing_lines(comparison: Comparison) -> list[str]:
-    """Verdicts and every skip notice, in plain text."""
+    """Return completeness, verdicts, warnings and every skip notice as plain text."""
     done = f"{comparison.rounds_done} of {comparison.rounds_planned} rounds"
     head = "PARTIAL" if comparison.partial else "COMPLETE"
     return [
@@ -28,7 +28,7 @@ def closing_lines(comparison: Comparison) -> list[str]:
 def figure_lines(comparison: Comparison) -> list[str]:
     """List every measured cell: call time, throughput, share of peak; then each side's ceilings and profile."""
     form = "{:24} {:>6} {:>10} {:>10} {:>24} {:>9}"
-    lines = [form.format("side", "chunk", "ms a call", "items/s", "95 %", "of peak")]
+    lines = [form.format("side", "chunk", "ms/call", "items/s", "95 %", "of peak")]
     for side in comparison.sides:
         name = f"{side.backend} {side.view}"
         for cell in side.chunks:
@@ -51,7 +51,7 @@ def figure_lines(comparison: Comparison) -> list[str]:
 
 
 def readiness_table(readiness: Readiness) -> Table:
-    """Target by backend: ready, or skipped and why."""
+    """Return a row per target and backend: ready, or skipped with the reason."""
     table = Table("target", "backend", "views", "state", "reason", title=escape(readiness.machine))
     for state in readiness.states:
         style = "green" if state.state == "ready" else "yellow"
@@ -62,22 +62,22 @@ def readiness_table(readiness: Readiness) -> Table:
 
 
 def attempt_line(attempt: Attempt) -> str:
-    """One attempt at a machine, as it begins and as it ends."""
+    """Return a line for an attempt to get a machine, at its start or its end."""
     if attempt.outcome == "begun":
-        return f"{attempt.zone}: asking for {attempt.machine_type} as {attempt.name}"
+        return f"{attempt.zone}: requesting {attempt.machine_type} as {attempt.name}"
     kind = f" ({attempt.kind})" if attempt.kind else ""
     behind = f"; GIVE BACK: {attempt.teardown}" if attempt.outcome == "half_made" else ""
     return f"{attempt.zone}: {attempt.outcome}{kind}: {' '.join(attempt.text.split())[:300]}{behind}"
 
 
 def compiled_line(cell: CompiledCell) -> str:
-    """One cell that a compiler was asked about."""
+    """Return a line for a cell that was compiled without a device."""
     mesh = f", mesh {cell.mesh}" if cell.mesh else ""
     name = f"{cell.backend} {cell.view}, chunk {cell.chunk_size}, {cell.dtype}{mesh}"
     if cell.status in ("failed", "not_compiled"):
         return f"{name}: {cell.status.upper().replace('_', ' ')}: {' '.join((cell.error or '').split())[:300]}"
     known = {"weights and inputs": cell.arguments_bytes, "temporaries": cell.temporaries_bytes, "code": cell.code_bytes}
-    sizes = ", ".join(f"{words} {n / 1e9:.2f} GB" for words, n in known.items() if n is not None)
+    sizes = ", ".join(f"{kind} {n / 1e9:.2f} GB" for kind, n in known.items() if n is not None)
     chip = f"of {cell.chip_bytes / 1e9:.1f} GB{' a chip' if cell.mesh else ''}"
     if cell.status == "too_large":
         by = f" by {cell.over_bytes / 1e9:.2f} GB" if cell.over_bytes else ""
@@ -86,36 +86,37 @@ def compiled_line(cell: CompiledCell) -> str:
 
 
 def estimate_lines(cell: CompiledCell) -> list[str]:
-    """What the compiler estimates of a cell, beside its floor, and its costliest operations."""
-    if (found := cell.estimate) is None:
+    """Return the compiler's estimates of a cell, with the cell's floor and its costliest operations."""
+    if (estimate := cell.estimate) is None:
         return []
     known = [f"floor {giga(cell.floor_flops)} GFLOP, {milliseconds(cell.floor_seconds)} ms at the datasheet's peak"]
-    if found.flops is not None:
-        loop = f", the body of a loop once of {found.loop_trips} times," if found.loop_trips else ""
-        optimum = f", at best {milliseconds(found.optimal_seconds)} ms" if found.optimal_seconds is not None else ""
-        known.append(f"XLA counts{loop} {giga(found.flops)} GFLOP and {giga(found.bytes_accessed)} GB{optimum}")
-    if found.cycles is not None:
-        beside = f" without {', '.join(found.without_cycles)}" if found.without_cycles else ""
-        known.append(f"{found.cycles:,} cycles{beside}")
+    if estimate.flops is not None:
+        loop = f" (loop body counted once, not {estimate.loop_trips} times)" if estimate.loop_trips else ""
+        seconds = estimate.optimal_seconds
+        optimum = f", at best {milliseconds(seconds)} ms" if seconds is not None else ""
+        known.append(f"XLA counts {giga(estimate.flops)} GFLOP and {giga(estimate.bytes_accessed)} GB{optimum}{loop}")
+    if estimate.cycles is not None:
+        without = f" without {', '.join(estimate.without_cycles)}" if estimate.without_cycles else ""
+        known.append(f"{estimate.cycles:,} cycles{without}")
     return [
         f"  ESTIMATE, not measured: {'; '.join(known)}",
         *(
-            f"    {percent(found.share(each))} of the cycles: {each.name}, {each.operation} "
+            f"    {percent(estimate.share(each))} of the cycles: {each.name}, {each.operation} "
             f"({each.part.replace('_', ' ')}), {each.runs} x {each.cycles:,}"
-            for each in found.costliest[:4]
+            for each in estimate.costliest[:4]
         ),
         *(
             f"    kernel {kernel.kernel} ({kernel.part.replace('_', ' ')}): {kernel.registers} registers, "
             f"{kernel.shared_bytes:,} bytes shared, {kernel.spill_bytes:,} spilled"
-            for kernel in found.kernels
+            for kernel in estimate.kernels
         ),
     ]
 
 
 def audit_table(report: AuditReport) -> Table:
-    """Every gate of an audit: passed, failed or not run, and what was found."""
+    """Return a row per gate of an audit: passed, failed or not run, and its finding."""
     name = f"{report.backend}, {report.view} view, {report.dtype} on {report.device}, {report.model}"
-    table = Table("gate", "state", "found", title=escape(name))
+    table = Table("gate", "state", "finding", title=escape(name))
     styles = {"passed": "green", "failed": "bold red", "not_run": "yellow"}
     for gate in report.gates:
         state = gate.status.replace("_", " ").upper()
@@ -124,19 +125,19 @@ def audit_table(report: AuditReport) -> Table:
 
 
 def contract_table(report: AuditReport) -> Table:
-    """What a live server answers to bad and odd requests, beside what the contract wants."""
-    table = Table("request", "wanted", "status", "", "answer", title=escape(f"the contract, {report.url}"))
+    """Return a live server's answers to malformed and unusual requests, with what the contract expects."""
+    table = Table("request", "expected", "status", "", "answer", title=escape(f"the contract, {report.url}"))
     styles = {"agrees": "green", "differs": "yellow", "fault": "bold red", "not_sent": "dim"}
     for row in report.contract:
         state = (row.fault or row.state).replace("_", " ")
-        words = state.upper() if row.fault else state
+        label = state.upper() if row.fault else state
         status = "" if row.status is None else str(row.status)
-        table.add_row(escape(row.case), row.wanted, status, f"[{styles[row.state]}]{words}[/]", escape(row.answer))
+        table.add_row(escape(row.case), row.wanted, status, f"[{styles[row.state]}]{label}[/]", escape(row.answer))
     return table
 
 
 def models_table(rows: Sequence) -> Table:
-    """What can be scored with."""
+    """Return the models that can be used for scoring."""
     table = Table("name", "origin", "params", "licence", "here")
     for row in rows:
         table.add_row(row.name, escape(row.origin), row.params, row.license or "", "yes" if row.present else "no")

@@ -1,4 +1,4 @@
-"""Evidence of each verdict: its gates, and how its rounds were measured."""
+"""The evidence for each verdict: its gates, and how its rounds were measured."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scorematrix.report.ink import NONE, percent, significant, span
 
 
 def evidence(comparison: Comparison) -> Fragment:
-    """Return a line per comparison: how many gates passed, which did not; folded below, each gate with its finding."""
+    """Return a line per comparison: gates passed, failed or open; folded below, each gate with its finding."""
     lines = "".join(f"<li>{_summary(c)}</li>" for c in comparison.contrasts)
     parts = Fragment(f'<ul class="trust">{lines}</ul>')
     for number, contrast in enumerate(comparison.contrasts):
@@ -28,22 +28,22 @@ def _evidence(comparison: Comparison, contrast: Contrast) -> Fragment:
         paragraph(f"{verdict_word(contrast)}: {contrast.reason}.")
         + links(ways)
         + _turns(contrast)
-        + table("Gates", ["gate", "status", "found"], rows, (0, 1, 2))
+        + table("Gates", ["gate", "status", "finding"], rows, (0, 1, 2))
     )
 
 
 def _turns(contrast: Contrast) -> Fragment:
-    """How the pairs were measured, and whether machine or process is what scatters."""
-    found = contrast.in_turns
-    if found is None:
-        words = "These rounds ran one after the other, not in turns, so the intervals are wider."
-        return paragraph(words) if contrast.effect else Fragment("")
-    left_out = "excluded" if found.only_clean else "included: too few turns were clean"
-    every = found.with_disturbed
-    machine, process = (NONE if log is None else percent(log) for log in (found.machine_log, found.process_log))
+    """Return how the pairs were measured, and how much scatter comes from the machine and from the process."""
+    turns = contrast.in_turns
+    if turns is None:
+        message = "These rounds ran one after the other, not in turns, so the intervals are wider."
+        return paragraph(message) if contrast.effect else Fragment("")
+    left_out = "excluded" if turns.only_clean else "included: too few turns were clean"
+    every = turns.with_disturbed
+    machine, process = (NONE if log is None else percent(log) for log in (turns.machine_log, turns.process_log))
     rows = [
-        ["pairs of neighbouring turns", f"{found.n_turns:,} in {found.n_pairs} pairs of rounds"],
-        ["disturbed by other processes", f"{found.n_disturbed:,}, {left_out}" if found.n_disturbed else "none"],
+        ["pairs of neighbouring turns", f"{turns.n_turns:,} in {turns.n_pairs} pairs of rounds"],
+        ["disturbed by other processes", f"{turns.n_disturbed:,}, {left_out}" if turns.n_disturbed else "none"],
         ["ratio with all turns", f"{significant(every.ratio)} ({span(every.low, every.high)})" if every else NONE],
         ["scatter of neighbouring turns (machine)", machine],
         ["additional scatter between pairs (process)", process],
@@ -52,7 +52,7 @@ def _turns(contrast: Contrast) -> Fragment:
 
 
 def _summary(contrast: Contrast) -> str:
-    """One line of the trust box, as markup."""
+    """Return one line of the trust box, as markup."""
     head = f"{contrast.name}, {contrast.view}"
     if contrast.verdict == "deferred":
         return marked(f"{verdict_word(contrast)}: {head}: not checked yet, because a side was skipped")
@@ -60,10 +60,10 @@ def _summary(contrast: Contrast) -> str:
     waiting = [g.name for g in contrast.gates if g.status in ("not_run", "undecided")]
     passed = sum(g.status == "passed" for g in contrast.gates)
     if failed:
-        words = f"FAILED: {head}: {', '.join(failed)}"
+        line = f"FAILED: {head}: {', '.join(failed)}"
     elif waiting and contrast.winner is None:
-        words = f"UNDECIDED: {head}: {passed} of {len(contrast.gates)} gates passed; open: {', '.join(waiting)}"
+        line = f"UNDECIDED: {head}: {passed} of {len(contrast.gates)} gates passed; open: {', '.join(waiting)}"
     else:
         open_ = f"; open, and needed for a tie only: {', '.join(waiting)}" if waiting else ""
-        words = f"PASSED: {head}: {passed} of {len(contrast.gates)} gates{open_}"
-    return marked(words)
+        line = f"PASSED: {head}: {passed} of {len(contrast.gates)} gates{open_}"
+    return marked(line)

@@ -1,4 +1,4 @@
-"""The result files: their schema, the store that reads and writes them, data frames of them."""
+"""Result files: their schema, and the stores that read and write them."""
 
 from scorematrix.results.cells import Cell
 from scorematrix.results.files import StorageFailed, read_document, write_document

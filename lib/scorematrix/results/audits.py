@@ -1,4 +1,4 @@
-"""What was found of one scorer on its own: kept as it was found, because a live server cannot be asked again later."""
+"""Audit results of one scorer, stored because a live server cannot be audited again later."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ GateStatus = Literal["passed", "failed", "not_run", "undecided"]
 
 
 class Gate(Part):
-    """One condition of a verdict: what was found, beside what is allowed."""
+    """One condition of a verdict: the measured figures and their limits."""
 
     name: str
     status: GateStatus
     detail: str
-    found: dict[str, float] = Field(default={}, description="figures of the detail")
-    allowed: dict[str, float] = Field(default={}, description="what they may be at most")
-    request: str | None = Field(default=None, description="of an audit: the body, shortened, that shows the failure")
+    found: dict[str, float] = Field(default={}, description="measured figures, as in `detail`")
+    allowed: dict[str, float] = Field(default={}, description="upper limits of these figures")
+    request: str | None = Field(default=None, description="audits: shortened body that shows the failure")
 
 
 class ContractRow(Part):
-    """What a live server answers to one request of the contract's table, beside what the contract wants."""
+    """A live server's answer to one request of the contract's table, and the statuses that the contract allows."""
 
     case: str
-    wanted: str = Field(description="the statuses that the contract allows")
-    status: int | None = Field(default=None, description="None: no whole answer came, or the request was not sent")
-    answer: str = Field(description="the server's own words, or why there are none")
+    wanted: str = Field(description="statuses that the contract allows")
+    status: int | None = Field(default=None, description="None: no complete answer, or not sent")
+    answer: str = Field(description="the server's scores or message, or why there are none")
     state: Literal["agrees", "differs", "fault", "not_sent"]
     fault: str | None = Field(default=None, description="answered_nonsense, server_error, server_died, timeout, ...")
     request: str = Field(description="the body, shortened")
 
 
 class AuditReport(Part):
-    """What was found of one backend on its own. The gates that could be asked, in the order of asking."""
+    """Audit of one backend: the gates that could be checked, in the order of checking."""
 
     backend: str
     view: str
@@ -43,13 +43,13 @@ class AuditReport(Part):
     dtype: str
     model: str
     gates: list[Gate]
-    url: str | None = Field(default=None, description="of a live server: where the requests were sent")
+    url: str | None = Field(default=None, description="live servers: where the requests were sent")
     contract: list[ContractRow] = Field(
-        default=[], description="of a live server: how it answers bad requests and odd ones"
+        default=[], description="live servers: answers to malformed and unusual requests"
     )
 
     @property
     def verdict(self) -> Literal["sound", "unsound", "not_proved"]:
         """sound: every gate passed. unsound: one failed. not_proved: one could not run."""
-        found = {gate.status for gate in self.gates}
-        return "unsound" if "failed" in found else "not_proved" if "not_run" in found else "sound"
+        statuses = {gate.status for gate in self.gates}
+        return "unsound" if "failed" in statuses else "not_proved" if "not_run" in statuses else "sound"

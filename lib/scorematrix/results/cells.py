@@ -1,4 +1,4 @@
-"""One chunk size of a round: raw times and scores, and the turns in which they were taken."""
+"""One chunk size of a round: raw times, scores, and the turns that measured them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RequestScores = list[list[list[float]]]
 
 
 class Part(BaseModel):
-    """A piece of a document: frozen, and of known fields only."""
+    """Part of a document: immutable, and unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
@@ -24,33 +24,33 @@ class Part(BaseModel):
 class Turn(Part):
     """The calls of one request at one chunk size, made while every other process of the group waits.
 
-    Times are nanoseconds; `None` where nobody could tell, as in a round that nobody conducted.
+    Times are nanoseconds; `None` if not measured, as in a round without a conductor.
     """
 
-    pass_index: int = Field(ge=0, description="of the cell's `call_ns`")
+    pass_index: int = Field(ge=0, description="index into the cell's `call_ns`")
     request: int = Field(ge=0)
-    lap: int = Field(ge=0, description="of the group: turns of one lap and request stand beside each other")
-    place: int = Field(ge=0, description="in the order of all turns of the group")
+    lap: int = Field(ge=0, description="of the group: turns of one lap and request are consecutive")
+    place: int = Field(ge=0, description="position among all turns of the group")
     start_ns: int | None = Field(default=None, description="since the group's first turn, by the conductor's clock")
-    conductor_ns: int | None = Field(default=None, description="by the conductor's clock, what messages cost included")
+    conductor_ns: int | None = Field(default=None, description="by the conductor's clock, messages included")
     raw_ns: int | None = Field(default=None, description="by the measuring process's CLOCK_MONOTONIC_RAW")
-    untimed_ns: int | None = Field(default=None, description="of calls before the timed ones, by the same clock")
-    handled_ns: int | None = Field(default=None, description="from the order to its answer, by the same clock")
-    process_ns: int | None = Field(default=None, description="processor time of the measuring process and its workers")
-    others_ns: int | None = Field(default=None, description="processor time of all others, on all cores")
-    stolen_ns: int | None = Field(default=None, description="that the machine below took, on all cores")
+    untimed_ns: int | None = Field(default=None, description="of the calls before the timed ones, same clock")
+    handled_ns: int | None = Field(default=None, description="from the order to its answer, same clock")
+    process_ns: int | None = Field(default=None, description="CPU time of the measuring process and its workers")
+    others_ns: int | None = Field(default=None, description="CPU time of all other processes, on all cores")
+    stolen_ns: int | None = Field(default=None, description="CPU time that the hypervisor took, on all cores")
     fresh_seed: int | None = Field(
-        default=None, description="of tokens that were drawn for this turn; None: workload's"
+        default=None, description="of tokens drawn for this turn; None: the workload's tokens"
     )
-    fresh_scores: list[list[float]] | None = Field(default=None, description="[item][label], of drawn tokens")
-    disturbed: bool = Field(default=False, description="others took more than `disturbed_share` of a core")
+    fresh_scores: list[list[float]] | None = Field(default=None, description="[item][label], of the drawn tokens")
+    disturbed: bool = Field(default=False, description="other processes took over `disturbed_share` of a core")
     replaced_ns: list[Annotated[int, Field(ge=0)]] | None = Field(
-        default=None, description="of a disturbed turn that was made again: its calls; those of the last are in call_ns"
+        default=None, description="calls of a disturbed turn that was repeated; `call_ns` has those of the last one"
     )
 
 
 class Cell(Part):
-    """One chunk size of a round. Not `ok` means no figure: the reason and the error's text stand instead."""
+    """One chunk size of a round. A cell that is not `ok` has no figures, only its status and error text."""
 
     chunk_size: int
     status: CellStatus
@@ -58,18 +58,16 @@ class Cell(Part):
     warmup_ns: PassSamples = []
     call_ns: PassSamples = []
     turns: list[Turn] = Field(
-        default=[], description="one a request and pass of `call_ns`, and those that were replaced"
+        default=[], description="one per request and pass of `call_ns`, plus those that were replaced"
     )
-    repeats: int = Field(default=1, ge=1, description="calls made in each timed window; `call_ns` is the share of one")
+    repeats: int = Field(default=1, ge=1, description="calls in each timed window; `call_ns` is per call")
     compiles_in_window: int = Field(
-        default=0, description="programs made while the clock ran; any makes the cell invalid"
+        default=0, description="programs compiled while the clock ran; any makes the cell invalid"
     )
-    scores: RequestScores = Field(default=[], description="what the last timed pass returned")
-    pass_deviation: float | None = Field(default=None, description="largest difference of any timed pass from `scores`")
-    peak_host_bytes: int | None = Field(default=None, description="peak of resident memory beyond the loaded model's")
+    scores: RequestScores = Field(default=[], description="of the last timed pass")
+    pass_deviation: float | None = Field(default=None, description="largest difference of a timed pass from `scores`")
+    peak_host_bytes: int | None = Field(default=None, description="peak resident memory above the loaded model's")
     computed_tokens: int | None = Field(
-        default=None, description="tokens a pass computes, padding included; None: not told"
+        default=None, description="tokens that a pass computes, padding included; None: not reported"
     )
-    slowdown: float = Field(
-        default=1.0, ge=1, description="control rounds: how many times its time each call was made to take"
-    )
+    slowdown: float = Field(default=1.0, ge=1, description="control rounds: factor by which each call was slowed")

@@ -1,4 +1,4 @@
-"""Documents and other files on a disk: whole or not at all, read with a look at what they are."""
+"""Read and validate documents; write files atomically."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pydantic import BaseModel, ValidationError
 from scorematrix.results.schema import SCHEMA_VERSION
 
 Document = TypeVar("Document", bound=BaseModel)
-REMEDY = "move it away and repeat the command that made it (in a run `scorematrix run`, which makes what is missing)"
+REMEDY = "move it away and rerun the command that wrote it (in a run: `scorematrix run`, which writes missing files)"
 
 
 class StorageFailed(OSError):
-    """A file could not be written: the disk is full, read-only or broken. Not a result: whoever fills a run stops."""
+    """A file could not be written: the disk is full, read-only or broken. This is not a result; the run stops."""
 
     def __str__(self) -> str:
         return f"{self.strerror}: {self.filename}"
 
 
 def read_document(path: Path, kind: type[Document]) -> Document:
-    """Read and check one document.
+    """Read and validate one document.
 
     Raises:
         ValueError: naming the file, what is wrong, and the remedy.
@@ -32,9 +32,9 @@ def read_document(path: Path, kind: type[Document]) -> Document:
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path} is missing; repeat the command that makes it, `scorematrix run` in a run") from None
+        raise ValueError(f"{path} is missing; rerun the command that writes it (in a run: `scorematrix run`)") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no whole JSON file ({error}); {REMEDY}") from None
+        raise ValueError(f"{path} is not a complete JSON file ({error}); {REMEDY}") from None
     field = kind.model_fields.get("schema_version")
     newest = field.default if field else SCHEMA_VERSION
     version = content.get("schema_version", newest) if isinstance(content, dict) else None
@@ -52,20 +52,20 @@ def read_document(path: Path, kind: type[Document]) -> Document:
 
 
 def write_document(path: Path, document: BaseModel, *, indent: int | None = None) -> Path:
-    """Write a document as JSON, whole or not at all."""
+    """Write a document as JSON, atomically."""
     return write_text(path, document.model_dump_json(indent=indent) + "\n")
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a text file, whole or not at all."""
+    """Write a text file, atomically."""
     return write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: Path, data: bytes) -> Path:
-    """Write a file, whole or not at all.
+    """Write a file, atomically.
 
     Raises:
-        StorageFailed: naming the file, where the disk does not take it.
+        StorageFailed: naming the file, if the write fails.
     """
     try:
         return _write_bytes(path, data)

@@ -1,4 +1,4 @@
-"""Every start and end of a round in a run folder, one line each in `journal.jsonl`, added and never rewritten."""
+"""`journal.jsonl` of a run folder: one line per start and end of a round, only ever appended."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from scorematrix.results.times import utc_now
 
 NAME = "journal.jsonl"
 Event = Literal["begun", "sound", "failed", "lost", "merged"]
-"""What became of a round: all cells measured, one that was not, lost with its node, taken in from another run."""
+"""sound: every cell was measured. failed: one was not. lost: lost with its node. merged: copied from another run."""
 
 
 class Entry(Part):
-    """One line."""
+    """One line of the journal."""
 
     at_utc: str
     round: str
@@ -29,10 +29,10 @@ class Entry(Part):
 
 
 def note(folder: Path, event: Event, name: str) -> None:
-    """Add a line.
+    """Append a line.
 
     Raises:
-        StorageFailed: where the disk does not take it.
+        StorageFailed: if the write fails.
     """
     path = folder / NAME
     line = Entry(at_utc=utc_now(), round=name, event=event).model_dump_json() + "\n"
@@ -40,8 +40,8 @@ def note(folder: Path, event: Event, name: str) -> None:
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             size = os.fstat(handle).st_size
-            whole = not size or os.pread(handle, 1, size - 1) == b"\n"  # else a full disk cut off the last line
-            os.write(handle, (line if whole else "\n" + line).encode())
+            complete = not size or os.pread(handle, 1, size - 1) == b"\n"  # else a full disk cut off the last line
+            os.write(handle, (line if complete else "\n" + line).encode())
             os.fsync(handle)
         finally:
             os.close(handle)
@@ -50,23 +50,23 @@ def note(folder: Path, event: Event, name: str) -> None:
 
 
 def read_journal(folder: Path) -> list[Entry]:
-    """All lines that are whole, in their order; none of a run of before there was a journal."""
-    path, found = folder / NAME, []
+    """Return all complete lines, in order; none for a run that is older than the journal."""
+    path, entries = folder / NAME, []
     for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
-            found.append(Entry.model_validate(json.loads(line)))
+            entries.append(Entry.model_validate(json.loads(line)))
         except (ValueError, ValidationError):
-            continue  # cut off
-    return found
+            continue  # a truncated line
+    return entries
 
 
 def outcome_of(round_: Round) -> Event:
-    """What a recorded round ended as."""
+    """Return how a recorded round ended."""
     return "sound" if all(cell.status == "ok" for cell in round_.cells) else "failed"
 
 
 def tries_of(entries: Sequence[Entry], name: str) -> list[Try]:
-    """Every try of a round that has come to an end, or will not: the one that goes on now is not among them."""
+    """Return every try of a round that ended or was abandoned, without the one that is running now."""
     tries: list[Try] = []
     begun: str | None = None
     for entry in entries:
@@ -79,7 +79,7 @@ def tries_of(entries: Sequence[Entry], name: str) -> list[Try]:
         elif entry.event in ("sound", "failed"):
             tries.append(Try(begun_utc=begun or entry.at_utc, outcome=entry.event))
             begun = None
-        elif entry.event == "lost":  # what its group had recorded before goes with it
+        elif entry.event == "lost":  # a round that its group had already recorded is lost too
             if begun is None and tries:
                 tries[-1] = tries[-1].model_copy(update={"outcome": "lost"})
             else:

@@ -1,4 +1,4 @@
-"""What is kept of a server under load: who was asked what and when, raw latencies, and where every request went."""
+"""Records of a server under load: the load, raw latencies, and the outcome of every request."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ LOAD_SCHEMA_VERSION = 1
 Nanoseconds = list[Annotated[int, Field(ge=0)]]
 
 SUSTAINED = 0.95
-"""A rate is sustained while so large a share of what is due is answered, and in time where there is an objective."""
+"""A rate is sustained if at least this share of its requests is answered, and within the objective if there is one."""
 SLACK = 3
-"""So many requests may be on their way at the end of a point without a word: they are no backlog."""
+"""This many requests may be unanswered at the end of a point without counting as a backlog."""
 
 
 class LoadTally(Part):
-    """Where requests went. Every one of them is in exactly one place."""
+    """Outcomes of requests. Each request has exactly one."""
 
-    offered: int = Field(default=0, ge=0, description="due (open loop) or begun (closed loop) in this time")
+    offered: int = Field(default=0, ge=0, description="scheduled (open loop) or started (closed loop) in this time")
     answered: int = Field(default=0, ge=0, description="with sound scores")
-    refused: int = Field(default=0, ge=0, description="503 with a Retry-After: told to come again")
-    rejected: int = Field(default=0, ge=0, description="bad requests, mixed in on purpose, that were refused as is due")
+    refused: int = Field(default=0, ge=0, description="503 with a Retry-After header")
+    rejected: int = Field(default=0, ge=0, description="deliberately malformed requests, correctly refused")
     failed: dict[str, Annotated[int, Field(gt=0)]] = Field(default={}, description="by class of fault")
-    not_sent: int = Field(default=0, ge=0, description="open loop: due while as many as may were in flight")
+    not_sent: int = Field(default=0, ge=0, description="open loop: scheduled at the in-flight limit")
 
     @property
     def n_failed(self) -> int:
@@ -38,43 +38,43 @@ class LoadTally(Part):
 
     @model_validator(mode="after")
     def _accounts(self) -> Self:
-        found = self.answered + self.refused + self.rejected + self.n_failed + self.not_sent
-        if found != self.offered:
+        total = self.answered + self.refused + self.rejected + self.n_failed + self.not_sent
+        if total != self.offered:
             raise ValueError(
-                f"offered={self.offered}, but {found} are accounted for: {self.answered} answered, {self.refused} "
+                f"offered={self.offered}, but {total} are accounted for: {self.answered} answered, {self.refused} "
                 f"refused, {self.rejected} rejected, {self.n_failed} failed, {self.not_sent} not sent"
             )
         return self
 
 
 class LoadWindow(LoadTally):
-    """A part of a point's time: the requests that were due, or begun, in it, however late they were answered."""
+    """Part of a point's time: the requests scheduled or started in it, however late they were answered."""
 
     seconds: float = Field(gt=0)
     seed: int | None = Field(default=None, description="open loop: of the arrivals")
-    finished: int = Field(ge=0, description="sound answers that came in within this time, whenever asked for")
+    finished: int = Field(ge=0, description="sound answers received in this time, whenever requested")
     latency_ns: Nanoseconds = Field(
-        default=[], description="of sound answers, from the intended start; evenly thinned where fewer than answered"
+        default=[], description="of sound answers, from the intended start; evenly thinned if fewer than `answered`"
     )
     lag_ns: Nanoseconds = Field(
-        default=[], description="open loop: sent so long after the intended start; thinned likewise"
+        default=[], description="open loop: from the intended start to sending; thinned likewise"
     )
 
 
 class LoadPoint(Part):
-    """One load for a time: so many at once (closed loop), or so many a second (open loop)."""
+    """One load level: a fixed concurrency (closed loop) or a mean arrival rate (open loop)."""
 
     kind: Literal["closed", "open"]
     concurrency: int | None = Field(
         default=None, ge=1, description="closed: connections with one request in flight each"
     )
-    rate: float | None = Field(default=None, gt=0, description="open: Poisson arrivals a second, on average")
-    max_in_flight: int | None = Field(default=None, ge=1, description="open: requests on their way at once, at most")
+    rate: float | None = Field(default=None, gt=0, description="open: mean Poisson arrivals per second")
+    max_in_flight: int | None = Field(default=None, ge=1, description="open: limit of requests in flight")
     warmup: LoadTally = LoadTally()
     windows: list[LoadWindow] = Field(min_length=1)
-    surplus: int = Field(default=0, ge=0, description="answers that nobody had asked for")
-    generator_cpu_share: float = Field(ge=0, description="of one core, taken by the generator")
-    faults: dict[str, list[str]] = Field(default={}, description="by class: what the first failures said")
+    surplus: int = Field(default=0, ge=0, description="answers without a request")
+    generator_cpu_share: float = Field(ge=0, description="share of one core that the generator used")
+    faults: dict[str, list[str]] = Field(default={}, description="by class: messages of the first failures")
 
     @model_validator(mode="after")
     def _kinds(self) -> Self:
@@ -90,12 +90,12 @@ class LoadPoint(Part):
 
     @property
     def requests_per_second(self) -> float:
-        """Sound answers a second."""
+        """Sound answers per second."""
         return sum(window.finished for window in self.windows) / self.seconds
 
     @property
     def totals(self) -> LoadTally:
-        """All windows together, without the warm-up."""
+        """Sum over all windows, without the warm-up."""
         names = ("offered", "answered", "refused", "rejected", "not_sent")
         failed: dict[str, int] = {}
         for window in self.windows:
@@ -104,7 +104,7 @@ class LoadPoint(Part):
         return LoadTally(**{name: sum(getattr(w, name) for w in self.windows) for name in names}, failed=failed)
 
     def within(self, objective_seconds: float) -> float:
-        """Requests of the measured time with sound answers within the objective."""
+        """Return how many requests of the measured time got a sound answer within the objective."""
         total = 0.0
         for window in self.windows:
             if window.latency_ns:
@@ -113,23 +113,23 @@ class LoadPoint(Part):
         return total
 
     def shortfall(self, objective_seconds: float | None = None) -> str | None:
-        """Why an offered rate was not sustained, in words; None where it was."""
+        """Explain why an offered rate was not sustained; None if it was."""
         totals = self.totals
-        due = totals.offered - totals.rejected
+        expected = totals.offered - totals.rejected
         finished = sum(window.finished for window in self.windows)
         if totals.not_sent:
             return f"{totals.not_sent} requests could not be sent: {self.max_in_flight} were in flight"
-        if totals.refused + totals.n_failed > (1 - SUSTAINED) * due:
-            return f"{totals.refused} of {due} requests refused, {totals.n_failed} failed"
-        if due - finished > max(SLACK, (1 - SUSTAINED) * due):
-            return f"{finished} sound answers in the time in which {due} requests were due"
-        if objective_seconds is not None and (within := self.within(objective_seconds)) < SUSTAINED * due:
-            return f"{within / max(due, 1):.1%} of the requests within {objective_seconds * 1e3:g} ms"
+        if totals.refused + totals.n_failed > (1 - SUSTAINED) * expected:
+            return f"{totals.refused} of {expected} requests refused, {totals.n_failed} failed"
+        if expected - finished > max(SLACK, (1 - SUSTAINED) * expected):
+            return f"only {finished} sound answers while {expected} requests were scheduled"
+        if objective_seconds is not None and (within := self.within(objective_seconds)) < SUSTAINED * expected:
+            return f"only {within / max(expected, 1):.1%} of the requests within {objective_seconds * 1e3:g} ms"
         return None
 
 
 class LoadCeiling(Part):
-    """What the generator can do at most: the same questions to a server that does nothing at all."""
+    """Maximum rate of the generator: the same requests to a server that does no work."""
 
     requests_per_second: float = Field(gt=0)
     concurrency: int
@@ -137,37 +137,35 @@ class LoadCeiling(Part):
 
 
 class MlperfResult(Part):
-    """MLPerf LoadGen's own run and its own words; a second opinion."""
+    """Result of a run by MLPerf LoadGen, as a second opinion."""
 
     scenario: Literal["SingleStream", "Offline", "Server"]
     status: Literal["done", "failed", "not_installed"]
     verdict: Literal["VALID", "INVALID"] | None = None
-    reasons: list[str] = Field(default=[], description="why it is INVALID, in LoadGen's words")
+    reasons: list[str] = Field(default=[], description="why it is INVALID, as LoadGen reports it")
     n_asked: int = 0
-    n_failed: int = Field(
-        default=0, description="not answered soundly; LoadGen itself counts any answer, a failed one too"
-    )
-    figures: dict[str, str] = Field(default={}, description="LoadGen's summary, as it stands there")
-    settings: dict[str, float] = Field(default={}, description="what it was asked to do")
-    text: str | None = Field(default=None, description="what went wrong, or what is missing and how to get it")
+    n_failed: int = Field(default=0, description="without a sound answer; LoadGen itself counts failed answers too")
+    figures: dict[str, str] = Field(default={}, description="LoadGen's summary, verbatim")
+    settings: dict[str, float] = Field(default={}, description="LoadGen's settings")
+    text: str | None = Field(default=None, description="what went wrong, or what to install and how")
 
 
 class LoadWorkload(Part):
-    """What was asked."""
+    """Requests of a load test."""
 
     name: str
     sha256: str
     n_requests: int = Field(
-        description="different ones; sent in turn, each time with other tokens at the query's start"
+        description="distinct requests; sent in rotation, each time with new tokens at the query's start"
     )
-    n_items: float = Field(description="items of a request, on average")
+    n_items: float = Field(description="mean items per request")
     query_tokens: float
-    tokens: float = Field(description="of a request, the query once")
-    calls_per_request: int = Field(description="HTTP requests until all labels' probabilities are told")
+    tokens: float = Field(description="per request, its query counted once")
+    calls_per_request: int = Field(description="HTTP requests needed for the probabilities of all labels")
 
 
 class LoadRecord(SealedDocument):
-    """One server under one or many loads."""
+    """One server under one or more loads."""
 
     schema_version: Literal[1] = LOAD_SCHEMA_VERSION
     scorematrix: str
@@ -183,5 +181,5 @@ class LoadRecord(SealedDocument):
     workload: LoadWorkload
     ceiling: LoadCeiling | None = None
     points: list[LoadPoint]
-    mlperf: list[MlperfResult] = Field(default=[], description="empty: not asked for")
+    mlperf: list[MlperfResult] = Field(default=[], description="empty: not requested")
     environment: Environment | None = Field(default=None, description="of the machine that the generator ran on")

@@ -1,4 +1,4 @@
-"""run.json: what a run was asked for."""
+"""run.json: what a run is to measure."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Manifest(SealedDocument):
     workload_sha256: str
     floor_flops: int | None = Field(default=None, description="fewest operations that score the workload once exactly")
     call_flops: dict[int, int] = Field(
-        default={}, description="by chunk size: operations of a pass, the query once a call"
+        default={}, description="by chunk size: operations of a pass, with the query once per call"
     )
     call_tokens: dict[int, int] = Field(
-        default={}, description="by chunk size: real tokens of a pass, the query once a call"
+        default={}, description="by chunk size: real tokens of a pass, with the query once per call"
     )
     plan: list[PlannedRound]

@@ -1,4 +1,4 @@
-"""Rounds of one plan, measured on several machines, brought together in one run folder."""
+"""Merge rounds of one plan, measured on several machines, into one run folder."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from scorematrix.results.targets import Readiness
 
 
 def merge_runs(into: RunStore, others: Sequence[RunStore]) -> list[str]:
-    """Take in the rounds of other runs of the same params and workload; what was done, one line a run.
+    """Copy the rounds of other runs of the same params and workload; return one summary line per run.
 
-    All is checked before anything is written. A round that is there already, the same to the last bit, is left out;
-    the result does not depend on the order.
+    All checks come before the first write. A round that `into` already has, identical to the last bit, is skipped.
+    The result does not depend on the order of the runs.
 
     Raises:
-        ValueError: naming the field and both values where the runs do not belong together, or the round that both have
-            measured.
+        ValueError: naming the field and both values if the runs do not match, or the round that two runs measured.
     """
     with into.lock():
         known = {round_.name: round_ for round_ in into.rounds()}
@@ -38,9 +37,9 @@ def merge_runs(into: RunStore, others: Sequence[RunStore]) -> list[str]:
                     raise ValueError(
                         f"round {round_.name} was measured twice: {into.folder.name} has sha256="
                         f"{before.sha256[:12]}..., {other.folder.name} has {round_.sha256[:12]}...; "
-                        "a run holds it once: take it out of one of the two"
+                        "a run can have it only once: remove it from one of the two"
                     )
-            lines.append(f"{other.folder.name}: {new} rounds taken in, {same} were there already")
+            lines.append(f"{other.folder.name}: {new} rounds merged, {same} already present")
         _check_same_weights([*known.values(), *taken.values()])
         studies = _newest_studies([*into.studies(), *(study for other in others for study in other.studies())])
         for round_ in taken.values():
@@ -53,7 +52,7 @@ def merge_runs(into: RunStore, others: Sequence[RunStore]) -> list[str]:
 
 
 def keep_reached(readiness: Readiness, rounds: Collection[Round]) -> Readiness:
-    """What has rounds already is no longer skipped, whatever this machine, now, can do."""
+    """Mark skipped pairs that have a measured cell as ready, whatever this machine can run now."""
     reached = {(r.target, r.backend) for r in rounds if any(cell.status == "ok" for cell in r.cells)}
     states = [
         s.model_copy(update={"state": "ready", "reason": None, "next_step": None, "evidence": "rounds are recorded"})
@@ -65,11 +64,11 @@ def keep_reached(readiness: Readiness, rounds: Collection[Round]) -> Readiness:
 
 
 def _newest_studies(studies: Sequence[ServerStudy]) -> list[ServerStudy]:
-    """One study a server, the last that was made: it decides nothing, so an older one is not missed."""
-    found: dict[str, ServerStudy] = {}
+    """Return the newest study of each server. Studies decide no verdict, so older ones are not needed."""
+    newest: dict[str, ServerStudy] = {}
     for study in sorted(studies, key=lambda s: (s.at_utc, s.sha256)):
-        found[study.name] = study
-    return list(found.values())
+        newest[study.name] = study
+    return list(newest.values())
 
 
 def _check_same_plan(one: RunStore, other: RunStore) -> None:
@@ -91,12 +90,12 @@ def _check_same_weights(rounds: Sequence[Round]) -> None:
             (one, its_round), (other, other_round) = list(by_value.items())[:2]
             raise ValueError(
                 f"{field} differs: {its_round} has {str(one)[:12]}, {other_round} has {str(other)[:12]}; "
-                "rounds of different measures or models are not compared"
+                "rounds of different protocols or models are not compared"
             )
 
 
 def first_difference(ours: dict, theirs: dict) -> str:
-    """The first parameter that two plans differ in, in words; empty where they are alike."""
+    """Describe the first parameter in which two plans differ; empty if they are equal."""
     for key in sorted(ours.keys() | theirs.keys()):
         if ours.get(key) != theirs.get(key):
             return f" (params.{key}={ours.get(key)!r} against {theirs.get(key)!r})"

@@ -1,7 +1,7 @@
-"""A run folder's copy at any address that fsspec knows (gs://, s3://, memory://): a VM may go, its rounds stay.
+"""Copy a run folder to any address that fsspec knows (gs://, s3://, memory://), so that rounds outlive a VM.
 
-Measuring writes to a local disk, which is whole or absent file by file; the copy is brought up after each round, one
-object at a time, and a run that goes on elsewhere begins by taking in what is there.
+Measuring writes to a local disk, each file atomically. Changed files are uploaded after each round, one object at a
+time. A run that continues on another machine first downloads the copy.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from pathlib import Path, PurePosixPath
 from scorematrix.results.files import write_bytes
 
 FIXED = ("run.json", "workload.json")
-"""What never changes once a run has begun; rounds never do either."""
+"""Files that never change once a run has started. Rounds never change either."""
 LEFT_OUT = ("drafts", "notebooks", "servers")
 
 
 def is_address(run: str) -> bool:
-    """Whether a run is named by an address instead of a folder or an id."""
+    """Return whether a run is named by an address instead of a folder or an id."""
     return "://" in run
 
 
@@ -40,10 +40,10 @@ class Mirror:
         self._known: dict[str, str] = {}
 
     def pull(self, folder: Path) -> int:
-        """Take in what the folder lacks; how many files came.
+        """Download the files that the folder lacks; return how many.
 
         Raises:
-            ValueError: where a file that never changes is different here and there.
+            ValueError: if a file that never changes differs between the folder and the copy.
         """
         came = 0
         for name, data in self._remote().items():
@@ -53,14 +53,14 @@ class Mirror:
                 came += 1
             elif _is_fixed(name) and here.read_bytes() != data:
                 raise ValueError(
-                    f"{folder.name}/{name} differs from the one at {self.address}; they are of two runs: "
-                    "choose another --run-id or another mirror"
+                    f"{folder.name}/{name} differs from the one at {self.address}; they belong to two "
+                    "runs: choose another --run-id or another mirror"
                 )
             self._known[name] = _digest(data)
         return came
 
     def push(self, folder: Path) -> int:
-        """Bring up what is new or has changed since the last time; how many files went."""
+        """Upload the files that are new or changed since the last time; return how many."""
         went = 0
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder).as_posix()
@@ -75,7 +75,7 @@ class Mirror:
                 file.write(data)
             self._known[name] = digest
             went += 1
-        # A partial report that a complete one took the place of, or the other way round.
+        # A complete report has replaced the partial one, or the reverse.
         for name in [name for name in self._known if name.startswith("report") and not (folder / name).exists()]:
             self._fs.rm(str(self._root / name))
             del self._known[name]

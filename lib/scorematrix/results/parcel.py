@@ -1,4 +1,4 @@
-"""Files of a run folder on their way to another machine and back, byte for byte: their seals stay what they are."""
+"""Transfer files of a run folder to another machine and back, byte for byte, so that checksums stay valid."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from scorematrix.results.schema import Round
 from scorematrix.results.store import RunStore
 
 Parcel = Mapping[str, bytes]
-"""Contents by path within the run folder."""
+"""File contents by path within the run folder."""
 
 
 def pack_plan(store: RunStore) -> Parcel:
-    """What a round needs of a run: params and workload."""
+    """Return what a round needs of a run: params and workload."""
     return _pack(store, FIXED)
 
 
 def pack_round(store: RunStore, name: str, notebook: str) -> Parcel:
-    """A finished round; the executed copy of its notebook and the study of its live server, where there are any."""
+    """Return a finished round, with its executed notebook and the studies of live servers if there are any."""
     studies = (f"studies/{study.name}.json" for study in store.studies())
-    return _pack(store, [*studies, _notebook_path(notebook), _round_path(name)])  # the round says that all is there
+    return _pack(store, [*studies, _notebook_path(notebook), _round_path(name)])  # the round last: it marks completion
 
 
 def unpack(store: RunStore, parcel: Parcel) -> None:
-    """Lay the files into a run folder."""
+    """Write the files into a run folder."""
     for path, content in parcel.items():
         write_bytes(store.folder / path, content)
 
 
 def unpack_round(store: RunStore, name: str, parcel: Parcel) -> Round:
-    """The same for a round's, which is checked first.
+    """Check a round, then write its files.
 
     Raises:
-        ValueError: where it is not whole, or of another run; nothing is written.
+        ValueError: if the round is incomplete or of another run; nothing is written.
     """
     round_ = Round.model_validate_json(parcel[_round_path(name)])
     manifest = store.manifest()
     ours = name, manifest.params_sha256, manifest.workload_sha256
     if (theirs := (round_.name, round_.params_sha256, round_.workload_sha256)) != ours:
-        raise ValueError(f"round {name}: what came back is of {theirs}, not of {ours}")
+        raise ValueError(f"round {name}: the returned round is {theirs}, expected {ours}")
     unpack(store, parcel)
     return round_
 

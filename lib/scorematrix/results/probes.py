@@ -8,7 +8,7 @@ from scorematrix.results.cells import Part, PassSamples
 
 
 class Ceilings(Part):
-    """What the device gave through the framework at best in this very process: see `scoring.ceilings`."""
+    """Best rates that the framework reached on the device in this process: see `scoring.ceilings`."""
 
     dtype: str
     matmul_size: int
@@ -17,18 +17,16 @@ class Ceilings(Part):
 
 
 class Probes(Part):
-    """What a tuning round asks beside the workload, at one chunk size (rules 35 and 36)."""
+    """Extra requests of a tuning round, at one chunk size (rules 35 and 36)."""
 
     chunk_size: int
-    fresh_ns: PassSamples = Field(
-        default=[], description="passes with queries that were never asked before, of equal lengths"
-    )
+    fresh_ns: PassSamples = Field(default=[], description="passes with new queries of the same lengths")
     repeat_ns: PassSamples = Field(
-        default=[], description="passes with the workload's own, in turn with the fresh ones"
+        default=[], description="passes with the workload's queries, alternating with the fresh ones"
     )
     neighbours_moved: float | None = Field(
         default=None,
-        description="largest change of a score when items come in reverse order, every other one with other tokens",
+        description="largest change of a score with items in reverse order and every other item's tokens changed",
     )
     error: str | None = None
 
@@ -37,13 +35,13 @@ class ProfilePart(Part):
     """One part of a profiled call: see `scoring.profiles`."""
 
     part: str
-    seconds: float = Field(description="of its operations or kernels together; they may overlap")
+    seconds: float = Field(description="sum over its operations or kernels, which may overlap")
     n: int
-    flops: int | None = Field(default=None, description="operations of the mathematics, over the real tokens")
+    flops: int | None = Field(default=None, description="mathematical operations over the real tokens")
 
 
 class Profile(Part):
-    """One call under the framework's profiler, after all timing, in a tuning round."""
+    """One call of a tuning round under the framework's profiler, after all timing."""
 
     chunk_size: int
     seconds: float | None = Field(default=None, description="of the call, slowed by the profiler")
@@ -52,7 +50,7 @@ class Profile(Part):
 
 
 class FormTime(Part):
-    """How long one form of attention takes: see `scoring.forms`."""
+    """Time of one form of attention: see `scoring.forms`."""
 
     form: str
     seconds: float | None = Field(description="median of the largest call; None: it failed")
@@ -60,13 +58,14 @@ class FormTime(Part):
 
 
 class ReferenceSample(Part):
-    """Scores of some items of a request with drawn tokens. Both sides score the whole request in a confirmation round.
+    """Reference scores of some items of a request with drawn tokens.
 
-    Source: rule 36; MLPerf TEST04 likewise asks what no scorer can have kept.
+    Both sides score all its items in a confirmation round. Source: rule 36; MLPerf TEST04 likewise sends requests
+    that no scorer can have cached.
     """
 
-    index: int = Field(description="of the confirmation rounds")
-    request: int = Field(ge=0, description="whose lengths and labels it has")
-    seed: int = Field(description="of the tokens, from the system's randomness")
-    items: list[int] = Field(description="which of the request's items were scored")
+    index: int = Field(description="of the confirmation rounds that score it")
+    request: int = Field(ge=0, description="the request whose lengths and labels it has")
+    seed: int = Field(description="of the tokens, from the system's random source")
+    items: list[int] = Field(description="indices of the scored items")
     scores: list[list[float]] = Field(description="[item][label]")

@@ -1,4 +1,4 @@
-"""What is kept of a run: documents with a version and a seal. Raw samples only; statistics are computed from them."""
+"""Documents of a run, with version and checksum. They store raw samples; statistics are computed from these."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from scorematrix.results.probes import Ceilings, FormTime, Probes, Profile, Refe
 from scorematrix.sealed import SealedDocument
 
 SCHEMA_VERSION = 2
-"""Version of the files. A newer one is refused; an older one is brought up in `results.store`.
+"""Version of the files. A newer one is refused; older ones still load.
 2 added control rounds, probes and the record of noise."""
 
 ROUND_VERSION = 4
-"""Of round files. 3 added the profile, 4 the turns."""
+"""Version of round files. 3 added the profile, 4 the turns."""
 
 PROTOCOL = "2"
-"""Version of how a round measures. Rounds of different protocols are never compared. 2: in turns."""
+"""Version of the measuring protocol. Rounds of different protocols are never compared. 2: rounds take turns."""
 
 SIDES: dict[str, Literal["jax", "pytorch"]] = {
     "jax": "jax",
@@ -29,41 +29,41 @@ SIDES: dict[str, Literal["jax", "pytorch"]] = {
     "sglang": "pytorch",
     "vllm": "pytorch",
 }
-"""Backends that stand for a framework in a comparison, our engines against each other and live servers against each
-other; any other is a baseline."""
+"""The framework that a backend represents in a comparison: our engines against each other, live servers against each
+other. Any other backend is a baseline."""
 Opposed = tuple[str, str]
-"""One side of a comparison as params name it: a framework or a backend, and its target."""
+"""One side of a comparison in params: a framework or a backend, and its target."""
 
 
 def opposed(comparison: Mapping[str, str]) -> tuple[Opposed, Opposed]:
-    """Both sides of a comparison of the params, JAX before PyTorch and others as they are written.
+    """Return both sides of a comparison in params: JAX before PyTorch, others in the order written.
 
     Raises:
-        ValueError: for another number of sides.
+        ValueError: if there are not exactly two sides.
     """
     first, second = comparison.items()
     return (second, first) if (first[0], second[0]) == ("pytorch", "jax") else (first, second)
 
 
 def stands_for(side: str, backend: str) -> bool:
-    """Whether a backend stands on a side that params name by a framework or by the backend itself."""
+    """Return whether a backend belongs to a side, which params name by framework or by backend."""
     return side == backend or SIDES.get(backend) == side
 
 
 SERVER_VIEW = "server"
-"""The view of live servers: whatever they do behind their address."""
+"""The only view of live servers: how they compute is not visible from outside."""
 
 Waiting = Literal["spinning", "passive"]
-"""How a pool of OpenMP threads waits. spinning: as the library does by default, for a while on its core, which is
-quickest on a quiet machine; passive: asleep, which another process's work does not slow down."""
+"""How idle OpenMP threads wait. spinning: busy on their core for a while, the library's default and the fastest on a
+quiet machine. passive: asleep, which other processes' work does not slow down."""
 
 Role = Literal["tuning", "confirm", "control", "reference"]
-"""tuning: chooses each side's chunk. confirm: estimates on fresh processes. control: a backend against itself, and
-against itself slowed. reference: exact scores, never timed."""
+"""tuning: chooses each side's chunk size. confirm: measures it in fresh processes. control: compares a backend with
+itself, and with itself slowed. reference: exact scores, never timed."""
 
 
 class Compile(Part):
-    """One program made ready before timing (seconds)."""
+    """One program compiled or loaded before timing (seconds)."""
 
     program: str
     trace_seconds: float
@@ -88,7 +88,7 @@ class Environment(Part):
     n_cores: int
     affinity: list[int]
     memory_bytes: int
-    load_average: float = Field(description="runnable tasks over the minute before the round")
+    load_average: float = Field(description="mean runnable tasks in the minute before the round")
     platform: str
     python: str
     packages: dict[str, str]
@@ -98,34 +98,34 @@ class Environment(Part):
 
 
 class GpuNoise(Part):
-    """What a GPU said of itself before and after the cells of a round."""
+    """GPU state as reported before and after the cells of a round."""
 
     name: str
     driver: str
     power_limit_watts: float | None = None
     clock_mhz: list[float] = Field(default=[])
     temperature_celsius: list[float] = Field(default=[])
-    slowdowns: list[str] = Field(default=[], description="reasons of hardware or heat for which it cut its clock")
+    slowdowns: list[str] = Field(default=[], description="hardware or thermal reasons for a reduced clock")
     other_processes: int | None = None
-    energy_joules: float | None = Field(default=None, description="over the time between; see `Noise.seconds`")
+    energy_joules: float | None = Field(default=None, description="between the two; see `Noise.seconds`")
 
 
 class Noise(Part):
-    """What else went on between the first and the last cell of a round (rules 19 and 20)."""
+    """Interference between the first and the last cell of a round (rules 19 and 20)."""
 
     seconds: float
-    load_average: float = Field(description="runnable tasks over the last minute, after the cells")
+    load_average: float = Field(description="mean runnable tasks in a minute, read after the cells")
     others_share: float | None = Field(default=None, description="of this process's cores: taken by other processes")
-    stolen_share: float | None = Field(default=None, description="of this process's cores: taken by the machine below")
-    cpu_mhz: list[float] = Field(default=[], description="mean clock of the cores, before and after; empty: not told")
+    stolen_share: float | None = Field(default=None, description="of this process's cores: taken by the hypervisor")
+    cpu_mhz: list[float] = Field(default=[], description="mean core clock, before and after; empty: not reported")
     throttle_events: int | None = Field(
-        default=None, description="times that a core was slowed for heat; None: no counter"
+        default=None, description="thermal throttling events of the cores; None: no counter"
     )
     gpus: list[GpuNoise] = Field(default=[])
 
 
 class BackendRecord(Part):
-    """What scored: see `scoring.BackendInfo`."""
+    """A backend as it describes itself: see `scoring.BackendInfo`."""
 
     framework: str
     device: str
@@ -136,24 +136,24 @@ class BackendRecord(Part):
 
 
 class LostTry(Part):
-    """A measurement of a round that did not come back, because its node or the connection to it was lost."""
+    """A try of a round that was lost with its node or with the connection to it."""
 
     at_utc: str
-    node: str = Field(description="the cluster's own short id, never a host's name")
+    node: str = Field(description="the cluster's short id, never a host name")
     reason: str
 
 
 class Try(Part):
-    """An earlier measurement of a round in the same run folder, by the folder's journal."""
+    """An earlier try of a round in the same run folder, from the folder's journal."""
 
     begun_utc: str
     outcome: Literal["sound", "failed", "lost", "unfinished"] = Field(
-        description="sound: every cell was measured; unfinished: the run ended in the middle of it"
+        description="sound: every cell was measured; unfinished: the run ended before the try did"
     )
 
 
 class Round(SealedDocument):
-    """One fresh process that measured one (backend, view) on one target over its chunk sizes."""
+    """Result of one fresh process that measured one (backend, view) on one target over its chunk sizes."""
 
     schema_version: Literal[1, 2, 3, 4] = ROUND_VERSION
     protocol: str = PROTOCOL
@@ -163,17 +163,15 @@ class Round(SealedDocument):
     backend: str
     view: str
     target: str
-    position: int = Field(description="place in the run's order of execution")
+    position: int = Field(description="in the run's order of execution")
     started_utc: str
     finished_utc: str
-    seconds: float | None = Field(
-        default=None, ge=0, description="taken, by a clock that is never set back; None: older files"
-    )
-    waiting: Waiting | None = Field(default=None, description="of its threads; None: it has no such pool")
-    attention: str | None = Field(default=None, description="form that tuning chose; None: the engine's own choice")
-    group: str | None = Field(default=None, description="rounds with the same one were measured together, in turns")
-    alone_because: str | None = Field(default=None, description="why a round was measured with no other in turns")
-    pipe_ns: int | None = Field(default=None, description="what an order that does nothing takes, by the conductor")
+    seconds: float | None = Field(default=None, ge=0, description="duration by a monotonic clock; None: older files")
+    waiting: Waiting | None = Field(default=None, description="of its OpenMP threads; None: it has none")
+    attention: str | None = Field(default=None, description="form that tuning chose; None: the engine's default")
+    group: str | None = Field(default=None, description="rounds of one group were measured together, in turns")
+    alone_because: str | None = Field(default=None, description="why it took no turns with other rounds")
+    pipe_ns: int | None = Field(default=None, description="time of an empty order, by the conductor's clock")
     params_sha256: str
     workload_sha256: str
     weights_sha256: str | None = None
@@ -181,46 +179,44 @@ class Round(SealedDocument):
     setup: Setup | None = None
     environment: Environment | None = None
     ceilings: Ceilings | None = Field(default=None, description="measured after the cells of tuning rounds")
-    probes: Probes | None = Field(default=None, description="asked after the cells of tuning rounds")
-    profile: Profile | None = Field(default=None, description="made last of all in tuning rounds")
+    probes: Probes | None = Field(default=None, description="measured after the cells of tuning rounds")
+    profile: Profile | None = Field(default=None, description="made last in tuning rounds")
     forms: list[FormTime] = Field(default=[], description="of attention, timed after the cells of tuning rounds")
     samples: list[ReferenceSample] = Field(default=[], description="of the reference round")
     noise: Noise | None = None
     n_processes: int = Field(
-        default=1, ge=1, description="more than one where a cell ended its process and the rest went on"
+        default=1, ge=1, description="more than one if a cell killed its process and a new one measured the rest"
     )
-    lost: list[LostTry] = Field(default=[], description="tries on a cluster before this one; each began the pair anew")
-    tries: list[Try] = Field(default=[], description="that this run folder saw of the round before this one")
+    lost: list[LostTry] = Field(default=[], description="earlier tries on a cluster; each restarted the pair")
+    tries: list[Try] = Field(default=[], description="earlier tries of the round in this run folder")
     cells: list[Cell]
-    events: list[str] = Field(
-        default=[], description="what happened to a live server while it was asked: deaths, restarts"
-    )
-    error: str | None = Field(default=None, description="why the round as a whole failed")
+    events: list[str] = Field(default=[], description="events of a live server during the round: deaths, restarts")
+    error: str | None = Field(default=None, description="why the entire round failed")
 
     @property
     def name(self) -> str:
-        """File name without its ending; unique in a run."""
+        """File name without suffix; unique in a run."""
         return round_name(self)
 
     @property
     def taken_seconds(self) -> float:
-        """How long it took; of older files by their stamps, and not below 0: a wall clock may be set back."""
+        """Duration. Older files: from wall-clock timestamps, at least 0 because that clock may be set back."""
         if self.seconds is not None:
             return self.seconds
         between = datetime.fromisoformat(self.finished_utc) - datetime.fromisoformat(self.started_utc)
         return max(0.0, between.total_seconds())
 
     def cell(self, chunk_size: int, slowdown: float = 1.0) -> Cell | None:
-        """The cell of a chunk size, None where the round has none."""
+        """Return the cell of a chunk size and slowdown, None if the round has none."""
         return next((c for c in self.cells if (c.chunk_size, c.slowdown) == (chunk_size, slowdown)), None)
 
 
 def round_name(of: Round | PlannedRound) -> str:
-    """`<backend>.<view>.<target>.r<index>`, with its role before the index where it measures no side.
+    """Return `<backend>.<view>.<target>.r<index>`; control and reference rounds have their role before the index.
 
-    A tuning round whose threads spin has that there: it has a twin whose threads wait passively.
+    A tuning round with spinning threads has `spinning` there, because its twin waits passively.
 
-    The colon of `module:attribute` becomes a hyphen: not every file system takes one in a name.
+    The colon of `module:attribute` becomes a hyphen, because not every file system allows colons in names.
     """
     form = of.role if of.role in ("control", "reference") else ""
     if of.role == "tuning" and of.waiting == "spinning":
@@ -229,7 +225,7 @@ def round_name(of: Round | PlannedRound) -> str:
 
 
 class PlannedRound(Part):
-    """One process to come: what it measures, as what, and its place in the run."""
+    """A round to be measured: what it measures, in which role, and its position in the run."""
 
     index: int
     role: Role
@@ -242,5 +238,5 @@ class PlannedRound(Part):
 
     @property
     def name(self) -> str:
-        """The name of its result file."""
+        """Name of its result file."""
         return round_name(self)

@@ -22,18 +22,18 @@ from scorematrix.results.targets import Readiness
 from scorematrix.workload.workload import Workload
 
 OUTPUTS = Path(__file__).resolve().parents[3] / "outputs"
-"""Of the clone that this is run from."""
+"""The outputs folder of this clone."""
 LOG_CHARACTERS = 200_000
-"""What is kept of a server's output: its end."""
+"""Only this much of the end of a server's output is kept."""
 
 
 class RunStore:
-    """A run folder. Every file is written to a temporary name and renamed, so it is whole or absent."""
+    """A run folder. Every file is written under a temporary name and renamed, so it is complete or absent."""
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
 
-    # What a run holds.
+    # Reading.
 
     def manifest(self) -> Manifest:
         return read_document(self.folder / "run.json", Manifest)
@@ -45,7 +45,7 @@ class RunStore:
         return read_document(self.folder / "readiness.json", Readiness)
 
     def rounds(self) -> list[Round]:
-        """All rounds, in their order of execution.
+        """Return all rounds, in their order of execution.
 
         Raises:
             ValueError: for a file that is truncated, edited, of a newer version, or of another run's params.
@@ -57,7 +57,7 @@ class RunStore:
         return sorted(rounds, key=lambda r: r.position)
 
     def studies(self) -> list[ServerStudy]:
-        """What was found of live servers beside their rounds.
+        """Return the studies of live servers.
 
         Raises:
             ValueError: for a file that is truncated, edited or of another run's params.
@@ -80,11 +80,11 @@ class RunStore:
         return path
 
     def log_path(self, name: str) -> Path:
-        """Where the output of a server goes that a round started."""
+        """Return the path for the output of a server that a round started."""
         return self.folder / "servers" / f"{name}.log"
 
     def redact_log(self, name: str, redact: Callable[[str], str]) -> None:
-        """Rewrite a server's output, if there is any, without what gives somebody away."""
+        """Rewrite a server's output, if there is any, without identifying details."""
         path = self.log_path(name)
         if path.is_file():
             write_text(path, redact(path.read_text("utf-8", errors="replace")[-LOG_CHARACTERS:]))
@@ -95,15 +95,15 @@ class RunStore:
             if ours != theirs:
                 raise ValueError(
                     f"{self.folder.name}/{name}: {field}={theirs[:12]}... differs from the run's {ours[:12]}...; it "
-                    "belongs to another run, take it out"
+                    "belongs to another run, remove it"
                 )
 
     def journal(self) -> list[Entry]:
-        """Every start and end of a round that this folder saw, in order."""
+        """Return every start and end of a round in this folder, in order."""
         return read_journal(self.folder)
 
     def earlier_tries(self, name: str) -> list[Try]:
-        """Those of a round that were before the one that goes on now."""
+        """Return the tries of a round before the one that is running now."""
         return tries_of(self.journal(), name)
 
     def exists(self) -> bool:
@@ -124,7 +124,7 @@ class RunStore:
         write_document(self.folder / "readiness.json", readiness, indent=1)
 
     def write_study(self, study: ServerStudy) -> None:
-        """Keep what was found of a server; a newer study takes the place of an older one."""
+        """Write the study of a server; it replaces an older one."""
         write_document(self.folder / "studies" / f"{study.name}.json", study)
 
     def write_round(self, round_: Round) -> None:
@@ -132,15 +132,15 @@ class RunStore:
         self._drop_draft(round_.name)
 
     def note(self, event: Event, *names: str) -> None:
-        """Write into the journal what became of rounds."""
+        """Record an event of rounds in the journal."""
         for name in names:
             note(self.folder, event, name)
 
     def note_end(self, round_: Round) -> None:
-        """The same of a round that is recorded."""
+        """Record in the journal how a finished round ended."""
         self.note(outcome_of(round_), round_.name)
 
-    # A round in the making: what is measured of it outlives the process that measures.
+    # Drafts: measurements of an unfinished round outlive the process that makes them.
 
     def write_draft(self, round_: Round) -> None:
         write_document(self._draft_path(round_.name), round_)
@@ -150,48 +150,48 @@ class RunStore:
         return read_document(path, Round) if path.is_file() else None
 
     def drop_round(self, name: str) -> None:
-        """Make room for a round to be measured anew."""
+        """Delete a round and its draft, so that it is measured again."""
         self.round_path(name).unlink(missing_ok=True)
         self._drop_draft(name)
 
     def _drop_draft(self, name: str) -> None:
         path = self._draft_path(name)
         path.unlink(missing_ok=True)
-        with suppress(OSError):  # there is none, or another draft is in it
+        with suppress(OSError):  # no such folder, or another draft is in it
             path.parent.rmdir()
 
     def _draft_path(self, name: str) -> Path:
         return self.folder / "drafts" / f"{name}.json"
 
     def write_document(self, name: str, document: BaseModel) -> Path:
-        """A computed document beside the raw ones, comparison.json say."""
+        """Write a computed document next to the raw ones, such as comparison.json."""
         return write_document(self.folder / name, document, indent=1)
 
     def write_text(self, name: str, text: str) -> Path:
-        """A rendered text that is of this run and another one, change_since_OLD.md say."""
+        """Write a rendered text about this run and another one, such as change_since_OLD.md."""
         return write_text(self.folder / name, text)
 
     def write_summary(self, ending: str, text: str, partial: bool) -> Path:
-        """A rendered summary: `report.md` say, or `report-PARTIAL.md` while something is missing; one of them stays."""
+        """Write a summary such as `report.md`, or `report-PARTIAL.md` if `partial`, and delete the other one."""
         names = [f"report-PARTIAL.{ending}", f"report.{ending}"]
         written = write_text(self.folder / names[not partial], text)
         (self.folder / names[partial]).unlink(missing_ok=True)
         return written
 
     def stamps(self) -> dict[str, int]:
-        """When what changes in a run that goes on was last written, by its path in the folder: cheap to ask often."""
-        found = {}
+        """Return the modification times of files that change during a run, by path in the folder. Cheap to poll."""
+        stamps = {}
         for path in (
             *self.folder.glob("readiness.json"),
             *self.folder.glob("rounds/*.json"),
             *self.folder.glob("drafts/*.json"),
         ):
-            with suppress(FileNotFoundError):  # a draft goes when its round is whole
-                found[path.relative_to(self.folder).as_posix()] = path.stat().st_mtime_ns
-        return found
+            with suppress(FileNotFoundError):  # a draft is deleted when its round is complete
+                stamps[path.relative_to(self.folder).as_posix()] = path.stat().st_mtime_ns
+        return stamps
 
     def in_use(self) -> bool:
-        """Whether a process fills the folder now."""
+        """Return whether a process is filling the folder now."""
         try:
             with open(self.folder / ".lock") as handle:
                 fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -203,10 +203,10 @@ class RunStore:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Only one process fills a run folder at a time; the operating system drops the lock of a killed one.
+        """Lock the folder: only one process fills it at a time. The operating system drops a killed process's lock.
 
         Raises:
-            RunInUse: where another process holds it.
+            RunInUse: if another process has the lock.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / ".lock", "a") as handle:
@@ -216,7 +216,7 @@ class RunStore:
                     f"run folder {self.folder} is being filled by another process{f', {who}' if who else ''}; "
                     "wait for it to end, or choose another --run-id"
                 )
-            with suppress(OSError):  # a full disk: nobody is told who we are, and we may still free some of it
+            with suppress(OSError):  # on a full disk our pid stays unknown, and the sweep may free space
                 handle.truncate(0)
                 handle.write(f"pid {os.getpid()}\n")
                 handle.flush()
@@ -224,7 +224,7 @@ class RunStore:
             yield
 
     def _sweep(self) -> None:
-        """Remove temporary files and drafts of killed processes: whoever holds the lock is the only one to write."""
+        """Remove temporary files and drafts of killed processes. Safe because only the lock's owner writes."""
         shutil.rmtree(self.folder / "drafts", ignore_errors=True)
         for path in self.folder.rglob(".*"):
             if path.is_file() and path.name != ".lock":
@@ -232,7 +232,7 @@ class RunStore:
 
 
 def _locked(handle: IO) -> bool:
-    """Take the lock; who only asks whether a run is in use holds it for a moment, hence the second try."""
+    """Take the lock. Try twice, because `in_use` also takes it for a moment."""
     for wait_seconds in (0.1, 0.0):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -244,11 +244,11 @@ def _locked(handle: IO) -> bool:
 
 
 class RunInUse(ValueError):
-    """Two processes would fill one run folder."""
+    """Another process is filling the run folder."""
 
 
 class NoRunYet(ValueError):
-    """Nothing has been measured here."""
+    """No run has been recorded here."""
 
 
 def find_run(run: str | Path = "", outputs: Path | str = "outputs") -> RunStore:
@@ -260,8 +260,8 @@ def find_run(run: str | Path = "", outputs: Path | str = "outputs") -> RunStore:
         run: empty takes the newest run.
 
     Raises:
-        NoRunYet: where the newest is asked for and there is none.
-        ValueError: naming the run, where it was looked for, and what is there.
+        NoRunYet: if the newest is requested and there is none.
+        ValueError: naming the run, the searched folder, and the runs that exist.
     """
     places = [Path(outputs), *([OUTPUTS] if str(outputs) == "outputs" else [])]
     newest = [store for place in places for store in newest_runs(place)]

@@ -1,4 +1,4 @@
-"""What was found of a live server beside its rounds: an audit, and its behaviour under load. One file a server."""
+"""Studies of a live server in addition to its rounds: an audit and its behaviour under load. One file per server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scorematrix.sealed import SealedDocument
 
 
 class ServerStudy(SealedDocument):
-    """One server of a run, while its tuning round had it up."""
+    """Study of one server of a run, made while its tuning round had it running."""
 
     schema_version: Literal[1] = 1
     backend: str
@@ -20,11 +20,11 @@ class ServerStudy(SealedDocument):
     params_sha256: str
     workload_sha256: str
     at_utc: str
-    audit: AuditReport | None = Field(default=None, description="None: not asked for, or it broke off, see `errors`")
-    load: LoadRecord | None = Field(default=None, description="None: not asked for, or it broke off, see `errors`")
-    errors: dict[str, str] = Field(default={}, description="by part: why it broke off")
+    audit: AuditReport | None = Field(default=None, description="None: not requested, or it failed, see `errors`")
+    load: LoadRecord | None = Field(default=None, description="None: not requested, or it failed, see `errors`")
+    errors: dict[str, str] = Field(default={}, description="by part: why it failed")
 
     @property
     def name(self) -> str:
-        """File name without its ending; unique in a run."""
+        """File name without suffix; unique in a run."""
         return f"{self.backend}.{self.target}"

@@ -1,4 +1,4 @@
-"""A moment as documents write it."""
+"""Timestamps as documents store them."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from datetime import UTC, datetime
 
 
 def utc_now() -> str:
-    """Now in UTC, to the second, in ISO 8601."""
+    """Return the current UTC time in ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

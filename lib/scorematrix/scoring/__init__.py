@@ -1,4 +1,4 @@
-"""Backends: what they promise, which exist, how they are loaded. Loads no framework by itself."""
+"""Backends: their protocol, the registry, and how to load them. Importing this package loads no framework."""
 
 from scorematrix.scoring.contract import (
     Backend,

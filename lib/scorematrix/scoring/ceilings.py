@@ -1,4 +1,4 @@
-"""What the hardware gives through each framework at best: the largest matrix product and a plain copy (rule 37)."""
+"""Measure the hardware's peak rates through each framework: the fastest matrix product and a plain copy (rule 37)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ MATMUL_SIZES = {"cpu": (512, 1024, 2048), "gpu": (4096, 8192, 16384), "tpu": (40
 COPY_BYTES = {"cpu": 1 << 28, "gpu": 1 << 30, "tpu": 1 << 30}
 REPEATS = 5
 REPEATED_SECONDS = 0.25
-"""Short products are repeated for at least this long, because the fastest of many escapes interference. Beside two busy
-processes it kept 96 % of the peak; the median of five long products fell to a third."""
+"""Short products are repeated for at least this long, because the fastest of many escapes interference. With two busy
+processes running it kept 96 % of the peak; the median of five long products fell to a third."""
 PROBED = ("jax", "pytorch")
-"""Frameworks with a module of their own for it."""
+"""Frameworks that have a `ceilings` module."""
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """The best rates found on this device through this framework.
+    """The best rates measured on this device through this framework.
 
     Attributes:
         matmul_size: n of the fastest n x n x n product, operands in `dtype`.
@@ -37,13 +37,13 @@ class Ceilings:
     copy_bytes_per_second: float
 
     def times(self, n_devices: int) -> Ceilings:
-        """Of so many devices like this one."""
+        """Return the rates of `n_devices` devices like this one."""
         matmul, copy = self.matmul_flops_per_second * n_devices, self.copy_bytes_per_second * n_devices
         return dataclasses.replace(self, matmul_flops_per_second=matmul, copy_bytes_per_second=copy)
 
 
 class Probe(Protocol):
-    """What a framework's `ceilings` module offers: functions that run once and return when all is done."""
+    """The interface of a framework's `ceilings` module. The returned functions run once and wait for the result."""
 
     def matmul(self, size: int, dtype: str, device_kind: str) -> Callable[[], None]: ...
 
@@ -51,10 +51,10 @@ class Probe(Protocol):
 
 
 class NumpyProbe:
-    """numpy's own products and copies."""
+    """Matrix products and copies with numpy."""
 
     def matmul(self, size: int, dtype: str, device_kind: str) -> Callable[[], None]:
-        """A square product."""
+        """Return a function that computes a square product."""
         a, b = np.random.default_rng(0).random((2, size, size), np.float32)
         product = np.empty_like(a)
 
@@ -64,7 +64,7 @@ class NumpyProbe:
         return run
 
     def copy(self, n_bytes: int, device_kind: str) -> Callable[[], None]:
-        """A copy of so many bytes."""
+        """Return a function that copies so many bytes."""
         source = np.zeros(n_bytes, np.uint8)
         target = np.empty_like(source)
         return lambda: np.copyto(target, source)
@@ -73,10 +73,10 @@ class NumpyProbe:
 def measure_ceilings(framework: str, device_kind: str, dtype: str) -> Ceilings:
     """Measure both rates in this process, within seconds.
 
-    A framework that is not ours has the CPU's rates through numpy, in float32.
+    For a framework outside `PROBED` they are the CPU's rates through numpy, in float32.
 
     Raises:
-        ValueError: for another framework's rates on an accelerator.
+        ValueError: for a framework outside `PROBED` on an accelerator.
     """
     if framework not in PROBED and device_kind != "cpu":
         raise ValueError(f"framework={framework!r} has no ceilings on a {device_kind}; only {', '.join(PROBED)} have")
@@ -92,7 +92,7 @@ def measure_ceilings(framework: str, device_kind: str, dtype: str) -> Ceilings:
 
 
 def fastest_seconds(run: Callable[[], None]) -> float:
-    """Return the duration of the fastest of several runs, after one that is not counted."""
+    """Return the duration of the fastest of several runs, after an uncounted first run."""
     run()
     seconds: list[float] = []
     while len(seconds) < REPEATS or sum(seconds) < REPEATED_SECONDS:

@@ -1,4 +1,4 @@
-"""Seeing a compile whoever makes it: a backend's own report alone would have to be believed (rule 13)."""
+"""Count compiles in the framework itself, so that a backend's report need not be trusted (rule 13)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable
 
 COUNTED = {"jax": "jax", "pytorch": "torch"}
-"""Framework: the package that it is imported as."""
+"""The package name of each framework."""
 
 
 def compile_counter(framework: str) -> Callable[[], int]:
-    """A function that tells how many programs the framework has made in this process so far; 0 where none is known.
+    """Return a function that counts the programs that the framework has made in this process so far.
 
-    Loads the framework. Of a scorer of one's own, which may use any: the frameworks that it has loaded.
+    It loads the framework. A custom scorer may use any framework: its count covers those that are loaded now, and is 0
+    if none of `COUNTED` is.
     """
     loaded = [name for name, package in COUNTED.items() if package in sys.modules]
     counters = [_counter(name) for name in ([framework] if framework in COUNTED else loaded)]

@@ -1,4 +1,4 @@
-"""What a backend is: the one protocol that engines, baselines and server clients keep."""
+"""The Backend protocol, which engines, baselines and server clients implement."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from scorematrix.workload.request import ScoreRequest
 
 DType = Literal["float32", "bfloat16"]
 AskedDType = Literal["auto", "float32", "bfloat16"]
-"""auto: the fastest that keeps the numerics gate on the device."""
+"""auto: the fastest format that passes the numerics gate on the device."""
 Scores = Float[np.ndarray, "n_items n_labels"]
 
 
 @dataclass(frozen=True)
 class BackendInfo:
-    """What was loaded, as it is recorded with every result.
+    """What was loaded; recorded with every result.
 
     Attributes:
-        precision: what the float format of matrix products really is, in words (rule 31).
+        precision: description of the float format that matrix products really use (rule 31).
         settings: everything else that could change speed or scores.
-        fallbacks: what was asked for and could not be had, with the reason; empty where all is as asked.
-        softmax_only: it answers `apply_softmax=True` only, and refuses the other.
+        fallbacks: requested options that were not available, each with the reason; empty if there are none.
+        softmax_only: it serves `apply_softmax=True` only and rejects False.
     """
 
     backend: str
@@ -41,7 +41,7 @@ class BackendInfo:
 
 @dataclass(frozen=True)
 class CompileEvent:
-    """One program made ready: its shape key, and where the time went (seconds)."""
+    """One program that was compiled or read from a cache: its shape key, and where the time went (seconds)."""
 
     program: str
     trace_seconds: float
@@ -50,13 +50,13 @@ class CompileEvent:
 
 
 def checked_scores(scores: object, request: ScoreRequest, backend: str = "") -> Scores:
-    """Return what a backend answered, once it is what the protocol promises for the request.
+    """Return a backend's scores after checking their type, shape and dtype against the request.
 
     Args:
         backend: its name, for the message.
 
     Raises:
-        ValueError: naming what came back, what is due and the remedy.
+        ValueError: naming the actual result, the expected one and the remedy.
     """
     wanted = (len(request.items_ids), len(request.label_ids))
     if type(scores) is np.ndarray and scores.shape == wanted and scores.dtype == np.float32:
@@ -68,22 +68,22 @@ def checked_scores(scores: object, request: ScoreRequest, backend: str = "") -> 
         got, remedy = f"shape {scores.shape}", "return one row per item and one column per label"
     else:
         got, remedy = f"{scores.dtype} {scores.shape}", "add .astype(numpy.float32)"
-    raise ValueError(f"{who} returned {got} where a float32 array {wanted} on the host is due; {remedy}")
+    raise ValueError(f"{who} returned {got}; expected a float32 array {wanted} on the host; {remedy}")
 
 
 def finite_scores(scores: Scores, backend: str) -> Scores:
-    """Return scores that hold no NaN and no infinity, for whoever shows or sends them on.
+    """Return the scores if all are finite. For code that shows scores or sends them on.
 
-    Rounds keep such scores: the gate `finite` refuses them, and the report shows them.
+    Rounds keep scores with NaN or infinity: the gate `finite` rejects them, and the report shows them.
 
     Raises:
-        ValueError: naming the first item whose scores are no numbers.
+        ValueError: naming the first item with a score that is not finite.
     """
     if np.isfinite(scores).all():
         return scores
     item = int(np.argmin(np.isfinite(scores).all(axis=1)))
     raise ValueError(
-        f"backend {backend!r} returned {scores[item].tolist()} for item {item}; scores are finite numbers: look for "
+        f"backend {backend!r} returned {scores[item].tolist()} for item {item}; scores must be finite: look for "
         "NaN or infinity in its weights and its softmax"
     )
 
@@ -93,8 +93,8 @@ class Backend(Protocol):
     """Scores requests on one device. Not thread safe.
 
     `prepare` makes every program that the requests need; a `score` after it compiles nothing.
-    `compile_events` grows whenever a program is made, so that a caller can see a compile where none belongs.
-    One that pads may have `computed_tokens(request) -> int`: the tokens that a call computes, padding included.
+    `compile_events` grows whenever a program is made, so a caller can detect an unexpected compile.
+    A backend that pads may have `computed_tokens(request) -> int`: the tokens that a call computes, padding included.
     """
 
     info: BackendInfo
@@ -105,7 +105,7 @@ class Backend(Protocol):
         ...
 
     def score(self, request: ScoreRequest) -> Scores:
-        """Probabilities, float32 [n_items, n_labels], on the host when the call returns.
+        """Return probabilities, float32 [n_items, n_labels], on the host when the call returns.
 
         Raises:
             ValueError: for ids outside the model's vocabulary.

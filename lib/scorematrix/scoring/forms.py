@@ -1,4 +1,4 @@
-"""Time an engine's forms of attention against each other: which kernel is fastest depends on chip, format and shape.
+"""Time an engine's forms of attention against each other: the fastest kernel depends on chip, format and shape.
 
 Published figures for one GPU differ by up to 1.9 times between kernels, and their order differs between GPUs. A
 tuning round times all forms that its device has; confirmation rounds use the fastest.
@@ -18,9 +18,9 @@ from scorematrix.workload.request import ScoreRequest
 
 F = TypeVar("F", bound=str)
 LAPS = 7
-"""Calls of each form, in turns."""
+"""Timed calls of each form; the forms alternate."""
 APART = 0.02
-"""Largest difference from the first form's probabilities; a form beyond it is wrong, not fast."""
+"""Largest allowed difference from the first form's probabilities; a form beyond it is wrong, not fast."""
 
 
 @runtime_checkable
@@ -29,37 +29,37 @@ class HasForms(Protocol):
 
     @property
     def attention_forms(self) -> tuple[str, ...]:
-        """All that the device has for the number format, the one that is likely fastest first."""
+        """All forms that the device supports for the number format, the likely fastest first."""
         ...
 
     def with_attention(self, form: str) -> Backend:
-        """Return an engine on the same weights that uses a form."""
+        """Return an engine on the same weights that uses this form."""
         ...
 
 
-def checked_form(asked: str | None, forms: Sequence[F]) -> F:
-    """Return the form that was asked for, or the first.
+def checked_form(requested: str | None, forms: Sequence[F]) -> F:
+    """Return the requested form, or the first of `forms` for None.
 
     Raises:
-        ValueError: for one that the device does not have.
+        ValueError: for a form that the device does not support.
     """
     for form in forms:
-        if asked in (None, form):
+        if requested in (None, form):
             return form
-    raise ValueError(f"attention={asked!r} is not a form that this device has; choose {', '.join(forms)}")
+    raise ValueError(f"attention={requested!r} is not supported on this device; choose {', '.join(forms)}")
 
 
 def time_forms(backend: Backend, request: ScoreRequest) -> dict[str, float | str]:
-    """Score a request with every form in turns.
+    """Time a request with every form; the forms alternate.
 
     Returns:
-        by form, in the engine's order: the median seconds of a call, or the error of a form that raised or whose scores
+        Median seconds of a call by form, in the engine's order, or the error of a form that raised or whose scores
         differ. Empty for a backend that has one form only.
     """
     if not isinstance(backend, HasForms) or len(backend.attention_forms) < 2:
         return {}
     engines: dict[str, Backend] = {}
-    found: dict[str, float | str] = {}
+    results: dict[str, float | str] = {}
     expected = None
     for form in backend.attention_forms:
         try:
@@ -69,13 +69,13 @@ def time_forms(backend: Backend, request: ScoreRequest) -> dict[str, float | str
             expected = scores if expected is None else expected
             if not (apart := float(np.abs(scores - expected).max())) <= APART:  # NaN included
                 raise ValueError(f"scores differ by {apart:.2g} from those of {next(iter(engines))}")
-            engines[form], found[form] = engine, 0.0
+            engines[form], results[form] = engine, 0.0
         except Exception as error:
-            found[form] = f"{type(error).__name__}: {error}"[:400]
+            results[form] = f"{type(error).__name__}: {error}"[:400]
     seconds: dict[str, list[float]] = {form: [] for form in engines}
     for lap in range(LAPS):
         for form in list(engines)[:: 1 if lap % 2 else -1]:
             start = time.perf_counter()
             engines[form].score(request)
             seconds[form].append(time.perf_counter() - start)
-    return found | {form: statistics.median(taken) for form, taken in seconds.items()}
+    return results | {form: statistics.median(taken) for form, taken in seconds.items()}

@@ -1,4 +1,4 @@
-"""The mesh of devices that an engine is spread over; `scoring.sharding` says what lies where. Loads next to nothing."""
+"""The device mesh of an engine; `scoring.sharding` defines what each device gets. Imports almost nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mesh:
-    """So many replicas of the model, each over so many devices."""
+    """`data` replicas of the model, each split over `model` devices."""
 
     data: int = 1
     model: int = 1
@@ -26,12 +26,12 @@ class Mesh:
         """Read `data=2,model=4`; an axis that is not named is 1.
 
         Raises:
-            ValueError: for a text of another form.
+            ValueError: for any other text.
         """
         if isinstance(text, Mesh):
             return text
         parts = [re.fullmatch(r"(data|model)=([1-9]\d*)", part.strip()) for part in str(text).split(",")]
         axes = {part[1]: int(part[2]) for part in parts if part}
         if len(axes) != len(parts):
-            raise ValueError(f"mesh={text!r} must name its axes, each once and at least 1: data=2,model=4 say")
+            raise ValueError(f"mesh={text!r} must name its axes, each once and at least 1, for example data=2,model=4")
         return cls(**axes)

@@ -1,6 +1,6 @@
-"""A decoder in plain numpy: the example of a scorer of one's own, and a scorer for machines without a framework.
+"""A decoder in plain numpy: an example of a custom scorer, and a scorer for machines without a framework.
 
-A run names it like any other foreign scorer: `backend: "scorematrix.scoring.numpy_decoder:SharedPrefix"`.
+Params name it like any other custom scorer: `backend: "scorematrix.scoring.numpy_decoder:SharedPrefix"`.
 
 Letters: t token, u token seen, d hidden, n query head, k key/value head, g head of a group, h head dimension,
 s scored item, v vocabulary, c label.
@@ -26,12 +26,12 @@ KeysValues = list[tuple[Array, Array]]
 
 
 class _NumpyBackend:
-    """What both scorers share; each says how the items' last hidden states come about."""
+    """Base of both scorers; each defines how to compute the items' last hidden states."""
 
     view = "own"
 
     def __init__(self, model: Model, *, device: str = "auto", dtype: str = "auto") -> None:
-        """Take in a model's weights.
+        """Use a model's weights.
 
         Raises:
             ValueError: for a device other than the CPU or a dtype other than float32.
@@ -72,7 +72,7 @@ class PerItem(_NumpyBackend):
 
 
 class SharedPrefix(_NumpyBackend):
-    """The query's keys and values computed once per call; each item attends to them."""
+    """Computes the query's keys and values once per call; each item attends to them."""
 
     def last_hidden_sd(self, request: ScoreRequest) -> Float[Array, "s d"]:
         _, query = decode(self.model, request.query_ids)
@@ -80,7 +80,7 @@ class SharedPrefix(_NumpyBackend):
 
 
 def last_logits(model: Model, ids: Sequence[int]) -> Float[Array, " v"]:
-    """Compute the logits of the token that follows `ids`, float32 over the whole vocabulary."""
+    """Compute the logits of the token that follows `ids`, float32 over the full vocabulary."""
     return model.weights.head_vd.astype(np.float32, copy=False) @ decode(model, ids)[0][-1]
 
 
@@ -115,7 +115,7 @@ def decode(
 
 
 def label_probabilities(model: Model, hidden_sd: Float[Array, "s d"], request: ScoreRequest) -> Scores:
-    """Apply the head, then a softmax over the labels or the labels' share of the whole vocabulary."""
+    """Apply the head, then a softmax over the labels or the labels' share of the full vocabulary."""
     head_vd, labels = model.weights.head_vd, list(request.label_ids)
     logits_sc = hidden_sd @ head_vd[labels].astype(np.float32).T
     logits = logits_sc if request.apply_softmax else hidden_sd @ head_vd.astype(np.float32, copy=False).T
@@ -124,12 +124,12 @@ def label_probabilities(model: Model, hidden_sd: Float[Array, "s d"], request: S
 
 
 def _layer(layers: LayerWeights[np.ndarray], i: int) -> LayerWeights[np.ndarray]:
-    """One layer's weights in float32; the l of each leaf's name is gone."""
+    """Return one layer's weights in float32, without the dimension l of the leaf names."""
     return layers.mapped(lambda leaf: leaf[i].astype(np.float32, copy=False))
 
 
 def _linear(x_ti: Array, weight: Array, n_inputs: int = 1) -> Array:
-    """Rows times a weight [in..., out...], whose first `n_inputs` dimensions are summed over."""
+    """Multiply rows by a weight [in..., out...], summed over its first `n_inputs` dimensions."""
     matrix = weight.reshape(x_ti.shape[1], -1)
     return (x_ti @ matrix).reshape(len(x_ti), *weight.shape[n_inputs:])
 
@@ -140,7 +140,7 @@ def _rms_norm(x: Array, weight: Array, eps: float) -> Array:
 
 
 def _rotate(x_tnh: Array, cos_th: Array, sin_th: Array) -> Array:
-    """Rotary embedding of pairs (i, i + h/2)."""
+    """Apply the rotary embedding to pairs (i, i + h/2)."""
     low, high = np.split(x_tnh, 2, axis=-1)
     return x_tnh * cos_th[:, None] + np.concatenate([-high, low], axis=-1) * sin_th[:, None]
 
@@ -159,15 +159,15 @@ def _project_qkv(
 
 
 def _attend(q_tnh: Array, k_ukh: Array, v_ukh: Array, hidden_tu: Array) -> Float[Array, "t n h"]:
-    """Softmax attention; query heads share a key/value head in groups of neighbours."""
+    """Compute softmax attention; groups of neighbouring query heads share a key/value head."""
     n_tokens, n_heads, size = q_tnh.shape
     q_kgth = q_tnh.reshape(n_tokens, k_ukh.shape[1], -1, size).transpose(1, 2, 0, 3)
     scores_kgtu = q_kgth @ k_ukh.transpose(1, 2, 0)[:, None] / np.float32(np.sqrt(size))
     scores_kgtu[:, :, hidden_tu] = -np.inf
     weights_kgtu = np.exp(scores_kgtu - scores_kgtu.max(axis=-1, keepdims=True))
     weights_kgtu /= weights_kgtu.sum(axis=-1, keepdims=True)
-    found_kgth = weights_kgtu @ v_ukh.transpose(1, 0, 2)[:, None]
-    return found_kgth.transpose(2, 0, 1, 3).reshape(n_tokens, n_heads, size)
+    out_kgth = weights_kgtu @ v_ukh.transpose(1, 0, 2)[:, None]
+    return out_kgth.transpose(2, 0, 1, 3).reshape(n_tokens, n_heads, size)
 
 
 def _feed_forward(config: DecoderConfig, layer: LayerWeights[np.ndarray], x_td: Array) -> Array:

@@ -1,6 +1,6 @@
-"""Scorers of one's own, by `module:attribute`, by an installed package's entry point, or as an object.
+"""Custom scorers, given as `module:attribute`, by an installed package's entry point, or as an object.
 
-What is found may be a callable `(query_ids, items_ids, label_ids) -> float32 [n_items, n_labels]`, a class that keeps
+A custom scorer is a callable `(query_ids, items_ids, label_ids) -> float32 [n_items, n_labels]`, a class that keeps
 the `Backend` protocol, or an object that does.
 """
 
@@ -28,36 +28,36 @@ if TYPE_CHECKING:
 GROUP = "scorematrix.backends"
 """The entry point group in which a package registers its scorers: `name = "module:attribute"`."""
 VIEW = "own"
-"""The one view of a scorer of one's own."""
+"""The only view of a custom scorer."""
 FOLDERS = "SCOREMATRIX_PATH"
-"""Environment variable: where modules of scorers lie that are not installed. Rounds run in processes elsewhere."""
+"""Environment variable: folders of scorer modules that are not installed. Rounds run in other processes and need it."""
 
 ScoreFunction = Callable[..., Any]
-"""`(query_ids, items_ids, label_ids)`, and `apply_softmax=` where it can answer both."""
+"""`(query_ids, items_ids, label_ids)`, plus `apply_softmax=` if it supports both values."""
 _ADDRESS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def registered_backends() -> dict[str, str]:
-    """Scorers that installed packages register, by name: their `module:attribute`. Nothing is imported."""
+    """Return the `module:attribute` of the scorers that installed packages register, by name. Import nothing."""
     return {point.name: point.value for point in importlib.metadata.entry_points(group=GROUP)}
 
 
 def address_of(backend: str) -> str | None:
-    """The `module:attribute` that a backend's name stands for; None: it is no name of a scorer of one's own."""
+    """Return the `module:attribute` of a backend's name; None if it names no custom scorer."""
     if _ADDRESS.fullmatch(backend):
         return backend
     return registered_backends().get(backend)
 
 
 def missing_module(address: str) -> str | None:
-    """The module of an address, where it cannot be found; nothing is imported but its parents' finders."""
+    """Return the module of an address if its top-level package is missing, else None. Import no module."""
     module = address.partition(":")[0]
     _look_in_folders()
     return None if importlib.util.find_spec(module.partition(".")[0]) else module
 
 
 def remember_folder(folder: Path) -> None:
-    """Let this process and all that it starts find modules of scorers in a folder, after all that is installed."""
+    """Let this process and its children find scorer modules in a folder, after all installed modules."""
     folders = os.environ.get(FOLDERS, "").split(os.pathsep)
     if str(folder) not in folders:
         os.environ[FOLDERS] = os.pathsep.join(filter(None, [*folders, str(folder)]))
@@ -66,38 +66,38 @@ def remember_folder(folder: Path) -> None:
 def load_own(
     scorer: Any, model: Model, *, name: str | None = None, device: str = "auto", dtype: str = "auto"
 ) -> Backend:
-    """Make a backend of a scorer of one's own.
+    """Make a backend of a custom scorer.
 
     Args:
-        scorer: `module:attribute`, or what such an address leads to.
-        name: what the backend is called; the scorer's own name where left out.
-        device, dtype: handed to a class that takes them. A callable is asked as it is.
+        scorer: `module:attribute`, or the object at such an address.
+        name: the backend's name; by default the address, or the object's `__name__`.
+        device, dtype: passed to a class that takes them; not used for a callable.
 
     Raises:
-        ValueError: naming what cannot be imported, or is no scorer.
+        ValueError: naming what cannot be imported or is not a scorer.
     """
     settings: dict[str, str | int | float | bool] = {"model": model.name}
     if isinstance(scorer, str):
-        name, found = name or scorer, _imported(scorer)
+        name, target = name or scorer, _imported(scorer)
         settings |= _source(scorer.partition(":")[0])
     else:
-        found = scorer
+        target = scorer
         name = name or str(getattr(scorer, "__name__", type(scorer).__name__))
-    if inspect.isclass(found):
-        found = found(**_taken_arguments(found, {"model": model, "device": device, "dtype": dtype}))
-    if isinstance(found, Backend):
-        found.info = replace(found.info, backend=name, view=VIEW, settings=settings | found.info.settings)
-        return found
-    if not callable(found):
+    if inspect.isclass(target):
+        target = target(**_taken_arguments(target, {"model": model, "device": device, "dtype": dtype}))
+    if isinstance(target, Backend):
+        target.info = replace(target.info, backend=name, view=VIEW, settings=settings | target.info.settings)
+        return target
+    if not callable(target):
         raise ValueError(
-            f"backend={name!r} is {type(found).__name__}, which is no scorer; give a callable "
+            f"backend={name!r} is {type(target).__name__}, which is not a scorer; give a callable "
             "(query_ids, items_ids, label_ids) -> probabilities, or a class with info, compile_events, prepare, score"
         )
-    return CallableBackend(found, name, model, settings)
+    return CallableBackend(target, name, model, settings)
 
 
 class CallableBackend:
-    """A callable behind the Backend protocol. Its time includes nothing of ours but this call."""
+    """A callable behind the Backend protocol. Its measured time includes no code of ours except `score`."""
 
     def __init__(self, function: ScoreFunction, name: str, model: Model, settings: dict[str, Any]) -> None:
         self._function, self._name, self._vocab_size = function, name, model.config.vocab_size
@@ -115,20 +115,20 @@ class CallableBackend:
         self.compile_events: list[CompileEvent] = []
 
     def prepare(self, requests: Sequence[ScoreRequest]) -> None:
-        """Do nothing: what a callable makes ready it makes ready when it is imported or first called."""
+        """Do nothing: a callable initializes when it is imported or first called."""
 
     def score(self, request: ScoreRequest) -> Scores:
-        """Ask the callable.
+        """Call the callable.
 
         Raises:
-            ValueError: where it raises, or answers something else than float32 [n_items, n_labels].
+            ValueError: if it raises, or returns anything but float32 [n_items, n_labels].
         """
         request.check_vocabulary(self._vocab_size)
         options = {"apply_softmax": request.apply_softmax} if self._takes_softmax else {}
         if self.info.softmax_only and not request.apply_softmax:
             raise ValueError(
                 f"apply_softmax=False is not served by backend {self._name!r}, whose callable takes no apply_softmax; "
-                "give it that parameter, or ask with apply_softmax=True"
+                "give it that parameter, or use apply_softmax=True"
             )
         try:
             scores = self._function(request.query_ids, request.items_ids, request.label_ids, **options)
@@ -141,15 +141,15 @@ def _imported(address: str) -> Any:
     module, _, attribute = address.partition(":")
     _look_in_folders()
     try:
-        found = importlib.import_module(module)
+        target = importlib.import_module(module)
         for part in attribute.split("."):
-            found = getattr(found, part)
+            target = getattr(target, part)
     except (ImportError, AttributeError) as error:
         raise ValueError(
             f"backend={address!r} cannot be loaded: {error}; write module:attribute, with the module installed or in "
-            f"the folder in which the command runs (or name its folder in {FOLDERS})"
+            f"the working directory (or set {FOLDERS} to its folder)"
         ) from error
-    return found
+    return target
 
 
 def _look_in_folders() -> None:
@@ -160,7 +160,7 @@ def _look_in_folders() -> None:
 
 
 def _source(module: str) -> dict[str, str]:
-    """The checksum of a module's file: rounds of a scorer that was edited in between can be told apart."""
+    """Return the checksum of a module's file. It differs between rounds if the scorer was edited in between."""
     path = getattr(sys.modules.get(module), "__file__", None)
     return {"source_sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()} if path else {}
 

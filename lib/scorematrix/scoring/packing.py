@@ -1,4 +1,4 @@
-"""Laying a query and its items out as one padded sequence: pure numpy, the same for both frameworks.
+"""Lay out a query and its items as one padded sequence: pure numpy, the same for both frameworks.
 
 Letters: t token of the packed sequence, s scored position (one an item).
 """
@@ -21,7 +21,7 @@ class PackedChunk:
     """A query and a chunk of items in one sequence.
 
     Attributes:
-        segment_t: 0 for the query, 1.. for the items, -1 for padding; a token sees its own segment and the query.
+        segment_t: 0 for the query, 1.. for the items, -1 for padding; a token sees its segment and the query.
         position_t: rotary position; each item's starts at the query's length.
         scored_s: index into t of each item's last token; surplus slots repeat the first item's.
         n_items: how many leading slots of `scored_s` are real.
@@ -36,13 +36,13 @@ class PackedChunk:
 
 
 def bucket_size(n: int) -> int:
-    """The padded size for n: at most 8 sizes an octave, so at most one eighth is padding above 64."""
+    """Return the padded size for n: at most 8 sizes an octave, so at most one eighth is padding above 64."""
     step = max(8, 1 << max(0, (n - 1).bit_length() - 4))
     return -(-n // step) * step
 
 
 def packed_shape(request: ScoreRequest) -> tuple[int, int]:
-    """Padded (t, s) of a request: what a compiled program is keyed by."""
+    """Return the padded (t, s) of a request: compiled programs are keyed by it."""
     return bucket_size(request.n_tokens), bucket_size(len(request.items_ids))
 
 

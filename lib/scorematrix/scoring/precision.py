@@ -1,4 +1,4 @@
-"""Which number format `dtype="auto"` means on a device: the same answer in every process on the same machine."""
+"""Which number format `dtype="auto"` selects on a device: the same one in every process on a machine."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def auto_dtype(device_kind: str, cpuinfo: Path = CPUINFO) -> tuple[DType, str]:
-    """The fastest format that keeps the numerics gate, and why.
+    """Return the fastest format that passes the numerics gate, and why.
 
-    bfloat16 with float32 sums, softmax and head keeps the gate's caps on every engine (tests/parity proves it, the
-    gate of each run checks it again); it is the faster one wherever the hardware multiplies it. A CPU without such
-    instructions would emulate them, many times slower than float32.
+    bfloat16 with float32 sums, softmax and head stays within the gate's caps on every engine (tests/parity proves it,
+    and the gate of each run checks it again). It is the faster format wherever the hardware multiplies it. A CPU
+    without such instructions would emulate them, many times slower than float32.
     """
     if device_kind != "cpu":
         return "bfloat16", f"auto: a {device_kind} multiplies bfloat16"

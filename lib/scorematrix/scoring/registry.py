@@ -1,4 +1,4 @@
-"""Which backends exist and how each is loaded; importing this loads no framework."""
+"""Which backends exist and how to load each; importing this module loads no framework."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ DeviceKind = Literal["cpu", "gpu", "tpu"]
 
 @dataclass(frozen=True)
 class BackendEntry:
-    """A backend's name card: framework, packages it imports, device kinds, and a loader per view.
+    """A backend's framework, packages it imports, device kinds, and a loader per view.
 
     Attributes:
-        environment: the environment of its own that it runs in, built by `make peers`; None: it runs in ours.
-        is_live: a server, which has to be somewhere or be started: `scoring.server` asks it.
+        environment: the separate environment that it runs in, built by `make peers`; None: it runs in ours.
+        is_live: a server, which must run somewhere or be launched; `scoring.server` is its client.
         sharded: a loader per view that can be spread over several devices.
-        address: of a scorer of one's own: its `module:attribute`. None: one of ours.
-        has_openmp: on a CPU its threads are OpenMP's, whose way of waiting is to be chosen (rule 7).
+        address: the `module:attribute` of a custom scorer; None: one of ours.
+        has_openmp: on a CPU its threads are OpenMP's, so their wait policy must be chosen (rule 7).
     """
 
     framework: Framework
@@ -46,7 +46,7 @@ class BackendEntry:
 
     @property
     def default_view(self) -> str:
-        """The fastest form that it has: `best_native`, or the first of its views."""
+        """Its fastest view: `best_native`, or else the first of its views."""
         return "best_native" if "best_native" in self.views else next(iter(self.views))
 
 
@@ -110,13 +110,13 @@ BACKENDS: dict[str, BackendEntry] = {
 
 
 PEERS = Path(sys.prefix) / "peers"
-"""Environments of other scorers: `make peers` builds some of them there."""
+"""The folder of other scorers' environments; `make peers` builds some of them."""
 REFERENCE = ("transformers", "per_item")
-"""Backend and view whose float32 scores, one sequence an item, decide what is exact."""
+"""Backend and view whose float32 scores, one sequence per item, define the exact result."""
 
 
 def backend_entry(backend: str, view: str | None = None) -> BackendEntry:
-    """The entry of a backend that serves a view; without a view, of any that is known.
+    """Return the entry of a backend that serves a view; without a view, of any known backend.
 
     A backend is one of `BACKENDS`, a name that an installed package registers, or a `module:attribute`.
 
@@ -127,7 +127,7 @@ def backend_entry(backend: str, view: str | None = None) -> BackendEntry:
         if (address := address_of(backend)) is None:
             known = [*BACKENDS, *registered_backends()]
             raise ValueError(
-                f"backend={backend!r} is unknown{_nearest(backend, known)}; a scorer of your own is module:attribute"
+                f"backend={backend!r} is unknown{_nearest(backend, known)}; name a custom scorer as module:attribute"
             )
         entry = BackendEntry("own", (), ("cpu", "gpu", "tpu"), {VIEW: address}, address=address)
     if view is not None and view not in entry.views:
@@ -136,7 +136,7 @@ def backend_entry(backend: str, view: str | None = None) -> BackendEntry:
 
 
 def missing_packages(backend: str) -> list[str]:
-    """The packages that the backend needs and this environment lacks; nothing is imported."""
+    """Return the packages that the backend needs and this environment lacks. Import nothing."""
     entry = backend_entry(backend)
     if entry.address is not None:
         return [module] if (module := missing_module(entry.address)) else []
@@ -144,12 +144,12 @@ def missing_packages(backend: str) -> list[str]:
 
 
 def peer_python(environment: str) -> Path:
-    """The Python of an environment of its own, there or not."""
+    """Return the path of the Python in a separate environment, built or not."""
     return PEERS / environment / "bin" / "python"
 
 
 def missing_environment(backend: str) -> str | None:
-    """The environment of its own that the backend runs in, where it has not been built."""
+    """Return the separate environment that the backend runs in if it has not been built, else None."""
     environment = backend_entry(backend).environment
     return environment if environment and not peer_python(environment).is_file() else None
 
@@ -168,15 +168,15 @@ def load_backend(
     """Load a model into a backend, ready to score.
 
     Args:
-        backend: a name, a `module:attribute`, or a scorer of your own itself: a callable
-            `(query_ids, items_ids, label_ids) -> float32 [n_items, n_labels]`, or what keeps the `Backend` protocol.
-        view: by default "portable" of ours, and the only one of a scorer of your own.
+        backend: a name, a `module:attribute`, or a custom scorer as an object: a callable
+            `(query_ids, items_ids, label_ids) -> float32 [n_items, n_labels]`, or one with the `Backend` protocol.
+        view: by default "portable" if the backend has it, else the entry's `default_view`.
         model: a catalogue name (`scorematrix models` lists them), a path, a hub id, or a loaded `Model`.
-        device: "auto" takes the framework's accelerator where there is one, else the CPU.
-        dtype: "auto" is the fastest that keeps the numerics gate on the device; `info.settings` says which and why.
-        reuse_prefix: so many queries' keys and values are kept between calls; `best_native` only.
+        device: "auto" takes the framework's accelerator if there is one, else the CPU.
+        dtype: "auto" is the fastest that passes the numerics gate on the device; `info.settings` says which and why.
+        reuse_prefix: number of queries whose keys and values are kept between calls; `best_native` only.
         attention: one of the engine's `attention_forms` on the device; `best_native` without a mesh only.
-        mesh: spread over so many devices, "data=2,model=4" say (see `scoring.sharding`); `best_native` only.
+        mesh: devices to spread over, for example "data=2,model=4" (see `scoring.sharding`); `best_native` only.
 
     Raises:
         ValueError: for an unknown backend, view, model, dtype, or a device or mesh the backend cannot use.
@@ -189,9 +189,7 @@ def load_backend(
     entry = backend_entry(backend, view)
     view = view or ("portable" if "portable" in entry.views else entry.default_view)
     if entry.is_live:
-        raise ValueError(
-            f"backend={backend!r} is a live server; ask it by its address, scoring.server.ScoreClient(url)"
-        )
+        raise ValueError(f"backend={backend!r} is a live server; connect to it with scoring.server.ScoreClient(url)")
     if device != "auto" and device not in entry.device_kinds:
         kinds = ", ".join(entry.device_kinds)
         raise ValueError(f"device={device!r} cannot be used by backend {backend!r}; it runs on auto, {kinds}")
@@ -215,7 +213,7 @@ def load_backend(
         )
     if environment := missing_environment(backend):
         raise ModuleNotFoundError(
-            f"backend {backend!r} needs the environment {environment!r}; build it by `make peers`"
+            f"backend {backend!r} needs the environment {environment!r}; build it with `make peers`"
         )
     module, factory = loaders[view].split(":")
     return getattr(importlib.import_module(module), factory)(_loaded(model), device=device, dtype=dtype, **options)
@@ -232,8 +230,8 @@ class BackendRow:
     """A backend as `scorematrix models` lists it.
 
     Attributes:
-        origin: ours, or the `module:attribute` that a package registers.
-        lacks: what is missing here; None: it can be loaded.
+        origin: "scorematrix" or "live server" for ours, else the `module:attribute` that a package registers.
+        lacks: the package or environment that is missing here; None: it can be loaded.
     """
 
     name: str
@@ -243,7 +241,7 @@ class BackendRow:
 
 
 def list_backends() -> list[BackendRow]:
-    """Every backend that has a name: ours, and those that installed packages register."""
+    """List every backend that has a name: ours, and those that installed packages register."""
     rows = []
     for name in dict.fromkeys([*BACKENDS, *registered_backends()]):
         entry = backend_entry(name)
@@ -254,7 +252,7 @@ def list_backends() -> list[BackendRow]:
 
 
 def sharded_loaders(backend: str, view: str, mesh: str | Mesh) -> dict[str, str]:
-    """What loads a backend's views over a mesh.
+    """Return the loaders of a backend's views over a mesh.
 
     Raises:
         ValueError: for a view that runs on one device only.

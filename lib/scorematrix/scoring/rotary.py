@@ -11,7 +11,7 @@ from scorematrix.models.config import DecoderConfig
 
 
 def inverse_frequencies(config: DecoderConfig) -> Float[np.ndarray, " half_head"]:
-    """Radians a position of each rotary pair, float32 [head_dim / 2], with Llama 3's stretching where asked.
+    """Return radians per position of each rotary pair, float32 [head_dim / 2], with Llama 3's scaling if configured.
 
     Llama 3 leaves short wavelengths alone, divides the frequency of long ones by `factor`, and blends between.
     Source: Hugging Face transformers, `rope_type="llama3"`.

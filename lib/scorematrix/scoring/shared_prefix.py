@@ -1,8 +1,8 @@
-"""Laying a query and ragged items out for one device step of the best-native view: pure numpy, for both frameworks.
+"""Lay out a query and ragged items for one device step of the best-native view: pure numpy, for both frameworks.
 
 The query's tokens come first, then the items' tokens end to end: no item is padded. Items are grouped by length into
-blocks. In a block no item is longer than `window`, so a token's own item lies within the `window` tokens up to it, and
-what attention looks at does not grow with the longest item of other blocks.
+blocks. No item of a block is longer than `window`, so a token's item lies within the `window` tokens up to it. The keys
+that attention reads therefore do not grow with the longest item of other blocks.
 
 Letters: q query token, t item token of a block, s scored position of a block (one an item).
 """
@@ -28,7 +28,7 @@ PADDING = -1
 
 @dataclass(frozen=True)
 class BlockShape:
-    """Padded sizes of a block: t item tokens, s items, none longer than `window`; attention goes by tiles of `tile`."""
+    """Padded sizes of a block: t item tokens, s items, none longer than `window`; attention runs by tiles of `tile`."""
 
     t: int
     s: int
@@ -42,7 +42,7 @@ class BlockShape:
 
 @dataclass(frozen=True)
 class StepShape:
-    """Padded sizes of a step: what a compiled program is keyed by."""
+    """Padded sizes of a step: compiled programs are keyed by them."""
 
     q: int
     blocks: tuple[BlockShape, ...]
@@ -61,7 +61,7 @@ class StepShape:
 
     @property
     def block_slices(self) -> list[slice]:
-        """Where each block's tokens lie among the tokens computed."""
+        """Position of each block's tokens among the tokens computed."""
         ends = list(itertools.accumulate((block.t for block in self.blocks), initial=self.n_query_tokens))
         return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
@@ -112,12 +112,12 @@ class Step:
 
     @property
     def request_index(self) -> Int[np.ndarray, " n_items"]:
-        """Which item of the request each scored one is, block after block."""
+        """Index in the request of each scored item, block after block."""
         return np.concatenate([block.request_index for block in self.blocks])
 
     @property
     def scored_index(self) -> Int[np.ndarray, " n_items"]:
-        """Where those stand among the scored positions of all blocks, surplus slots left out."""
+        """Index of each scored item among the scored positions of all blocks, surplus slots left out."""
         # One more than blocks: the last is the end.
         starts = itertools.accumulate((block.shape.s for block in self.blocks), initial=0)
         return np.concatenate(
@@ -126,12 +126,12 @@ class Step:
 
 
 def shortest_item(window: int) -> int:
-    """Tokens of the shortest item that is in the length class of a window."""
+    """Return the tokens of the shortest item in the length class of a window."""
     return max((shorter for shorter in WINDOWS if shorter < window), default=0) + 1
 
 
 def shortened(request: ScoreRequest) -> ScoreRequest:
-    """The shortest request that needs the same graphs: a few tiles of items of each length class, a short query."""
+    """Return the shortest request with the same graphs: a few tiles of items of each length class, a short query."""
     items: list[tuple[int, ...]] = []
     for block in lay_out(request, range(len(request.items_ids)), with_query=False).blocks:
         length = shortest_item(block.shape.window)
@@ -140,24 +140,24 @@ def shortened(request: ScoreRequest) -> ScoreRequest:
 
 
 def tile_rows(window: int) -> int:
-    """Rows of a tile: few enough that most of the tile + window keys they look at are their own items'."""
+    """Return the rows of a tile: few enough that most of the tile + window keys belong to the items of these rows."""
     return min(max(window // 2, 16), 128)
 
 
 def padded_size(n: int) -> int:
-    """The padded size for n: a multiple of 8, and above 256 one of at most 32 sizes an octave."""
+    """Return the padded size for n: a multiple of 8, and above 256 one of at most 32 sizes an octave."""
     step = max(8, 1 << max(0, (n - 1).bit_length() - 6))
     return -(-n // step) * step
 
 
 def split_items(request: ScoreRequest, tokens_a_step: int) -> list[range]:
-    """Runs of items, in order, of at most so many tokens each; an item longer than that is a run of its own."""
-    runs, start, held = [], 0, 0
+    """Split the items, in order, into runs of at most so many tokens; a longer item gets a separate run."""
+    runs, start, n_tokens = [], 0, 0
     for index, ids in enumerate(request.items_ids):
-        if index > start and held + len(ids) > tokens_a_step:
+        if index > start and n_tokens + len(ids) > tokens_a_step:
             runs.append(range(start, index))
-            start, held = index, 0
-        held += len(ids)
+            start, n_tokens = index, 0
+        n_tokens += len(ids)
     return [*runs, range(start, len(request.items_ids))]
 
 
@@ -169,12 +169,12 @@ def keyed_steps(
     keeps_query: bool = False,
     buckets: bool = True,
 ) -> list[tuple[Step, ProgramKey]]:
-    """A request in steps of at most so many item tokens, each with what its program is keyed by.
+    """Split a request into steps of at most so many item tokens, each with the key of its program.
 
-    The first computes the query, unless it is known; later ones need its keys and values.
+    The first step computes the query, unless it is known; later steps need its keys and values.
 
     Args:
-        keeps_query: whether they are wanted beyond the request.
+        keeps_query: whether the query's keys and values are needed after the request.
     """
     runs = split_items(request, step_tokens)
     steps = [
@@ -187,7 +187,7 @@ def keyed_steps(
 def lay_out_replica_steps(
     request: ScoreRequest, step_tokens: int, n_replicas: int, *, query_known: bool
 ) -> list[list[Step]]:
-    """The same for replicas that compute side by side, each at most so many item tokens: a list of theirs a step."""
+    """Split a request into steps of parallel replicas, each of at most so many item tokens: one list per step."""
     runs = split_items(request, step_tokens * n_replicas)
     return [
         lay_out_replicas(request, run, n_replicas, with_query=i == 0 and not query_known) for i, run in enumerate(runs)
@@ -195,10 +195,10 @@ def lay_out_replica_steps(
 
 
 def lay_out(request: ScoreRequest, items: Sequence[int], *, with_query: bool, buckets: bool = True) -> Step:
-    """Lay some items of a request out, behind the query or alone.
+    """Lay out some items of a request, after the query or alone.
 
     Args:
-        buckets: pad to one of few sizes, for programs that are compiled per shape; else to whole tiles only.
+        buckets: pad to one of few sizes, for programs that are compiled per shape; else to full tiles only.
     """
     return lay_out_replicas(request, items, 1, with_query=with_query, buckets=buckets)[0]
 
@@ -206,9 +206,9 @@ def lay_out(request: ScoreRequest, items: Sequence[int], *, with_query: bool, bu
 def lay_out_replicas(
     request: ScoreRequest, items: Sequence[int], n_replicas: int, *, with_query: bool, buckets: bool = True
 ) -> list[Step]:
-    """Steps of one shape, each with the whole query and its share of the items: what replicas of a model compute.
+    """Return one step per replica of the model, all of one shape, each with the query and a share of the items.
 
-    A share is even in every length class; where there are fewer items than replicas, a replica's block is all padding.
+    Shares are even in every length class. If there are fewer items than replicas, a replica's block is all padding.
     """
     n_query = len(request.query_ids)
     classes = np.searchsorted(WINDOWS, [len(request.items_ids[index]) for index in items])
@@ -227,46 +227,46 @@ def lay_out_replicas(
 
 
 def deal_items(request: ScoreRequest, items: Sequence[int], n_replicas: int) -> list[list[int]]:
-    """Items to replicas, the longest first and each to whoever has fewest tokens; a replica's stay in order."""
+    """Deal items to replicas, the longest first, each to the replica with fewest tokens; a replica's stay in order."""
     if n_replicas == 1:
         return [list(items)]
     hands: list[list[int]] = [[] for _ in range(n_replicas)]
-    held = [(0, replica) for replica in range(n_replicas)]
+    loads = [(0, replica) for replica in range(n_replicas)]
     for index in sorted(items, key=lambda i: -len(request.items_ids[i])):
-        tokens, replica = heapq.heappop(held)
+        tokens, replica = heapq.heappop(loads)
         hands[replica].append(index)
-        heapq.heappush(held, (tokens + len(request.items_ids[index]), replica))
+        heapq.heappush(loads, (tokens + len(request.items_ids[index]), replica))
     return [sorted(hand) for hand in hands]
 
 
 def tokens_a_step(config: DecoderConfig, budget_bytes: int) -> int:
-    """Item tokens that a step may compute within a budget of working memory, in whole 512s.
+    """Return the item tokens that a step may compute within a budget of working memory, a multiple of 512.
 
-    At most 65,536: beyond that nothing is gained.
+    At most 65,536: more tokens gain nothing.
     """
     return int(np.clip(budget_bytes / (4 * token_values(config)), 512, 65536)) // 512 * 512
 
 
 def token_values(config: DecoderConfig) -> int:
-    """Float32 values of one token at its widest moment, the feed-forward part: gate, up and their product, beside
+    """Return the float32 values of one token at its peak, the feed-forward part: gate, up and their product, plus
     the residual stream, queries, keys and values."""
     return 3 * config.ffn_size + 4 * config.hidden_size + 3 * (config.n_heads + config.n_kv_heads) * config.head_dim
 
 
-def read_out(request: ScoreRequest, found: Sequence[tuple[Step, Float[np.ndarray, "s c"]]]) -> Scores:
-    """The probabilities of all steps back in the order of the request's items."""
+def read_out(request: ScoreRequest, steps: Sequence[tuple[Step, Float[np.ndarray, "s c"]]]) -> Scores:
+    """Return the probabilities of all steps in the order of the request's items."""
     scores = np.empty((len(request.items_ids), len(request.label_ids)), np.float32)
-    for step, probabilities_sc in found:
+    for step, probabilities_sc in steps:
         scores[step.request_index] = probabilities_sc[step.scored_index]
     return scores
 
 
 def _blocks(request: ScoreRequest, window: int, items: list[int], n_replicas: int, buckets: bool) -> tuple[Block, ...]:
-    """A length class's block of every replica, all of one shape."""
+    """Return the block of a length class for every replica, all of one shape."""
     hands = deal_items(request, items, n_replicas)
     lengths = [np.array([len(request.items_ids[i]) for i in hand], np.int32) for hand in hands]
     n, n_items = max(int(each.sum()) for each in lengths), max(map(len, hands))
-    # Without buckets, whole tiles and at least two of each: compiled graphs take a length of 1 for a special case.
+    # Without buckets, full tiles and at least two of each: compiled graphs specialize on a length of 1.
     t = padded_size(n) if buckets else max(2, -(-n // tile_rows(window))) * tile_rows(window)
     s = padded_size(n_items) if buckets else max(2, n_items)
     shape = BlockShape(t, s, window)

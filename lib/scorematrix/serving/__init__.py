@@ -1,4 +1,4 @@
-"""Any backend behind `/v1/score`: one identical front for both frameworks, and a real server for tests."""
+"""Serve any backend at `/v1/score`: the same front end for both frameworks, and a real server for tests."""
 
 from scorematrix.serving.app import Limits, ScoringApp
 from scorematrix.serving.line import ScoringLine

@@ -1,4 +1,4 @@
-"""The HTTP face of a line of requests: `/v1/score`, `/health`, `/metrics`. Nothing that a client sends ends it."""
+"""Serve a request queue over HTTP: `/v1/score`, `/health`, `/metrics`. No client input can stop the server."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 
 @dataclass(frozen=True)
 class Limits:
-    """What one client may ask for at once.
+    """Limits of a request and of the queue.
 
     Attributes:
-        max_waiting: requests that may wait; the next one is told to come back (503).
-        max_batch_items: items that requests of one query are joined up to.
+        max_waiting: longest queue; further requests get 503.
+        max_batch_items: most items in a batch of requests with one query.
     """
 
     max_body_bytes: int = 16 * 2**20
@@ -48,7 +48,7 @@ class ScoringApp:
     """An ASGI application around one loaded backend.
 
     Args:
-        model: whose tokenizer reads texts and whose vocabulary bounds ids.
+        model: its tokenizer encodes texts, its vocabulary limits token ids.
     """
 
     def __init__(self, backend: Backend, model: Model, limits: Limits | None = None) -> None:
@@ -61,9 +61,9 @@ class ScoringApp:
         self._answers = {code: answers.labels(str(code)) for code in (200, 400, 413, 500, 503)}
         self._items = Counter("scorematrix_items", "Items that were scored.", registry=registry)
         self._seconds = Histogram(
-            "scorematrix_request_seconds", "From a body read to its answer.", buckets=BUCKETS, registry=registry
+            "scorematrix_request_seconds", "From a complete body to its answer.", buckets=BUCKETS, registry=registry
         )
-        waiting = Gauge("scorematrix_waiting", "Requests in line.", registry=registry)
+        waiting = Gauge("scorematrix_waiting", "Requests in the queue.", registry=registry)
         waiting.set_function(lambda: self.line.n_waiting)
         calls = Gauge("scorematrix_backend_calls", "Calls to the backend so far.", registry=registry)
         calls.set_function(lambda: self.line.n_calls)
@@ -75,7 +75,7 @@ class ScoringApp:
         )
 
     async def __call__(self, scope, receive, send) -> None:
-        # What is asked a thousand times a second goes past the router and its request and response objects.
+        # A path that serves a thousand requests per second bypasses the router and its request and response objects.
         if scope["type"] == "http" and scope["path"] == SCORE_PATH and scope["method"] == "POST":
             await self._score(scope, receive, send)
         elif scope["type"] == "http" and scope["path"] == SCORE_PATH:
@@ -84,14 +84,14 @@ class ScoringApp:
             await self._routes(scope, receive, send)
 
     def close(self) -> None:
-        """Finish what waits, and take nothing more in."""
+        """Finish the queued requests and accept no more."""
         self.line.close()
 
     async def _score(self, scope, receive, send) -> None:
         try:
             body = await self._body(scope, receive)
         except ConnectionError:
-            return  # nobody waits for an answer
+            return  # the client has left
         start = time.perf_counter()
         code, answer = (413, error_body(self._too_large(), 413)) if body is None else await self._answer(body)
         self._seconds.observe(time.perf_counter() - start)
@@ -104,36 +104,36 @@ class ScoringApp:
 
     async def _answer(self, body: bytes) -> tuple[int, bytes]:
         try:
-            asked = read_body(
+            parsed = read_body(
                 body,
                 tokenizer=self.model.tokenizer,
                 vocab_size=self.model.config.vocab_size,
                 max_items=self.limits.max_items,
                 max_positions=self.model.config.max_positions,
             )
-            scores = await self.line.score(asked.requests) if asked.requests else []
+            scores = await self.line.score(parsed.requests) if parsed.requests else []
             self._items.inc(sum(len(part) for part in scores))
-            return 200, answer_body(asked, scores, self.model.name)
+            return 200, answer_body(parsed, scores, self.model.name)
         except BadRequest as error:
             return 400, error_body(str(error), 400)
         except LineFull:
             waiting = self.limits.max_waiting
-            return 503, error_body(f"{waiting} requests wait already; come back in {RETRY_AFTER_SECONDS} s", 503)
+            return 503, error_body(f"{waiting} requests are already queued; retry in {RETRY_AFTER_SECONDS} s", 503)
         except LineClosed:
             return 503, error_body("the server is stopping", 503)
         except Exception:
             LOG.exception("a request could not be scored")
-            return 500, error_body("internal trouble, see the server's log", 500)
+            return 500, error_body("internal error, see the server's log", 500)
 
     async def _body(self, scope, receive) -> bytes | None:
-        """The body, or None where it is longer than allowed; the rest of such a one is not kept.
+        """Return the body, or None if it is longer than allowed; its rest is then not read.
 
         Raises:
-            ConnectionError: where the client left before it was whole.
+            ConnectionError: if the client left before the body was complete.
         """
         limit = self.limits.max_body_bytes
-        told = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-        if told.isdigit() and int(told) > limit:
+        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        if length.isdigit() and int(length) > limit:
             return None
         parts, size = [], 0
         while True:

@@ -1,4 +1,4 @@
-"""Requests wait in one line for the thread that owns the backend; those that differ in their items only go together."""
+"""Queue requests for the thread that owns the backend, and batch those that differ only in their items."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from scorematrix.workload import ScoreRequest
 
 
 class LineFull(Exception):
-    """So many requests wait that another one is better asked elsewhere, or later."""
+    """The queue is full: retry later or on another server."""
 
 
 class LineClosed(Exception):
-    """The server is stopping and takes nothing more in."""
+    """The server is stopping and accepts no more requests."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,14 +29,14 @@ class _Waiting:
 
 
 class ScoringLine:
-    """A bounded line before a backend.
+    """A bounded request queue in front of a backend.
 
-    Requests of one query, one set of labels and one softmax mode that wait at the same time become one call: an item's
-    score does not depend on its neighbours, so nobody's answer changes.
+    Waiting requests with the same query, labels and softmax mode become one call. An item's score does not depend on
+    its neighbours, so no answer changes.
 
     Args:
-        max_waiting: requests that may wait; the one in work is not among them.
-        max_batch_items: items of one call to the backend.
+        max_waiting: most waiting requests, without those in progress.
+        max_batch_items: most items in a batch of several requests.
     """
 
     def __init__(self, backend: Backend, *, max_waiting: int = 64, max_batch_items: int = 512) -> None:
@@ -52,15 +52,15 @@ class ScoringLine:
 
     @property
     def n_waiting(self) -> int:
-        """Requests that nobody works on yet."""
+        """Requests that are not in progress yet."""
         return len(self._waiting)
 
     async def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
-        """The scores of each request.
+        """Return the scores of each request.
 
         Raises:
-            LineFull: too many wait already.
-            LineClosed: the server is stopping.
+            LineFull: if too many requests wait already.
+            LineClosed: if the server is stopping.
             Exception: whatever the backend raises.
         """
         waiting = _Waiting(tuple(requests), asyncio.get_running_loop().create_future())
@@ -74,7 +74,7 @@ class ScoringLine:
         return await waiting.done
 
     def close(self, timeout_seconds: float = 60.0) -> None:
-        """Take nothing more in, finish what waits, and end the thread."""
+        """Accept no more requests, finish the waiting ones, and end the thread."""
         with self._change:
             self._open = False
             self._change.notify()
@@ -84,24 +84,24 @@ class ScoringLine:
         while (batch := self._next()) is not None:
             try:
                 answers = self._answer(batch)
-            except BaseException as error:  # of any kind: the next request must still be answered
+            except BaseException as error:  # any exception: the next request must still be answered
                 answers = [error] * len(batch)
             self._tell(batch, answers)
 
     def _tell(self, batch: list[_Waiting], answers: list) -> None:
-        """Hand answers to the event loop; while it has not come for the last ones, it need not be woken again."""
+        """Hand answers to the event loop. Wake it unless a wake-up is already pending."""
         self._answered.extend((waiting.done, answer) for waiting, answer in zip(batch, answers, strict=True))
         if not self._telling:
             self._telling = True
             batch[0].done.get_loop().call_soon_threadsafe(self._settle)
 
     def _settle(self) -> None:
-        self._telling = False  # first: what is answered from here on wakes the loop anew
+        self._telling = False  # first, so that later answers wake the loop again
         while self._answered:
             _settle(*self._answered.popleft())
 
     def _next(self) -> list[_Waiting] | None:
-        """The longest waiting one, and all behind it that can share its call; None: there is no more to come."""
+        """Return the oldest request and all that can share its call; None once the queue is closed and empty."""
         with self._change:
             while True:
                 while self._waiting:
@@ -115,7 +115,7 @@ class ScoringLine:
     def _alike(self, first: _Waiting) -> list[_Waiting]:
         if len(first.requests) != 1:
             return []
-        key, n_items, found = _key(first.requests[0]), len(first.requests[0].items_ids), []
+        key, n_items, others = _key(first.requests[0]), len(first.requests[0].items_ids), []
         for waiting in list(self._waiting):
             request = waiting.requests[0]
             if len(waiting.requests) == 1 and _key(request) == key and not waiting.done.cancelled():
@@ -123,8 +123,8 @@ class ScoringLine:
                 if n_items > self._max_batch_items:
                     break
                 self._waiting.remove(waiting)
-                found.append(waiting)
-        return found
+                others.append(waiting)
+        return others
 
     def _answer(self, batch: list[_Waiting]) -> list[list[Scores]]:
         if len(batch) == 1:
@@ -144,7 +144,7 @@ def _key(request: ScoreRequest) -> tuple:
 
 
 def _settle(done: asyncio.Future, answer: list[Scores] | BaseException) -> None:
-    if done.done():  # the client has gone
+    if done.done():  # the client has left
         return
     if isinstance(answer, BaseException):
         done.set_exception(answer if isinstance(answer, Exception) else RuntimeError(repr(answer)))

@@ -1,4 +1,4 @@
-"""A backend that answers at once: what a server and a load generator can do without a model behind them."""
+"""A backend that answers at once, to measure a server or a load generator without a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scorematrix.workload import ScoreRequest
 
 
 class NoopBackend:
-    """Answers every item with equal probabilities; never part of a comparison (the registry does not know it)."""
+    """Return equal probabilities for every item. Not in the registry, so no comparison can use it."""
 
     def __init__(self) -> None:
         self.info = BackendInfo(

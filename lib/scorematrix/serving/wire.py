@@ -1,6 +1,6 @@
-"""The `/v1/score` body, both ways: SGLang's contract, every mistake a 400 that names field, value and remedy.
+"""Read and write `/v1/score` bodies by SGLang's contract. Every mistake is a 400 that names field, value and remedy.
 
-Source: the protocol of SGLang's `POST /v1/score`; where its versions differ, the newest.
+Source: the protocol of SGLang's `POST /v1/score`, in its newest version.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ ERROR_TYPES = {400: "BadRequestError", 413: "BadRequestError", 503: "ServiceUnav
 
 
 class BadRequest(ValueError):
-    """What a client sent cannot be scored."""
+    """The client's request cannot be scored."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A body that was understood.
+    """A parsed request body.
 
     Attributes:
-        requests: what the backend is asked: one request with all items; with `item_first` one for each item, whose
-            tokens stand before the query's; none where there are no items.
+        requests: for the backend: one request with all items. With `item_first` one per item, with the item's tokens
+            before the query's. Empty without items.
     """
 
     requests: tuple[ScoreRequest, ...]
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of all sequences as a client thinks of them: the query once an item."""
+        """Tokens of all sequences as a client counts them: the query once per item."""
         return sum(len(r.query_ids) * len(r.items_ids) + sum(map(len, r.items_ids)) for r in self.requests)
 
 
@@ -47,17 +47,17 @@ def read_body(
     max_items: int,
     max_positions: int | None = None,
 ) -> Asked:
-    """Understand a request's body.
+    """Parse a request's body.
 
     Args:
-        max_positions: of the model; a longer query and item together are refused, never cut.
+        max_positions: of the model. A longer query plus item is refused, never truncated.
 
     Raises:
         BadRequest: naming the field, the value and the remedy.
     """
     content = _json(body)
     if not isinstance(content, dict):
-        raise BadRequest(f"the body is {_kind(content)} where a JSON object with {', '.join(KNOWN)} belongs")
+        raise BadRequest(f"the body is {_kind(content)}; send a JSON object with {', '.join(KNOWN)}")
     if unknown := sorted(content.keys() - set(KNOWN)):
         raise BadRequest(f"{unknown[0][:80]} is an unknown field; known: {', '.join(KNOWN)}")
     softmax, first = (_flag(content, name) for name in ("apply_softmax", "item_first"))
@@ -70,7 +70,7 @@ def read_body(
     if not isinstance(items, list):
         raise BadRequest(f"items is {_kind(items)}; send a list of texts or a list of lists of token ids")
     if len(items) > max_items:
-        raise BadRequest(f"items holds {len(items)} items, {max_items} are allowed; send them in several requests")
+        raise BadRequest(f"items has {len(items)} items, {max_items} are allowed; send them in several requests")
     if any(isinstance(item, str) != isinstance(query, str) for item in items):
         raise BadRequest("query and items mix text and token ids; send both as text or both as token ids")
     query_ids = _ids("query", query, tokenizer)
@@ -88,22 +88,22 @@ def read_body(
     return Asked(requests)
 
 
-def answer_body(asked: Asked, scores: Sequence[Scores], model: str) -> bytes:
-    """The answer's body: one row of probabilities an item, and how many tokens they were computed from."""
+def answer_body(parsed: Asked, scores: Sequence[Scores], model: str) -> bytes:
+    """Return the answer's body: one row of probabilities per item, and the number of tokens they come from."""
     rows = [row for part in scores for row in part.tolist()]
-    usage = {"prompt_tokens": asked.n_tokens, "completion_tokens": 0, "total_tokens": asked.n_tokens}
+    usage = {"prompt_tokens": parsed.n_tokens, "completion_tokens": 0, "total_tokens": parsed.n_tokens}
     content = {"scores": rows, "model": model, "usage": usage, "object": "scoring"}
     return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
 def error_body(message: str, code: int) -> bytes:
-    """An error in the contract's form."""
+    """Return an error in the contract's form."""
     kind = ERROR_TYPES.get(code, "InternalServerError")
     return json.dumps({"object": "error", "message": message, "type": kind, "param": None, "code": code}).encode()
 
 
 def _refuse(constant: str) -> None:
-    raise BadRequest(f"the body holds {constant}, which is no JSON number")
+    raise BadRequest(f"the body contains {constant}, which is not a JSON number")
 
 
 DECODER = json.JSONDecoder(parse_constant=_refuse)
@@ -116,8 +116,8 @@ def _json(body: bytes) -> Any:
         raise BadRequest("the body is nested too deeply to be a score request") from None
     except BadRequest:
         raise
-    except ValueError as error:  # of JSON, of UTF-8, of a number with thousands of digits
-        raise BadRequest(f"the body is no JSON: {str(error)[:200]}") from None
+    except ValueError as error:  # bad JSON, bad UTF-8, or a number with thousands of digits
+        raise BadRequest(f"the body is not JSON: {str(error)[:200]}") from None
 
 
 def _check_length(request: ScoreRequest, max_positions: int | None) -> None:
@@ -143,17 +143,17 @@ def _labels(content: dict, vocab_size: int) -> list[int]:
         raise BadRequest(f"label_token_ids={_shown(labels)} must be a list of at least one token id")
     for label in labels:
         if not isinstance(label, int) or isinstance(label, bool):
-            raise BadRequest(f"label_token_ids holds {_shown(label)}, which is no integer")
+            raise BadRequest(f"label_token_ids contains {_shown(label)}, which is not an integer")
         if not 0 <= label < vocab_size:
             raise BadRequest(f"Token ID {_shown(label)} is out of vocabulary (vocab size: {vocab_size})")
     if len(set(labels)) != len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
-        raise BadRequest(f"label_token_ids holds {twice} more than once; send each label token once")
+        raise BadRequest(f"label_token_ids contains {twice} more than once; send each label token once")
     return labels
 
 
 def _ids(name: str, value: Any, tokenizer: TextTokenizer | None) -> list[int]:
-    """Token ids as they came, or of a text."""
+    """Return token ids unchanged, or those of a text."""
     if isinstance(value, str):
         if tokenizer is None:
             raise BadRequest(f"{name} is text and the model served here has no tokenizer; send token ids")
@@ -161,10 +161,10 @@ def _ids(name: str, value: Any, tokenizer: TextTokenizer | None) -> list[int]:
             raise BadRequest(f"{name}='' is empty; send some text")
         try:
             return tokenizer.encode(value)
-        except (UnicodeEncodeError, TypeError):  # half of a surrogate pair is JSON, and no text
-            raise BadRequest(f"{name} holds characters that are no text; send valid Unicode") from None
+        except (UnicodeEncodeError, TypeError):  # half a surrogate pair is valid JSON but not text
+            raise BadRequest(f"{name} contains characters that are not text; send valid Unicode") from None
     if isinstance(value, list):
-        return value  # ScoreRequest says what is wrong in it
+        return value  # ScoreRequest checks the ids
     raise BadRequest(f"{name} is {_kind(value)}; send text or a list of token ids")
 
 

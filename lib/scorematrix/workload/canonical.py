@@ -1,4 +1,4 @@
-"""The canonical synthetic workload: the contract's shape, or any other, from a seed."""
+"""The canonical synthetic workload, of the contract's shape or any other, from a seed."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def canonical_workload(
     apply_softmax: bool = True,
     tokenizer_sha256: str | None = None,
 ) -> Workload:
-    """Requests of a named shape with Zipf-distributed tokens; no two queries and no two items alike.
+    """Draw requests of a given shape with Zipf-distributed tokens; no two queries and no two items are alike.
 
-    Byte-pair vocabularies are ordered by merge, that is roughly by frequency, so the token id stands in
-    for the rank of Zipf's law with Mandelbrot's offset (exponent 1, offset 2.7), as natural text has it.
+    Byte-pair vocabularies are ordered by merge, so roughly by frequency. The token id therefore serves as the
+    rank in Zipf's law with Mandelbrot's offset (exponent 1, offset 2.7), as in natural text.
 
     Args:
         item_tokens: tokens of each item, or a (least, most) range to draw from evenly.
-        n_queries: distinct queries, each with its own items, so that no cache can help.
-        excluded_ids: special and delimiter tokens, which text never holds.
+        n_queries: distinct queries, each with different items, so that no cache can help.
+        excluded_ids: special and delimiter tokens, which never occur in text.
 
     Raises:
         ValueError: naming the argument, its value and the remedy.
@@ -50,7 +50,9 @@ def canonical_workload(
     if most < least:
         raise ValueError(f"workload: item_tokens={item_tokens} must be (least, most)")
     if outside := [i for i in label_ids if not 0 <= i < vocab_size]:
-        raise ValueError(f"workload: label_ids holds {outside[0]}, the model's vocabulary has {vocab_size} tokens")
+        raise ValueError(
+            f"workload: label_ids contains {outside[0]}, but the model's vocabulary has {vocab_size} tokens"
+        )
     allowed_ids = np.setdiff1d(np.arange(vocab_size), np.fromiter(excluded_ids, dtype=np.int64))
     if len(allowed_ids) < 16:
         raise ValueError(f"workload: only {len(allowed_ids)} of {vocab_size} ids are left after excluded_ids")
@@ -74,7 +76,7 @@ def canonical_workload(
         if len(items) < n_items:
             raise ValueError(
                 f"workload: {n_items} different items of {least} to {most} tokens cannot be drawn; "
-                "ask for fewer or longer items"
+                "use fewer or longer items"
             )
         requests.append(
             WorkloadRequest(

@@ -27,7 +27,7 @@ class TextExample(BaseModel):
 
 
 def read_examples(name_or_path: str) -> list[TextExample]:
-    """The examples of a shipped data set or of a JSON lines file.
+    """Return the examples of a shipped data set or of a JSON lines file.
 
     Raises:
         ValueError: naming the file, the line and what is wrong with it.
@@ -50,7 +50,7 @@ def read_examples(name_or_path: str) -> list[TextExample]:
         except (ValidationError, json.JSONDecodeError) as error:
             raise ValueError(f"{name_or_path}, line {number}: {error}") from None
     if not examples:
-        raise ValueError(f"{name_or_path} holds no example; write one JSON object a line")
+        raise ValueError(f"{name_or_path} has no example; write one JSON object per line")
     return examples
 
 
@@ -62,11 +62,11 @@ def text_workload(
     items_per_query: int | None = None,
     apply_softmax: bool = True,
 ) -> Workload:
-    """A data set tokenized once, query and items apart, without special tokens.
+    """Tokenize a data set, query and items separately, without special tokens.
 
     Args:
-        n_queries: the first so many queries; all where None.
-        items_per_query: the first so many items of each; all where None.
+        n_queries: take only the first so many queries; None: all.
+        items_per_query: take only the first so many items of each query; None: all.
 
     Raises:
         ValueError: naming the example and the label or gold answer that does not fit.
@@ -79,7 +79,7 @@ def text_workload(
             if len(example.gold) != len(example.items):
                 raise ValueError(
                     f"{name_or_path}, {example.id}: {len(example.gold)} gold answers for "
-                    f"{len(example.items)} items; give one an item"
+                    f"{len(example.items)} items; give one per item"
                 )
             if strange := [g for g in example.gold if g not in example.labels]:
                 raise ValueError(f"{name_or_path}, {example.id}: gold answer {strange[0]!r} is not one of the labels")

@@ -1,4 +1,4 @@
-"""Requests that no scorer can have seen: lengths as in a workload, tokens drawn anew."""
+"""Requests that no scorer can have seen: a workload's lengths with newly drawn tokens."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import numpy as np
 from scorematrix.workload.request import ScoreRequest
 
 FEWEST_TOKENS = 64
-"""Of fewer different tokens draws would soon repeat: then all up to the largest are drawn from."""
+"""With fewer distinct tokens, draws would soon repeat. Then all ids up to the largest are drawn from."""
 
 SEED_BITS = 53
-"""Of a seed that JSON keeps to the last digit, whoever reads it."""
+"""Every JSON reader reads a seed of this size exactly."""
 
 
 def secret_seed() -> int:
-    """A seed from the system's randomness: nobody who knows params and seeds can foresee its tokens."""
+    """Return a seed from the system's random source. Its tokens cannot be predicted from params and seeds."""
     return secrets.randbits(SEED_BITS)
 
 
 class FreshTokens:
-    """Draws requests like those of a workload.
+    """Draw requests like those of a workload.
 
     Args:
-        requests: whose tokens are drawn from.
+        requests: the requests whose tokens are drawn from.
     """
 
     def __init__(self, requests: Sequence[ScoreRequest]) -> None:
@@ -34,7 +34,7 @@ class FreshTokens:
         self._pool = pool if len(pool) >= FEWEST_TOKENS else np.arange(pool[-1] + 1)
 
     def like(self, request: ScoreRequest, seed: int) -> ScoreRequest:
-        """A request of the same lengths and labels; the same seed gives the same one."""
+        """Return a request of the same lengths and labels; the same seed gives the same request."""
         rng = np.random.Generator(np.random.PCG64(seed))
         lengths = [len(request.query_ids), *map(len, request.items_ids)]
         drawn = np.split(self._pool[rng.integers(len(self._pool), size=sum(lengths))], np.cumsum(lengths)[:-1])

@@ -1,4 +1,4 @@
-"""A score request from text, for people and notebooks; workloads are tokenized once and kept as ids."""
+"""Make a score request from text, for people and notebooks. Workloads are tokenized once and stored as ids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def score_request_from_text(
     *,
     apply_softmax: bool = True,
 ) -> ScoreRequest:
-    """Tokenize query, items and labels apart, nothing added.
+    """Tokenize query, items and labels separately, without special tokens.
 
     Raises:
         ValueError: for a model without a tokenizer, an empty text, or a label that is not one token.

@@ -1,4 +1,4 @@
-"""What a scorer is asked: one query, its items and the label tokens, all as token ids."""
+"""A score request: one query, its items and the label tokens, all as token ids."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ScoreRequest:
         query_ids: token ids of the query, at least one.
         items_ids: token ids of each item, at least one item and one token in each.
         label_ids: the label tokens, at least one, no two alike; scores keep their order.
-        apply_softmax: True: softmax over the labels, rows sum to 1. False: probability over the whole
+        apply_softmax: True: softmax over the labels, rows sum to 1. False: probability over the full
             vocabulary. (The `/v1/score` wire format defaults to False, this type to True.)
 
     Raises:
@@ -38,7 +38,7 @@ class ScoreRequest:
             raise ValueError("items_ids=[] is empty; send at least one item")
         if len(set(self.label_ids)) != len(self.label_ids):
             twice = next(label for label in self.label_ids if self.label_ids.count(label) > 1)
-            raise ValueError(f"label_ids holds {twice} more than once; send each label token once")
+            raise ValueError(f"label_ids contains {twice} more than once; send each label token once")
         if not isinstance(self.apply_softmax, bool):
             raise ValueError(f"apply_softmax={self.apply_softmax!r} must be True or False")
 
@@ -48,10 +48,10 @@ class ScoreRequest:
         return len(self.query_ids) + sum(map(len, self.items_ids))
 
     def check_vocabulary(self, vocab_size: int) -> None:
-        """Refuse ids that the model's vocabulary does not hold.
+        """Refuse ids outside the model's vocabulary.
 
         Raises:
-            ValueError: naming the first field and id that lie outside.
+            ValueError: naming the first field and id outside.
         """
         if max(map(max, (self.query_ids, self.label_ids, *self.items_ids))) < vocab_size:
             return  # the usual case, without a name for each item
@@ -64,7 +64,7 @@ class ScoreRequest:
                 )
 
     def chunks(self, chunk_size: int) -> list[ScoreRequest]:
-        """The calls that a client makes when it sends `chunk_size` items at a time, in item order."""
+        """Return the calls of a client that sends `chunk_size` items at a time, in item order."""
         if chunk_size < 1:
             raise ValueError(f"chunk_size={chunk_size} must be at least 1")
         starts = range(0, len(self.items_ids), chunk_size)
@@ -86,11 +86,11 @@ def _token_ids(name: str, ids: Sequence[int]) -> tuple[int, ...]:
         raise ValueError(f"{name}={ids!r} must be a list of token ids") from None
     if not ids:
         raise ValueError(f"{name}=[] is empty; send at least one token id")
-    if set(map(type, ids)) == {int} and min(ids) >= 0:  # nearly always, and ten times as fast as a look at each
+    if set(map(type, ids)) == {int} and min(ids) >= 0:  # the usual case, ten times faster than checking each id
         return ids
     for i in ids:
         if not isinstance(i, Integral) or isinstance(i, bool):
-            raise ValueError(f"{name} holds {i!r}, which is not a whole number; token ids are integers")
+            raise ValueError(f"{name} contains {i!r}, which is not an integer; token ids are integers")
         if i < 0:
-            raise ValueError(f"{name} holds {i}, which is negative; token ids start at 0")
+            raise ValueError(f"{name} contains {i}, which is negative; token ids start at 0")
     return tuple(map(int, ids))

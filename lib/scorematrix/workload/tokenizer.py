@@ -1,4 +1,4 @@
-"""Text to token ids and back, without special tokens: from a tokenizer.json or from a GGUF file's metadata."""
+"""Convert text to token ids and back, without special tokens, by a tokenizer.json or a GGUF file's metadata."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _LLAMA3 = _QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 
 
 def _pre_tokenizer(name: str) -> pre_tokenizers.PreTokenizer:
-    """How text is cut before merging, by the name that GGUF gives it (`tokenizer.ggml.pre`)."""
-    whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    if name == "smollm":  # each digit alone, then GPT-2's own pattern
+    """Return the pre-tokenizer that GGUF names (`tokenizer.ggml.pre`): it cuts text before merging."""
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    if name == "smollm":  # each digit alone, then GPT-2's pattern
         digits = pre_tokenizers.Digits(individual_digits=True)
         return pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     patterns = {"llama-bpe": _LLAMA3, "llama3": _LLAMA3, "qwen2": _QWEN2}
@@ -30,32 +30,32 @@ def _pre_tokenizer(name: str) -> pre_tokenizers.PreTokenizer:
             f"tokenizer.ggml.pre={name!r} is not supported; supported: smollm, {', '.join(patterns)}; "
             "use the model's Hugging Face folder with its tokenizer.json"
         )
-    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(patterns[name]), "isolated"), whole])
+    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(patterns[name]), "isolated"), byte_level])
 
 
 class TextTokenizer:
-    """A byte-level BPE tokenizer that adds nothing of its own."""
+    """A byte-level BPE tokenizer that adds no tokens."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
     @classmethod
     def from_folder(cls, folder: Path) -> TextTokenizer | None:
-        """From a folder's tokenizer.json; None where it has none."""
+        """Read a folder's tokenizer.json; None if it has none."""
         path = folder / "tokenizer.json"
         if not path.is_file():
             return None
         try:
             return cls(Tokenizer.from_file(str(path)))
         except Exception as error:  # the tokenizers package raises bare Exception
-            raise ValueError(f"{path} is no sound tokenizer file ({error}); fetch the model again") from None
+            raise ValueError(f"{path} is not a valid tokenizer file ({error}); fetch the model again") from None
 
     @classmethod
     def from_gguf(cls, file: GGUFFile) -> TextTokenizer:
-        """From the tokens, merges and token types that a GGUF file carries.
+        """Make a tokenizer from the tokens, merges and token types of a GGUF file.
 
         Raises:
-            ValueError: for a kind of tokenizer that is not byte-level BPE.
+            ValueError: if the tokenizer is not byte-level BPE.
         """
         kind = file.get("tokenizer.ggml.model")
         if kind != "gpt2":
@@ -81,26 +81,26 @@ class TextTokenizer:
 
     @classmethod
     def from_json(cls, text: str) -> TextTokenizer:
-        """From the text of a tokenizer.json."""
+        """Make a tokenizer from the text of a tokenizer.json."""
         return cls(Tokenizer.from_str(text))
 
     def to_json(self) -> str:
-        """The whole definition as the text of a tokenizer.json."""
+        """Return the full definition as the text of a tokenizer.json."""
         return self._tokenizer.to_str()
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, nothing added."""
+        """Return the token ids of a text, without special tokens."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: list[int]) -> str:
-        """The text of token ids, special tokens shown."""
+        """Return the text of token ids, including special tokens."""
         return self._tokenizer.decode(ids, skip_special_tokens=False)
 
     def label_id(self, label: str) -> int:
-        """The one token that a label is.
+        """Return the token id of a label.
 
         Raises:
-            ValueError: where it is none or several, naming them.
+            ValueError: naming the tokens, if there is not exactly one.
         """
         ids = self.encode(label)
         if len(ids) != 1:
@@ -118,10 +118,10 @@ class TextTokenizer:
 
     @property
     def special_ids(self) -> frozenset[int]:
-        """Ids of control and delimiter tokens, which text does not hold."""
+        """Ids of control and delimiter tokens, which do not occur in text."""
         return frozenset(i for i, token in self._tokenizer.get_added_tokens_decoder().items() if token.special)
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the tokenizer's whole definition."""
+        """Hash of the tokenizer's full definition."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A workload: the requests that every backend of a run scores, fixed as token ids and sealed by a hash."""
+"""A workload: the requests that every backend of a run scores, fixed as token ids, with a checksum."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scorematrix.workload.request import ScoreRequest
 
 
 class WorkloadRequest(BaseModel):
-    """One query with its items. Texts and gold answers are there only where the data set has them."""
+    """One query with its items. Texts and gold answers are present only if the data set has them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -20,7 +20,7 @@ class WorkloadRequest(BaseModel):
     query_text: str | None = None
     item_texts: list[str] | None = None
     label_texts: list[str] | None = None
-    gold: list[int] | None = Field(default=None, description="index into label_ids of each item's right answer")
+    gold: list[int] | None = Field(default=None, description="index into label_ids of each item's correct label")
 
     @model_validator(mode="after")
     def _lists_agree(self) -> WorkloadRequest:
@@ -32,15 +32,15 @@ class WorkloadRequest(BaseModel):
             if values is not None and len(values) != wanted:
                 raise ValueError(f"request {self.id!r}: {name} has {len(values)} entries, {wanted} are needed")
         if self.gold is not None and any(not 0 <= g < len(self.label_ids) for g in self.gold):
-            raise ValueError(f"request {self.id!r}: gold holds an index outside 0..{len(self.label_ids) - 1}")
+            raise ValueError(f"request {self.id!r}: gold contains an index outside 0..{len(self.label_ids) - 1}")
         return self
 
 
 class Workload(SealedDocument):
-    """Requests and how they are to be read out, sealed by the SHA-256 over all of it."""
+    """Requests and how to read out their scores, with a SHA-256 over everything."""
 
     name: str
-    origin: str = Field(description="generator or data set, with what is needed to make it again")
+    origin: str = Field(description="generator or data set, with all that reproduces it")
     apply_softmax: bool
     tokenizer_sha256: str | None
     requests: list[WorkloadRequest] = Field(min_length=1)
@@ -51,14 +51,14 @@ class Workload(SealedDocument):
         return self
 
     def score_requests(self) -> list[ScoreRequest]:
-        """The requests in the form that backends take."""
+        """Return the requests in the form that backends take."""
         return [
             ScoreRequest(tuple(r.query_ids), tuple(map(tuple, r.items_ids)), tuple(r.label_ids), self.apply_softmax)
             for r in self.requests
         ]
 
     def calls(self, chunk_size: int) -> list[list[ScoreRequest]]:
-        """The calls of a pass at a chunk size: [request][call], in the order that a client would send them."""
+        """Return the calls of a pass at a chunk size: [request][call], in the order that a client would send them."""
         return [request.chunks(chunk_size) for request in self.score_requests()]
 
     @property

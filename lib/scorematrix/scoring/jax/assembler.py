@@ -1,7 +1,7 @@
-"""What attention kernels of a CUDA program take of a multiprocessor, from what XLA writes down while it compiles.
+"""Report the multiprocessor resources of a CUDA program's attention kernels, from XLA's dumps of a compilation.
 
-XLA makes PTX for each kernel; NVIDIA's assembler, which comes with the CUDA plugin, says how many registers it takes
-and what it spills. cuDNN's kernels are chosen where the GPU is and are not among them.
+XLA emits PTX for each kernel. NVIDIA's assembler, part of the CUDA plugin, reports the kernel's registers and spills.
+cuDNN's kernels are missing, because cuDNN chooses them on the GPU.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from scorematrix.scoring.jax.profiles import part_of, scopes_of
 
 ATTENTION = ("query_attention", "prefix_attention", "own_items")
 PLACES = {"nvidia.cuda_nvcc": "bin/ptxas", "nvidia.cu13": "bin/ptxas"}
-"""Where NVIDIA's packages for CUDA 12 and 13 have the assembler."""
+"""Path of the assembler in NVIDIA's packages for CUDA 12 and 13."""
 ELEMENTWISE = ("loop_", "wrapped_")
-"""How XLA names fusions that copy, pad and convert: nothing of theirs is scarce."""
+"""XLA's name prefixes of fusions that copy, pad and convert. They use few resources."""
 ENTRY = re.compile(r"\.entry ([\w$]+)\(")
 ARCHITECTURE = re.compile(r"^\.target (sm_\w+)", re.MULTILINE)
 REGISTERS = re.compile(r"Used (\d+) registers")
@@ -34,7 +34,7 @@ MOST_KERNELS = 12
 
 
 def ask_for_dumps() -> Path:
-    """Have XLA write down what it compiles in this process, in a folder of its own; before anything is compiled."""
+    """Make XLA dump what it compiles in this process to a new folder. Call this before anything is compiled."""
     folder = Path(tempfile.mkdtemp(prefix="scorematrix-ptx-"))
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={folder} --xla_dump_hlo_as_text=true"
     os.environ["XLA_FLAGS"] = flags.strip()
@@ -42,11 +42,11 @@ def ask_for_dumps() -> Path:
 
 
 def find_assembler() -> str | None:
-    """NVIDIA's assembler: the CUDA plugin's, or one on the path."""
+    """Return the path of NVIDIA's assembler: the CUDA plugin's, else one on PATH, else None."""
     for package, inside in PLACES.items():
         try:
             spec = importlib.util.find_spec(package)
-        except ModuleNotFoundError:  # not even the package above it
+        except ModuleNotFoundError:  # the parent package is missing
             continue
         for place in (spec.submodule_search_locations or []) if spec else []:
             if (path := Path(place) / inside).is_file():
@@ -55,15 +55,15 @@ def find_assembler() -> str | None:
 
 
 def attention_kernels(folder: Path, text: str, assembler: str | None) -> list[dict[str, Any]]:
-    """The attention kernels that were dumped, in the form of `results.KernelResources`, those of most registers first.
+    """Return the dumped attention kernels in the form of `results.KernelResources`, most registers first.
 
     The dumps are deleted.
 
     Args:
-        text: HLO of the compiled programs, whose scopes tell which kernel is attention's.
-        assembler: of `find_assembler`; without one there is nothing to tell.
+        text: HLO of the compiled programs. Its scopes identify attention kernels.
+        assembler: from `find_assembler`; if None, the result is empty.
     """
-    parts, found = kernel_parts(text), []
+    parts, kernels = kernel_parts(text), []
     launched = {
         name: int(size) for p in folder.glob("*thunk_sequence.txt") for name, size in LAUNCH.findall(p.read_text())
     }
@@ -74,14 +74,14 @@ def attention_kernels(folder: Path, text: str, assembler: str | None) -> list[di
             for name, taken in read_log(_assembled(assembler, architecture[1], path)):
                 if name in parts:
                     shared = taken["shared_bytes"] + launched.get(name, 0)
-                    found.append({"kernel": name, "part": parts[name], **taken, "shared_bytes": shared})
+                    kernels.append({"kernel": name, "part": parts[name], **taken, "shared_bytes": shared})
     for path in folder.iterdir():
         path.unlink()
-    return sorted(found, key=lambda kernel: -kernel["registers"])[:MOST_KERNELS]
+    return sorted(kernels, key=lambda kernel: -kernel["registers"])[:MOST_KERNELS]
 
 
 def kernel_parts(text: str) -> dict[str, str]:
-    """The part of each attention kernel by its name in PTX: its instruction's, or what a kernel of ours is called.
+    """Map each attention kernel's PTX name to its part. That name is the instruction's, or our Pallas kernel's.
 
     Elementwise kernels are left out.
     """
@@ -94,7 +94,7 @@ def kernel_parts(text: str) -> dict[str, str]:
 
 
 def read_log(log: str) -> Iterator[tuple[str, dict[str, int]]]:
-    """(kernel, registers, shared and spilled bytes) from what `ptxas -v` writes."""
+    """Yield each kernel with its registers, shared bytes and spilled bytes, from the output of `ptxas -v`."""
     for section in log.split("Compiling entry function '")[1:]:
         name, _, rest = section.partition("'")
         if registers := REGISTERS.search(rest):

@@ -1,7 +1,7 @@
-"""Shared-prefix attention in JAX: parts give values and the log-sum-exp of their scores, and merge exactly.
+"""Shared-prefix attention in JAX: parts return values and the log-sum-exp of their scores, so they merge exactly.
 
-Letters beside the folder's: q query token, t item token, r row, u key seen by a row, b tile of rows.
-Scores, softmax and sums are float32; operands are in the weights' format. Queries come in scaled by h**-0.5.
+Additional letters: q query token, t item token, r row, u key seen by a row, b tile of rows.
+Scores, softmax and sums are float32; operands are in the weights' format. Queries arrive scaled by h**-0.5.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from scorematrix.scoring.shared_prefix import PADDING, StepShape
 
 Form = Literal["tiles", "large_tiles", "cudnn", "pallas", "pallas_interpreted"]
 """tiles: plain operations on score tiles that stay in cache (CPU). large_tiles: the same, few and large (float32 on a
-GPU). cudnn: cuDNN's kernel over the query and ours over the own items (NVIDIA GPUs). pallas: our kernel for TPUs;
-interpreted, it runs anywhere, for tests."""
+GPU). cudnn: cuDNN's kernel over the query and ours over own items (NVIDIA GPUs). pallas: our kernel for TPUs.
+pallas_interpreted: the same kernel on any device, for tests."""
 
 PALLAS = ("pallas", "pallas_interpreted")
 TILE_ROWS = {"tiles": 256, "large_tiles": 2048}
@@ -55,19 +55,19 @@ class BlockInputs(NamedTuple, Generic[Leaf]):
 
 
 def attention_forms(platform: str, dtype: str, head_dim: int) -> tuple[Form, ...]:
-    """Return the forms that a kind of device has for a number format, the one that is likely fastest first."""
+    """Return the attention forms that a kind of device supports for a number format, the likely fastest first."""
     if platform == "cpu":
         return ("tiles",)
     if platform == "tpu":
         return ("pallas", "large_tiles")
-    # cuDNN does not take float32, nor our kernel other sizes of a head.
+    # cuDNN does not support float32, and our kernel supports no other head sizes.
     has_kernel = dtype == "bfloat16" and head_dim in own_items_kernel.HEAD_DIMS
     return ("cudnn", "large_tiles") if has_kernel else ("large_tiles", "tiles")
 
 
 @jax.named_scope("own_items")
 def merge(a: Attended, b: Attended) -> Float[Array, "r n h"]:
-    """The attention over both parts' keys together."""
+    """Merge two parts into the attention over the keys of both."""
     top_rn = jnp.maximum(a.lse_rn, b.lse_rn)
     share_a_rn, share_b_rn = jnp.exp(a.lse_rn - top_rn), jnp.exp(b.lse_rn - top_rn)
     values_rnh = share_a_rn[..., None] * a.values_rnh + share_b_rn[..., None] * b.values_rnh
@@ -75,7 +75,7 @@ def merge(a: Attended, b: Attended) -> Float[Array, "r n h"]:
 
 
 def find_own_items(blocks: Sequence[BlockInputs[Array]], shape: StepShape, form: Form) -> list[Array]:
-    """Which keys are a row's own item's, for all layers: a bias on each block's tiles, or each row's item."""
+    """Return which keys belong to each row's item, for all layers: each block's tile bias, or each row's item."""
     if form in PALLAS:
         return [joint_kernel.item_of_rows([block.item_t for block in blocks], shape)]
     if form == "cudnn":
@@ -84,31 +84,33 @@ def find_own_items(blocks: Sequence[BlockInputs[Array]], shape: StepShape, form:
 
 
 def rows_computed(shape: StepShape, form: Form) -> int:
-    """Tokens of a step, with what fills a kernel's last block."""
+    """Return the number of tokens of a step, including the padding of a kernel's last block."""
     return joint_kernel.whole_blocks(shape.n_tokens) if form in PALLAS else shape.n_tokens
 
 
 def joint_attention(
     q_tnh: Array, k_tkh: Array, v_tkh: Array, prefix: Prefix, own_items: Sequence[Array], shape: StepShape, form: Form
 ) -> Float[Array, "t n h"]:
-    """Every token's attention: the query's over itself, the items' over the query and their own item."""
+    """Compute every token's attention: query tokens over the query, item tokens over the query and their item."""
     if form in PALLAS:
         return joint_kernel.joint_attention(
             q_tnh, k_tkh, v_tkh, *prefix, own_items[0], shape, interpret=form == "pallas_interpreted"
         )
     parts = [query_attention(q_tnh[: shape.q], prefix, form)] if shape.with_query else []
-    for own, size, here in zip(own_items, shape.blocks, shape.block_slices, strict=True):
+    for item_or_bias, size, here in zip(own_items, shape.blocks, shape.block_slices, strict=True):
         if form == "cudnn":
             with jax.named_scope("prefix_attention"):
                 over_query = kernels.attend(q_tnh[here], *prefix, causal=False)
             parts.append(
-                own_items_kernel.join_own_items(q_tnh[here], k_tkh[here], v_tkh[here], own, *over_query, size.window)
+                own_items_kernel.join_own_items(
+                    q_tnh[here], k_tkh[here], v_tkh[here], item_or_bias, *over_query, size.window
+                )
             )
             continue
         q_brnh = tiled_rows(q_tnh[here], size.tile)
         keys_bukh, values_bukh = (tiled_windows(x[here], size.tile, size.window) for x in (k_tkh, v_tkh))
-        attended = own_attention(q_brnh, keys_bukh, values_bukh, own, size.t)
-        parts.append(merge(prefix_attention(q_tnh[here], prefix, form), attended))
+        over_item = own_attention(q_brnh, keys_bukh, values_bukh, item_or_bias, size.t)
+        parts.append(merge(prefix_attention(q_tnh[here], prefix, form), over_item))
     return jnp.concatenate(parts)
 
 
@@ -121,29 +123,29 @@ def scored_attention(
     shape: StepShape,
     form: Form,
 ) -> Float[Array, "s n h"]:
-    """The attention of the scored positions alone: what the last layer needs."""
-    owns, start = [], 0
+    """Compute the attention of the scored positions only: the last layer needs no other."""
+    parts, start = [], 0
     for block, size, here in zip(blocks, shape.blocks, shape.block_slices, strict=True):
-        # The window ends at the scored token, the last of its item: nothing in it lies ahead.
+        # The window ends at the scored token, the last of its item, so none of its keys is ahead.
         index_su = block.scored_s[:, None] - jnp.arange(size.window)
         same_su = block.item_t[index_su] == block.item_t[block.scored_s][:, None]
         bias_su = jnp.where((index_su >= 0) & same_su, 0.0, -jnp.inf)
         q_s1nh = q_snh[start : start + size.s, None]
-        owns.append(own_attention(q_s1nh, k_tkh[here][index_su], v_tkh[here][index_su], bias_su[:, None], size.s))
+        parts.append(own_attention(q_s1nh, k_tkh[here][index_su], v_tkh[here][index_su], bias_su[:, None], size.s))
         start += size.s
-    own = Attended(*(jnp.concatenate(arrays) for arrays in zip(*owns, strict=True)))
-    return merge(prefix_attention(q_snh, prefix, form), own)
+    over_item = Attended(*(jnp.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    return merge(prefix_attention(q_snh, prefix, form), over_item)
 
 
 @jax.named_scope("query_attention")
 def query_attention(q_qnh: Float[Array, "q n h"], prefix: Prefix, form: Form) -> Float[Array, "q n h"]:
-    """The query over itself, causally. Rows of padding are whatever comes out."""
+    """Compute the query's causal attention over itself. The values of padding rows are arbitrary."""
     if form not in TILE_ROWS:
         return kernels.attend(q_qnh, *prefix, causal=True)[0]
     q = q_qnh.shape[0]
     band = -(-q // max(1, min(CAUSAL_BANDS, q // BAND_ROWS)) // BAND_ROWS) * BAND_ROWS
     bands = []
-    for start in range(0, q, band):  # each band of rows looks only at the keys up to its own end
+    for start in range(0, q, band):  # a band of rows sees no keys beyond its end
         end = min(start + band, q)
         keys_kuh, values_kue = heads_first(prefix.keys_qkh[:end]), with_ones(heads_first(prefix.values_qkh[:end]))
 
@@ -157,12 +159,12 @@ def query_attention(q_qnh: Float[Array, "q n h"], prefix: Prefix, form: Form) ->
 
 @jax.named_scope("prefix_attention")
 def prefix_attention(q_tnh: Float[Array, "t n h"], prefix: Prefix, form: Form) -> Attended:
-    """Item tokens over the whole query: nothing to mask but padding."""
+    """Compute the item tokens' attention over the query, where only padding must be excluded."""
     if form not in TILE_ROWS:
         values_tnh, lse_nt = kernels.attend(q_tnh, *prefix, causal=False)
         return Attended(values_tnh.astype(jnp.float32), lse_nt.T)
     keys_kuh, values_kuh = heads_first(prefix.keys_qkh), heads_first(prefix.values_qkh)
-    # Keys of padding repeat the first one and have no weight in values or sum: no mask on the score tiles.
+    # Padding keys repeat the first key and add nothing to values or sum, so score tiles need no mask.
     real_u1 = (jnp.arange(keys_kuh.shape[1]) < prefix.n_query)[:, None]
     keys_kuh = jnp.where(real_u1, keys_kuh, keys_kuh[:, :1])
     values_kuh = jnp.where(real_u1, with_ones(values_kuh), 0)
@@ -170,7 +172,7 @@ def prefix_attention(q_tnh: Float[Array, "t n h"], prefix: Prefix, form: Form) -
 
 
 def in_tiles(function: Callable[[Array], Tree], x_t: Array, rows: int) -> Tree:
-    """A function of rows, so many rows at a time and one tile after the other."""
+    """Apply a function of rows to one tile of `rows` rows after the other."""
     n_whole = x_t.shape[0] // rows * rows
     if n_whole == 0:
         return function(x_t)
@@ -187,9 +189,9 @@ def attend_tile(
     values_kue: Float[Array, "k u e"],
     seen_ru: Bool[Array, "r u"] | None = None,
 ) -> Attended:
-    """Rows over keys, one key/value head after the other, so that a score tile stays in cache.
+    """Compute the attention of rows over keys, one key/value head at a time, so that a score tile stays in cache.
 
-    `values_kue` has ones as its last column: the sum of the weights comes out of the same product.
+    The last column of `values_kue` is ones, so the same product also sums the weights.
     """
     r, n, h = q_rnh.shape
     k = keys_kuh.shape[0]
@@ -216,7 +218,11 @@ def own_attention(
     bias_bru: Float[Array, "b r u"],
     t: int,
 ) -> Attended:
-    """Tiles of rows, each over a window of keys that holds the rows' own items. The first t rows come out, flat."""
+    """Compute the attention of each tile of rows over a window of keys that contains the rows' items.
+
+    Returns:
+        the first t rows, flat.
+    """
     b, r, n, h = q_brnh.shape
     k = keys_bukh.shape[2]
     dtype = keys_bukh.dtype
@@ -232,14 +238,14 @@ def own_attention(
 
 
 def tiled_rows(x_t: Array, tile: int, fill: int = 0) -> Array:
-    """Whole tiles of rows: [t, ...] to [b, tile, ...], the last one filled up."""
+    """Split rows into tiles: [t, ...] to [b, tile, ...]. The last tile is padded."""
     padded = jnp.pad(x_t, ((0, -x_t.shape[0] % tile), *[(0, 0)] * (x_t.ndim - 1)), constant_values=fill)
     return padded.reshape(-1, tile, *x_t.shape[1:])
 
 
 @jax.named_scope("own_items")
 def tiled_windows(x_t: Array, tile: int, window: int, fill: int = 0) -> Array:
-    """Every tile of rows behind the `window` rows before it: [t, ...] to [b, window + tile, ...]."""
+    """Return each tile of rows preceded by the `window` rows before it: [t, ...] to [b, window + tile, ...]."""
     t = x_t.shape[0] + -x_t.shape[0] % tile
     padded = jnp.pad(x_t, ((window, t - x_t.shape[0]), *[(0, 0)] * (x_t.ndim - 1)), constant_values=fill)
     shifts = [padded[i : i + t].reshape(-1, tile, *x_t.shape[1:]) for i in range(0, window + tile, tile)]
@@ -248,7 +254,7 @@ def tiled_windows(x_t: Array, tile: int, window: int, fill: int = 0) -> Array:
 
 @jax.named_scope("own_items")
 def tile_bias(item_t: Int[Array, " t"], tile: int, window: int) -> Float[Array, "b r u"]:
-    """What is added to the scores of every tile's rows: 0 for a key of the row's own item, not ahead, else -inf."""
+    """Return the bias added to each tile's scores: 0 for keys of the row's item that are not ahead, else -inf."""
     item_bu = tiled_windows(item_t, tile, window, fill=PADDING - 1)
     not_ahead_ru = jnp.arange(tile)[:, None] + window >= jnp.arange(window + tile)
     seen_bru = (tiled_rows(item_t, tile, fill=PADDING)[:, :, None] == item_bu[:, None, :]) & not_ahead_ru
@@ -256,10 +262,10 @@ def tile_bias(item_t: Int[Array, " t"], tile: int, window: int) -> Float[Array, 
 
 
 def heads_first(x_ukh: Float[Array, "u k h"]) -> Float[Array, "k u h"]:
-    """One head's rows next to each other."""
+    """Move the head axis first, so that each head's rows are adjacent."""
     return jnp.einsum("ukh->kuh", x_ukh)
 
 
 def with_ones(values: Float[Array, "... h"]) -> Float[Array, "... e"]:
-    """A column of ones behind the values."""
+    """Append a column of ones to the values."""
     return jnp.concatenate([values, jnp.ones_like(values[..., :1])], axis=-1)

@@ -1,6 +1,6 @@
 """The best-native view in JAX: the query computed once, one joint pass per layer over query and item tokens.
 
-Laid out like scoring/pytorch/best_native.py.
+It mirrors scoring/pytorch/best_native.py.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ from scorematrix.scoring.shared_prefix import ProgramKey, Step, keyed_steps, rea
 from scorematrix.workload.request import ScoreRequest
 
 ROWS = 1024
-"""Rows of the feed-forward part that are computed together on a CPU, so that they stay in cache."""
+"""Feed-forward rows computed together on a CPU: few enough to stay in cache."""
 Leaf = TypeVar("Leaf")
 
 
 class KeptPrefix(NamedTuple, Generic[Leaf]):
-    """The query's keys and values in every layer, in the weights' format; or their shapes, or how they lie."""
+    """The query's keys and values in every layer, in the weights' format; or their shapes or sharding."""
 
     keys_lqkh: Leaf
     values_lqkh: Leaf
@@ -62,9 +62,9 @@ class BestNativeBackend:
     """Backend `jax`, view `best_native`.
 
     Args:
-        step_tokens: item tokens computed together at most; None takes what a share of the memory allows.
-        reuse_prefix: so many queries' keys and values are kept for calls with the same query.
-        attention: a form that the device has; None takes the one that is likely fastest.
+        step_tokens: most item tokens computed together; None: as many as a share of the memory allows.
+        reuse_prefix: number of queries whose keys and values are kept for calls with the same query.
+        attention: a form that the device supports; None: the likely fastest.
     """
 
     def __init__(
@@ -115,18 +115,18 @@ class BestNativeBackend:
 
     def score(self, request: ScoreRequest) -> Scores:
         request.check_vocabulary(self._config.vocab_size)
-        prefix, found = self._kept.get(request.query_ids), []
+        prefix, results = self._kept.get(request.query_ids), []
         for step, key in self._steps(request, prefix is not None):
             given = None if step.shape.with_query else prefix
             probabilities_sc, made = self._program(key)(self._weights, packed_inputs(step, request.label_ids), given)
-            found.append((step, probabilities_sc))
+            results.append((step, probabilities_sc))
             if key.keeps_prefix:
                 prefix = made
                 self._kept.put(request.query_ids, made)
-        return read_out(request, [(step, np.asarray(probabilities_sc)) for step, probabilities_sc in found])
+        return read_out(request, [(step, np.asarray(probabilities_sc)) for step, probabilities_sc in results])
 
     def computed_tokens(self, request: ScoreRequest) -> int:
-        """Tokens that a call computes, padding included."""
+        """Return the number of tokens that a call computes, padding included."""
         return sum(rows_computed(step.shape, self._form) for step, _ in self._steps(request, query_known=False))
 
     def _steps(self, request: ScoreRequest, query_known: bool) -> list[tuple[Step, ProgramKey]]:
@@ -140,20 +140,20 @@ class BestNativeBackend:
 
 
 def program_inputs(step: Step) -> tuple[np.ndarray, np.int32, tuple[BlockInputs[np.ndarray], ...]]:
-    """The arrays that change from step to step, in the order of `score_step`."""
+    """Return the arrays that change from step to step, in the order of `score_step`."""
     blocks = tuple(BlockInputs(b.token_t, b.position_t, b.item_t, b.scored_s) for b in step.blocks)
     return step.query_q, np.int32(step.n_query), blocks
 
 
 def packed_inputs(step: Step, label_ids: Sequence[int]) -> Int[np.ndarray, " n"]:
-    """Those and the labels end to end: one transfer takes them to the device."""
+    """Concatenate `program_inputs` and the labels, so that one transfer moves them to the device."""
     query_q, n_query, blocks = program_inputs(step)
     arrays = (array for block in blocks for array in block)
     return np.concatenate([query_q, [n_query], *arrays, np.asarray(label_ids)], dtype=np.int32)
 
 
 def unpacked(key: ProgramKey, inputs: Int[Array, " n"]) -> tuple[Array, Array, tuple[BlockInputs[Array], ...], Array]:
-    """The same apart: the query's tokens and how many are real, what is known of each block, the labels."""
+    """Split packed inputs into the query's tokens, how many of them are real, each block's inputs, and the labels."""
     sizes = [size for block in key.shape.blocks for size in (block.t, block.t, block.t, block.s)]
     ends = np.cumsum([key.shape.q, 1, *sizes])
     query_q, n_query_1, *arrays, label_c = jnp.split(inputs, ends)
@@ -172,7 +172,7 @@ def compile_program(
     """Trace and compile ahead of time for one padded shape; `weights` may be shapes only.
 
     Args:
-        traced: for a profiler, which sees no kernel inside a CUDA graph.
+        traced: compile for a profiler, without CUDA graphs, which hide kernels from it.
     """
 
     def program(
@@ -190,7 +190,7 @@ def compile_program(
 
 
 def program_name(key: ProgramKey) -> str:
-    """What a program is called in the record of compiles."""
+    """Return a program's name for the record of compiles."""
     blocks = " ".join(f"t={b.t} s={b.s} w={b.window}" for b in key.shape.blocks)
     return f"best_native q={key.shape.q} {blocks} c={key.n_labels} softmax={key.apply_softmax}"
 
@@ -198,7 +198,7 @@ def program_name(key: ProgramKey) -> str:
 def program_shapes(
     config: DecoderConfig, key: ProgramKey, dtype: jnp.dtype, device: devices.Device
 ) -> tuple[jax.ShapeDtypeStruct, KeptPrefix[jax.ShapeDtypeStruct] | None]:
-    """The shapes of a program's arguments behind the weights: `packed_inputs`, and a known query's keys and values."""
+    """Return the argument shapes after the weights: `packed_inputs`, and a known query's keys and values."""
     on_device = jax.sharding.SingleDeviceSharding(device)
     n = key.shape.q + 1 + sum(3 * block.t + block.s for block in key.shape.blocks) + key.n_labels
     inputs = jax.ShapeDtypeStruct((n,), jnp.int32, sharding=on_device)
@@ -219,10 +219,10 @@ def score_step(
     label_c: Int[Array, " c"],
     total: Callable[[Array], Array] = lambda part: part,
 ) -> tuple[Float[Array, "s c"], KeptPrefix[Array] | None]:
-    """The whole forward pass of a step: the probabilities, and the query's keys and values if wanted.
+    """Run a step's forward pass and return the probabilities, and the query's keys and values if wanted.
 
     Args:
-        total: from this device's part of a contribution to the residual stream to the sum of all devices'.
+        total: sums this device's part of a contribution to the residual stream over all devices.
     """
     query_tokens, query_positions = [query_q], [jnp.arange(key.shape.q)]
     if not key.shape.with_query:
@@ -235,7 +235,7 @@ def score_step(
         [block.scored_s + s.start for block, s in zip(blocks, key.shape.block_slices, strict=True)]
     )
     own_items = find_own_items(blocks, key.shape, form)
-    # On a CPU a float32 result costs nothing; elsewhere what is as wide as this is bound by memory.
+    # On a CPU a float32 result costs nothing; elsewhere an array this wide is memory-bound.
     wide_dtype = jnp.float32 if form == "tiles" else weights.layers.gate_ldf.dtype
 
     def keys_and_values(l: Array | int, k_tkh: Array, v_tkh: Array) -> Prefix:
@@ -258,7 +258,7 @@ def score_step(
         q_tnh, k_tkh, v_tkh = project(config, layer, x_td, rotary, form)
         x_sd = x_td[scored_s]
         prefix = keys_and_values(config.n_layers - 1, k_tkh, v_tkh)
-        if form in PALLAS:  # it takes whole blocks of rows
+        if form in PALLAS:  # the kernel takes full blocks of rows
             attended_snh = joint_attention(q_tnh, k_tkh, v_tkh, prefix, own_items, key.shape, form)[scored_s]
         else:
             q_snh, _, _ = project(config, layer, x_sd, (rotary[0][scored_s], rotary[1][scored_s]), form)
@@ -280,7 +280,7 @@ def score_step(
 def project(
     config: DecoderConfig, layer: LayerWeights[Array], x_td: Array, rotary: tuple[Array, Array], form: Form
 ) -> tuple[Array, Array, Array]:
-    """Scaled float32 queries; keys and values in the weights' format."""
+    """Return scaled float32 queries, and keys and values in the weights' format."""
     dtype = layer.k_ldkh.dtype
     q_tnh, k_tkh, v_tkh = project_qkv(
         config, layer, x_td, *rotary, turn_weights=form in PALLAS, wide_dtype=dtype if form == "cudnn" else jnp.float32
@@ -289,5 +289,5 @@ def project(
 
 
 def layer_at(layers: LayerWeights[Array], l: Array | int) -> LayerWeights[Array]:
-    """One layer of the stacked weights, so the l of each leaf's name is gone."""
+    """Return one layer of the stacked weights. Its leaves lack the l axis of their names."""
     return jax.tree.map(lambda leaf: leaf[l], layers)

@@ -12,7 +12,7 @@ from scorematrix.scoring.jax.model import einsum
 
 
 def matmul(size: int, dtype: str, device_kind: str) -> Callable[[], None]:
-    """A square product with float32 sums and result, as the engines use it."""
+    """Return a function that runs a square product with float32 sums and result, as the engines use it."""
     keys = jax.random.split(jax.random.key(0))
     a, b = (jax.random.normal(key, (size, size), devices.compute_dtype(dtype)) for key in keys)
     a, b = jax.device_put((a, b), devices.choose_device(device_kind))
@@ -21,10 +21,10 @@ def matmul(size: int, dtype: str, device_kind: str) -> Callable[[], None]:
 
 
 def copy(n_bytes: int, device_kind: str) -> Callable[[], None]:
-    """A copy on the device; the sign is flipped so that no compiler leaves it out."""
+    """Return a function that copies on the device. It flips the sign, so that no compiler removes the copy."""
     device = devices.choose_device(device_kind)
     buffers = [jax.device_put(jnp.full(n_bytes // 4, value), device) for value in (1.0, 2.0)]
-    # The older buffer is given back as room for the result, so that no fresh memory is asked for within the clock.
+    # The result is written to the older, donated buffer, so that the timed call allocates no memory.
     negate = jax.jit(lambda x, room: -x, donate_argnums=1, keep_unused=True)
 
     def run() -> None:

@@ -1,7 +1,7 @@
-"""Compiling a view's programs for a TPU or a GPU that is not here: the real compiler, no device, no weights.
+"""Compile a view's programs for an absent TPU or GPU: the real compiler, no device, no weights.
 
-Run as a process of its own, because whoever loads libtpu owns the TPU until it ends, and a compiler may abort:
-`python -m scorematrix.scoring.jax.compile_only` reads one cell as JSON a line and answers with one line a cell.
+Run this in a separate process: a process that loads libtpu owns the TPU until it ends, and a compiler may abort.
+`python -m scorematrix.scoring.jax.compile_only` reads one JSON cell per line and answers with one line per cell.
 """
 
 from __future__ import annotations
@@ -48,20 +48,20 @@ def compile_cell(cell: dict[str, Any]) -> dict[str, Any]:
     """
     start = time.perf_counter()
     try:
-        found = _found(cell)
+        result = _found(cell)
     except Exception as error:
         text = str(error)
         over = _exceeded(text)
         status = "too_large" if over is not None or "RESOURCE_EXHAUSTED" in text else "failed"
         return {"status": status, "error": text[:4000], "over_bytes": over, "seconds": time.perf_counter() - start}
-    total = found["arguments_bytes"] + found["temporaries_bytes"] + found["outputs_bytes"] + found["code_bytes"]
+    total = result["arguments_bytes"] + result["temporaries_bytes"] + result["outputs_bytes"] + result["code_bytes"]
     over = total - cell["memory_bytes"]
     fits = {"status": "compiled"} if over <= 0 else {"status": "too_large", "over_bytes": over}
-    return {**found, **fits, "seconds": time.perf_counter() - start}
+    return {**result, **fits, "seconds": time.perf_counter() - start}
 
 
 def _found(cell: dict[str, Any]) -> dict[str, Any]:
-    """The largest of the call's programs, by what each lays out on a chip, and the compiler's estimate of all."""
+    """Return the largest sizes among the call's programs on a chip, and the compiler's estimate for all of them."""
     request = ScoreRequest(
         (1,) * cell["query_tokens"],
         tuple((1,) * n for n in cell["item_tokens"]),
@@ -71,22 +71,22 @@ def _found(cell: dict[str, Any]) -> dict[str, Any]:
     dumps = _dumps() if cell["platform"] == "gpu" else None
     programs = _programs(cell, read_description(cell["model"]).config, request)
     analyses = [program.memory_analysis() for program, _ in programs]
-    found = estimate(programs)
+    estimated = estimate(programs)
     if dumps is not None:
         text = "\n".join(program.as_text() or "" for program, _ in programs)
-        found["kernels"] = attention_kernels(dumps, text, find_assembler())
+        estimated["kernels"] = attention_kernels(dumps, text, find_assembler())
     return {
         "arguments_bytes": max(a.argument_size_in_bytes for a in analyses),
         "temporaries_bytes": max(a.temp_size_in_bytes for a in analyses),
         "outputs_bytes": max(a.output_size_in_bytes for a in analyses),
         "code_bytes": max(a.generated_code_size_in_bytes for a in analyses),
-        "estimate": found,
+        "estimate": estimated,
     }
 
 
 @functools.cache
 def _dumps() -> Path:
-    """Where XLA writes PTX in this process, which ends with it."""
+    """Return the folder to which XLA dumps PTX. It is deleted when this process ends."""
     folder = ask_for_dumps()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
@@ -95,14 +95,14 @@ def _dumps() -> Path:
 def _chips(platform: str, topology: str) -> list[Any]:
     if platform == "gpu":
         return [cuda_chips.compile_only_device(topology)]
-    # One host has all chips, "v6e:2x4" eight: machines of several hosts would need a process on each.
+    # One host has all chips: "v6e:2x4" is eight chips. Several hosts would need a process on each.
     sides = [int(side) for side in topology.partition(":")[2].split("x")]
     bounds = [*sides, *[1] * (3 - len(sides))]
     return topologies.get_topology_desc(platform="tpu", topology_name=topology, chips_per_host_bounds=bounds).devices
 
 
 def _programs(cell: dict[str, Any], config: DecoderConfig, request: ScoreRequest) -> list[tuple[Any, int]]:
-    """The programs of a call, each with how many of its steps run it."""
+    """Compile a call's programs, and return each with the number of steps that run it."""
     chips, dtype = _chips(cell["platform"], cell["topology"]), cell["dtype"]
     form = attention_forms(cell["platform"], dtype, config.head_dim)[0]
     if (text := cell["mesh"]) is not None:
@@ -120,7 +120,7 @@ def _programs(cell: dict[str, Any], config: DecoderConfig, request: ScoreRequest
 
 
 def _exceeded(text: str) -> int | None:
-    """By how many bytes a program is too large, from the compiler's words."""
+    """Return by how many bytes a program is too large, from the compiler's error; None if it gives no number."""
     match = re.search(r"[Ee]xceeded \w+ capacity by ([\d.]+)([KMGT]?)", text)
     return int(float(match[1]) * BYTES[match[2]]) if match else None
 

@@ -1,4 +1,4 @@
-"""What JAX has compiled in this process, whoever asked for it, and what of it its persistent cache held."""
+"""Count the programs that JAX has compiled in this process for any caller, and those from its persistent cache."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ jax.monitoring.register_event_duration_secs_listener(lambda event, duration_secs
 
 
 def compiles_so_far() -> int:
-    """Programs compiled, or read from the persistent cache, since this module was loaded."""
+    """Return the number of programs compiled, or read from the persistent cache, since this module was loaded."""
     return _counts[COMPILED]
 
 
 def persistent_cache_hits() -> int:
-    """Those of them that were read from the persistent cache (JAX_COMPILATION_CACHE_DIR)."""
+    """Return how many of these were read from the persistent cache (JAX_COMPILATION_CACHE_DIR)."""
     return _counts[CACHE_HIT]

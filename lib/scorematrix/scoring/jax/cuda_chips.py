@@ -1,8 +1,8 @@
-"""NVIDIA GPUs as XLA's CUDA compiler has to be told of them where there is none: what a driver would say.
+"""Describe NVIDIA GPUs to XLA's CUDA compiler on a machine without one: the figures that a driver would report.
 
-Sizes by compute capability are those of the CUDA C++ Programming Guide (its table of technical specifications), the
-others those of each chip. With JAX 0.10 and its CUDA 12 plugin each was compiled for on a machine without one. A
-compiler that wants more says so in the cell's error.
+Sizes by compute capability are from the CUDA C++ Programming Guide (its table of technical specifications), the others
+from each chip. JAX 0.10 with its CUDA 12 plugin compiled for each chip on a machine without a GPU. If a compiler needs
+more figures, the cell's error says so.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jax.experimental import topologies
 
 
 class Chip(NamedTuple):
-    """What differs from one GPU to the next; bytes and bytes a second."""
+    """The figures that differ between GPUs; sizes in bytes, bandwidth in bytes per second."""
 
     name: str
     capability: tuple[int, int]
@@ -25,7 +25,7 @@ class Chip(NamedTuple):
 
 
 class Core(NamedTuple):
-    """What a streaming multiprocessor of a compute capability has."""
+    """The limits of a streaming multiprocessor of a compute capability."""
 
     threads: int
     shared_bytes: int
@@ -50,14 +50,14 @@ CORES = {
     (12, 0): Core(1536, 100 << 10, 99 << 10),
 }
 CUDNN = (9, 10, 0)
-"""The version of cuDNN that programs are made for."""
+"""The version of cuDNN that programs are compiled for."""
 
 
 def compile_only_device(name: str) -> Any:
-    """A device to compile for that is not here.
+    """Return an absent device to compile for.
 
     Raises:
-        NotImplementedError: where JAX's CUDA plugin is not installed.
+        NotImplementedError: if JAX's CUDA plugin is not installed.
     """
     return topologies.get_topology_desc(
         platform="cuda", target_config=target_config(CHIPS[name]), topology="1x1x1"
@@ -65,7 +65,7 @@ def compile_only_device(name: str) -> Any:
 
 
 def target_config(chip: Chip) -> str:
-    """A `stream_executor.GpuTargetConfigProto` in its text form."""
+    """Return a `stream_executor.GpuTargetConfigProto` in its text form."""
     core, (major, minor), (dnn, dnn_minor, patch) = CORES[chip.capability], chip.capability, CUDNN
     return f"""
 gpu_device_info {{

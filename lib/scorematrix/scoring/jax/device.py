@@ -1,4 +1,4 @@
-"""Which JAX device and number format a backend runs on, and the weights moved there."""
+"""Choose the JAX device and number format that a backend runs on, and move the weights there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ for _tree in (DecoderWeights, LayerWeights):
 
 
 class Device(Protocol):
-    """What is used of a `jax.Device`, for which JAX ships no type hints."""
+    """The part of `jax.Device` that we use. JAX ships no type hints for it."""
 
     platform: str
     device_kind: str
@@ -36,11 +36,11 @@ class Device(Protocol):
 
 
 Placement = Callable[[str], jax.sharding.Sharding]
-"""Where a leaf of the weights goes, by its name."""
+"""From the name of a leaf of the weights to its sharding."""
 
 
 def choose_device(device: str) -> Device:
-    """The first device of a kind; "auto" is JAX's own default.
+    """Return the first device of a kind; "auto" is JAX's default.
 
     Raises:
         ValueError: naming the kind and the devices that JAX sees.
@@ -55,14 +55,14 @@ def choose_device(device: str) -> Device:
 
 
 def choose_dtype(dtype: AskedDType, device: Device) -> tuple[DType, str]:
-    """The number format of weights and activations, and why this one."""
+    """Return the number format of weights and activations, and why it was chosen."""
     return auto_dtype(device.platform) if dtype == "auto" else (dtype, "asked for")
 
 
 def place_weights(
     weights: DecoderWeights[np.ndarray], dtype: DType, where: Device | Placement
 ) -> DecoderWeights[Array]:
-    """The tree on the device, or the devices, in one number format; a tied head stays one array."""
+    """Move the weights to the device, or the devices, in one number format. A tied head stays one array."""
     target, place = np.dtype(np.float32 if dtype == "float32" else ml_dtypes.bfloat16), _placement(where)
     placed = {id(a): jax.device_put(a.astype(target, copy=False), place(name)) for name, a in weights.named_leaves()}
     return DecoderWeights(
@@ -74,14 +74,14 @@ def place_weights(
 
 
 def step_budget_bytes(device: Device) -> int:
-    """Working memory of one step: half a GiB on a CPU, a tenth of an accelerator's. The same in every process."""
+    """Return one step's working memory: 0.5 GiB on a CPU, a tenth of an accelerator's. All processes get the same."""
     if device.platform == "cpu":
         return 1 << 29
     return int((device.memory_stats() or {}).get("bytes_limit", 16 << 30) // 10)
 
 
 def weight_shapes(config: DecoderConfig, dtype: str, where: Device | Placement) -> DecoderWeights[jax.ShapeDtypeStruct]:
-    """The tree as `place_weights` would give it, shapes only: enough to compile for a device that is not here."""
+    """Return the shapes of what `place_weights` would return: enough to compile for an absent device."""
     place = _placement(where)
     leaves = {
         name.removeprefix("layers."): jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=place(name))
@@ -111,13 +111,13 @@ def compile_ahead(
     """Trace and compile a jitted function for arguments that may be shapes only.
 
     Args:
-        device: that it is compiled for, or one of them.
-        tuned: with what the best-native views tell XLA beyond its defaults.
-        traced: without CUDA graphs, so that a profiler sees every kernel.
+        device: the one to compile for, or one of several.
+        tuned: use the best-native views' `compiler_options`.
+        traced: use no CUDA graphs, so that a profiler sees every kernel.
     """
     hits = persistent_cache_hits()
     start = time.perf_counter()
-    platform = {"gpu": "cuda"}.get(device.platform, device.platform)  # "gpu" is known only where there is one
+    platform = {"gpu": "cuda"}.get(device.platform, device.platform)  # JAX knows "gpu" only on a machine that has one
     lowered = function.trace(*arguments).lower(lowering_platforms=(platform,))
     middle = time.perf_counter()
     options = compiler_options(device) if tuned else {}
@@ -129,12 +129,12 @@ def compile_ahead(
 
 
 def compiler_options(device: Device) -> dict[str, Any]:
-    """What the best-native views tell XLA: on a CPU, to use whole AVX-512 registers where there are any."""
+    """Return the best-native views' options for XLA: on a CPU, full AVX-512 registers if available."""
     return {"xla_cpu_prefer_vector_width": 512} if device.platform == "cpu" else {}
 
 
 def describe(model: Model, view: str, device: Device, dtype: DType, **settings: str | int) -> BackendInfo:
-    """What was loaded, for the record."""
+    """Describe what was loaded, for the record."""
     precision = {
         "float32": "float32 products (jax precision HIGHEST), float32 sums",
         "bfloat16": "bfloat16 products, float32 sums; attention scores, softmax and head float32",
@@ -151,5 +151,5 @@ def describe(model: Model, view: str, device: Device, dtype: DType, **settings: 
 
 
 def compute_dtype(dtype: str) -> jnp.dtype:
-    """The jnp dtype of activations."""
+    """Return the jnp dtype of activations."""
     return jnp.dtype(dtype)

@@ -1,7 +1,7 @@
-"""What a compiler estimates of a program that it made: XLA's counts, and the cycles it gives its operations.
+"""Read the compiler's estimates for a compiled program: XLA's counts, and the cycles of its operations.
 
-Nothing here is a measurement. The text of a compiled TPU program carries `estimated_cycles` for each fusion and copy;
-kernels of our own carry none, nor do programs for other devices.
+Nothing here is a measurement. The text of a compiled TPU program has `estimated_cycles` for each fusion and copy. Our
+kernels have none, and neither do programs for other devices.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scorematrix.scoring.jax.profiles import part_of
 
 COSTLIEST = 8
 UNKNOWN_CYCLES = 1 << 62
-"""The TPU's compiler writes the largest integer for what it has no model of."""
+"""The TPU compiler writes the largest integer for operations that it has no model of."""
 COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
 INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = ")
 CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
@@ -30,10 +30,10 @@ class Operation(NamedTuple):
     """One instruction of a compiled program.
 
     Attributes:
-        operation: the end of its path of scopes: what it came from.
-        part: of `scoring.profiles`.
-        runs: in one call of the program, a loop's body by the loop's trips.
-        cycles: of one run, by the compiler; None: it has no estimate.
+        operation: the end of its scope path, which shows where it came from.
+        part: one of `scoring.profiles`.
+        runs: number of runs in one call of the program; a loop's body runs once per trip.
+        cycles: the compiler's estimate for one run; None if it has none.
     """
 
     name: str
@@ -44,31 +44,31 @@ class Operation(NamedTuple):
 
 
 def read_operations(text: str) -> list[Operation]:
-    """The instructions of a compiled program's HLO text that the compiler has costed, and kernels that it has not."""
+    """Return the instructions of a compiled program's HLO text that have an estimate, and kernels that have none."""
     computations, entry = _computations(text)
-    found = []
+    operations = []
     for line, runs in _walk(computations, entry, 1):
         cycles = CYCLES.search(line)
         known = int(cycles[1]) if cycles and int(cycles[1]) < UNKNOWN_CYCLES else None
         if (known is None and KERNEL not in line) or (name := INSTRUCTION.match(line)) is None:
             continue
-        scope = found_scope[1] if (found_scope := SCOPE.search(line)) else ""
-        found.append(Operation(name[1], "/".join(scope.split("/")[-2:]), part_of(scope), runs, known))
-    return found
+        scope = scope_match[1] if (scope_match := SCOPE.search(line)) else ""
+        operations.append(Operation(name[1], "/".join(scope.split("/")[-2:]), part_of(scope), runs, known))
+    return operations
 
 
 def loop_trips(text: str) -> list[int]:
-    """How often each loop of a compiled program runs once it is entered."""
+    """Return the trip count of each loop of a compiled program, per entry into the loop."""
     computations, _ = _computations(text)
     loops = ((line, loop[1]) for lines in computations.values() for line in lines if (loop := LOOP.search(line)))
     return [_trips(line, computations.get(condition, [])) for line, condition in loops]
 
 
 def estimate(programs: Sequence[tuple[Any, int]]) -> dict[str, Any]:
-    """What the compiler says of the programs of one call together, in the form of `results.CompilerEstimate`.
+    """Combine the compiler's estimates for the programs of one call, in the form of `results.CompilerEstimate`.
 
     Args:
-        programs: the compiled ones, each with how often the call runs it.
+        programs: compiled programs, each with the number of times that the call runs it.
     """
     counts: Counter[str] = Counter()
     optimal: list[float] = []
@@ -86,7 +86,7 @@ def estimate(programs: Sequence[tuple[Any, int]]) -> dict[str, Any]:
         "flops": counts["flops"] or None,
         "bytes_accessed": counts["bytes accessed"] or None,
         "loop_trips": max(trips, default=None),
-        # XLA takes seconds off for each kernel of ours, whose time it does not know: the rest tells nothing.
+        # XLA subtracts seconds for each of our kernels, because it does not know their time: the rest is meaningless.
         "optimal_seconds": sum(optimal) if not without_cycles and all(seconds > 0 for seconds in optimal) else None,
         "cycles": sum(op.runs * (op.cycles or 0) for op in costed) or None,
         "costliest": [op._asdict() for op in costed[:COSTLIEST]],
@@ -95,12 +95,12 @@ def estimate(programs: Sequence[tuple[Any, int]]) -> dict[str, Any]:
 
 
 def _analysis(program: Any) -> Mapping[str, float]:
-    found = program.cost_analysis()
-    return (found[0] if found else {}) if isinstance(found, list) else found or {}
+    analysis = program.cost_analysis()
+    return (analysis[0] if analysis else {}) if isinstance(analysis, list) else analysis or {}
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
-    """The lines of each computation by its name, and the name of the one that a call of the program enters."""
+    """Return the lines of each computation by its name, and the name of the program's entry computation."""
     computations: dict[str, list[str]] = {}
     entry, lines = "", []
     for line in text.splitlines():
@@ -113,7 +113,7 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
 
 
 def _walk(computations: Mapping[str, list[str]], name: str, runs: int) -> Iterator[tuple[str, int]]:
-    """Each instruction's line, with how often a call runs it."""
+    """Yield each instruction's line with the number of times that a call runs it."""
     for line in computations.get(name, []):
         yield line, runs
         if loop := LOOP.search(line):
@@ -123,7 +123,7 @@ def _walk(computations: Mapping[str, list[str]], name: str, runs: int) -> Iterat
 
 
 def _trips(line: str, condition: list[str]) -> int:
-    """How often a loop runs: as the compiler says, or by the one constant its counter is compared with; else once."""
+    """Return a loop's trip count: the compiler's, else the only constant that its counter is compared with, else 1."""
     if known := TRIPS.search(line):
         return int(known[1])
     bounds = [bound for each in condition if (bound := re.search(r"= s32\[\].* constant\((\d+)\)", each))]

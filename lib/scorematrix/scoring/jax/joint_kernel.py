@@ -1,11 +1,11 @@
-"""A step's attention on a TPU in one Pallas kernel: every row over the query, then over its own item, in one softmax.
+"""A step's attention on a TPU in one Pallas kernel: every row over the query, then over its item, in one softmax.
 
-Head by head and block of rows by block of rows, keys pass in blocks: the query's first, then those that the rows' own
-items can reach. Maximum, sum and weighted values of a row run along, so no score leaves the chip's vector memory and
-there is nothing to merge. Rows lie along the lanes: what is taken over keys goes down a column, all products are plain
-ones, and it is how XLA lays out what comes from a projection.
+For each head and block of rows, keys pass in blocks: the query's first, then those that the rows' items can reach. Each
+row has a running maximum, sum and weighted values, so no score leaves the chip's vector memory and there is nothing to
+merge. Rows lie along the lanes: reductions over keys go down a column, all products are plain ones, and XLA gives the
+result of a projection the same layout.
 
-Letters beside the folder's: r row of a block, u key of a block.
+Additional letters: r row of a block, u key of a block.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from jaxtyping import Array, Float, Int
 from scorematrix.scoring.shared_prefix import PADDING, StepShape
 
 KEYS = 512
-"""Keys of the query whose scores are computed at once."""
+"""Query keys whose scores are computed at once."""
 QUERY_KEYS = 1024
-"""Keys of the query that are brought in at once."""
+"""Query keys that are loaded at once."""
 QUERY_ROW, QUERY_KEY = -2, -3
-"""What stands for an item where the query's tokens are: as rows and as keys of the items' part they match nobody."""
+"""Item numbers of the query's tokens, as rows and as keys. They differ, so they match nothing in the items' part."""
 
 
 def whole_blocks(n: int) -> int:
-    """Rows that are computed for n."""
+    """Return the number of rows that are computed for n rows."""
     return pl.cdiv(n, block_rows(n)) * block_rows(n)
 
 
 def block_rows(n: int) -> int:
-    """Rows of a block, and keys of an items' one: many are faster, and few are filled up with less."""
+    """Return the rows of a block and the keys of an items' block. Large blocks are faster; small ones pad less."""
     return 512 if n >= 4096 else 256 if n >= 1024 else 128
 
 
 def item_of_rows(items: Sequence[Int[Array, " t"]], shape: StepShape) -> Int[Array, " t"]:
-    """Every row's item, numbered through the step: of the query's rows, each block's, and what fills the last block."""
+    """Return every row's item, numbered through the step: the query's rows, each block's, the last block's padding."""
     numbered, before = [jnp.full(shape.n_query_tokens, QUERY_ROW)], 0
     for item_t, size in zip(items, shape.blocks, strict=True):
         numbered.append(jnp.where(item_t == PADDING, PADDING, item_t + before))
@@ -62,22 +62,22 @@ def joint_attention(
     *,
     interpret: bool = False,
 ) -> Float[Array, "t n h"]:
-    """Attention of all rows of a step, in the keys' format.
+    """Compute the attention of all rows of a step, in the keys' format.
 
     Args:
-        q_tnh: scaled; t is of `whole_blocks`.
-        keys_qkh: the query's, of which those from n_query on are padding.
-        item_t: of `item_of_rows`.
+        q_tnh: scaled; t is from `whole_blocks`.
+        keys_qkh: the query's; those from n_query on are padding.
+        item_t: from `item_of_rows`.
     """
     (t, n, h), k, dtype = q_tnh.shape, k_tkh.shape[1], k_tkh.dtype
     n_rows = block_rows(shape.n_tokens)
-    # The query's keys in whole chunks, and those in whole blocks; what fills them lies behind n_query.
+    # The query's keys are padded to full chunks, and these to full blocks; the padding lies beyond n_query.
     block_u = min(QUERY_KEYS, pl.cdiv(shape.q, KEYS) * KEYS)
     n_query_blocks = pl.cdiv(shape.q, block_u)
     fill = ((0, n_query_blocks * block_u - shape.q), (0, 0), (0, 0))
     first_block = _first_own_blocks(shape, t, n_rows)
     n_own_blocks = max(1 + i - first for i, first in enumerate(first_block))
-    # How many of the query's keys a row sees: all, or, where it is of the query itself, those up to its own.
+    # How many query keys a row sees: all, or, for a row of the query, those up to its position.
     row_t = jnp.arange(t)
     limit_t = jnp.where(row_t < shape.n_query_tokens, jnp.minimum(row_t + 1, n_query), n_query)
     limit_br = limit_t.reshape(-1, n_rows)
@@ -155,11 +155,11 @@ def _kernel(
     n_query_blocks: int,
     n_own_blocks: int,
 ) -> None:
-    """One block of rows of one head over a block of the query's keys and one of their own items'.
+    """Process one head's block of rows with a block of the query's keys and a block of their items' keys.
 
     Args:
-        bounds_ref: for each block of rows the first block of keys that their own items reach, and how many of the
-            query's keys its rows see at least and at most.
+        bounds_ref: for each block of rows, the first block of keys that the rows' items reach, and the fewest and the
+            most query keys that one of its rows sees.
     """
     i, j, n_rows = pl.program_id(1), pl.program_id(2), q_ref.shape[1]
     first_own, least_seen, most_seen = bounds_ref[0, i], bounds_ref[1, i], bounds_ref[2, i]
@@ -173,7 +173,7 @@ def _kernel(
         values_sum_ref[...] = jnp.zeros_like(values_sum_ref)
 
     def take_in(keys_uh: Array, values_hu: Array, seen_ur: Array | None) -> None:
-        """The softmax's running maximum and sums, with some keys more."""
+        """Add some keys to the softmax's running maximum and sums."""
         scores_ur = product(keys_uh, q_ref[...])
         if seen_ur is not None:
             scores_ur = jnp.where(seen_ur, scores_ur, -jnp.inf)
@@ -209,13 +209,13 @@ def _kernel(
 
 
 def _own_block(i: Array, j: Array, n_own_blocks: int) -> Array:
-    """The j-th block of keys for the i-th of rows, which is the last of so many: of fewer, the first are none."""
+    """Return the j-th block of keys for row block i; the last one is block i. Any before the items' first is void."""
     return i - (n_own_blocks - 1) + j
 
 
 def _first_own_blocks(shape: StepShape, t: int, n_rows: int) -> list[int]:
-    """The first block of keys that the items of each block of rows reach; where all are the query's, the next one."""
-    window_t = np.zeros(t, np.int64)  # of the query's rows: none
+    """Return the first block of keys that each row block's items reach; the next block if all rows are the query's."""
+    window_t = np.zeros(t, np.int64)  # the query's rows have none
     for size, here in zip(shape.blocks, shape.block_slices, strict=True):
         window_t[here] = size.window
     reach_t = np.arange(t) - np.maximum(window_t - 1, 0)

@@ -1,4 +1,4 @@
-"""cuDNN's attention kernel, which gives the log-sum-exp of its scores beside the values."""
+"""cuDNN's attention kernel. It returns the values and the log-sum-exp of its scores."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def attend(
     *,
     causal: bool,
 ) -> tuple[Float[Array, "t n h"], Float[Array, "n t"]]:
-    """Rows over the query's keys, causally or over all but padding: values in their format, float32 log-sum-exp."""
-    # jax.nn.dot_product_attention calls the same function, and rounds its log-sum-exp to the operands' format: at
-    # bfloat16's steps of 0.03 two parts merged by it would be wrong by percents.
+    """Attend to the query's keys, causally or to all but padding: values in their format, float32 log-sum-exp."""
+    # jax.nn.dot_product_attention calls the same function but rounds its log-sum-exp to the operands' format. At
+    # bfloat16's steps of 0.03, merging two parts with it would be wrong by percents.
     from jax._src.cudnn.fused_attention_stablehlo import MaskType, dot_product_attention
 
     t = q_tnh.shape[0]
-    found = dot_product_attention(
+    output = dot_product_attention(
         q_tnh[None].astype(keys_qkh.dtype),
         keys_qkh[None],
         values_qkh[None],
@@ -31,5 +31,5 @@ def attend(
         q_seqlen=None if causal else jnp.full(1, t, jnp.int32),
         kv_seqlen=None if causal else n_query.reshape(1).astype(jnp.int32),
     )
-    values_1tnh, lse_1nt = cast("tuple[Array, Array]", found)
+    values_1tnh, lse_1nt = cast("tuple[Array, Array]", output)
     return values_1tnh[0], lse_1nt[0]

@@ -1,4 +1,4 @@
-"""The decoder's parts that every JAX view shares: plain functions of arrays."""
+"""The decoder parts that all JAX views share, as plain functions of arrays."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ VOCABULARY_TILE = 8192
 
 
 def einsum(spec: str, a: Array, b: Array, dtype: jnp.dtype) -> Float[Array, "..."]:
-    """A product of operands in the weights' format, its sums and its result in float32.
+    """Multiply operands in the weights' format, with float32 sums and a float32 result.
 
-    Float32 products are true ones: JAX's default is TF32 on recent GPUs and bf16 passes on TPUs. For bfloat16 the
-    float32 result costs nothing, and a bfloat16 one would lose half the accuracy.
+    Float32 products have full precision: JAX's default is TF32 on recent GPUs and bf16 passes on TPUs. For bfloat16 a
+    float32 result costs nothing, and a bfloat16 result would lose half the accuracy.
     """
     return jnp.einsum(spec, a.astype(dtype), b.astype(dtype), precision=HIGHEST, preferred_element_type=jnp.float32)
 
 
 @jax.named_scope("linear")
 def linear(spec: str, x: Array, weight: Array) -> Float[Array, "..."]:
-    """The same for activations and a weight."""
+    """Multiply activations by a weight like `einsum`."""
     return einsum(spec, x, weight, weight.dtype)
 
 
 def rms_norm(x: Float[Array, "... d"], weight_d: Float[Array, " d"], eps: float) -> Float[Array, "... d"]:
-    """Root-mean-square norm of float32 activations."""
+    """Apply the root-mean-square norm to float32 activations."""
     return weight_d.astype(jnp.float32) * x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + eps)
 
 
 def rotate(
     x_tnh: Float[Array, "t n h"], cos_th: Float[Array, "t h"], sin_th: Float[Array, "t h"]
 ) -> Float[Array, "t n h"]:
-    """Rotary embedding of pairs (i, i + h/2)."""
+    """Apply the rotary embedding to pairs (i, i + h/2)."""
     return x_tnh * cos_th[:, None] + turn(x_tnh) * sin_th[:, None]
 
 
 def turn(x: Float[Array, "... h"]) -> Float[Array, "... h"]:
-    """Every pair (i, i + h/2) by a quarter turn."""
+    """Rotate every pair (i, i + h/2) by a quarter turn."""
     low, high = jnp.split(x, 2, axis=-1)
     return jnp.concatenate([-high, low], axis=-1)
 
@@ -52,7 +52,7 @@ def turn(x: Float[Array, "... h"]) -> Float[Array, "... h"]:
 def rotary_tables(
     position_t: Int[Array, " t"], inverse_frequency: Float[Array | np.ndarray, " half"]
 ) -> tuple[Array, Array]:
-    """cos and sin of every position, float32 [t, h]."""
+    """Return cos and sin of every position, float32 [t, h]."""
     angle = position_t.astype(jnp.float32)[:, None] * inverse_frequency
     angle_th = jnp.concatenate([angle, angle], axis=-1)
     return jnp.cos(angle_th), jnp.sin(angle_th)
@@ -68,13 +68,13 @@ def project_qkv(
     turn_weights: bool = False,
     wide_dtype: jnp.dtype = jnp.float32,
 ) -> tuple[Array, Array, Array]:
-    """Normed, biased, normed by head and rotated, as the architecture asks: float32 q [t,n,h], k and v [t,k,h].
+    """Project activations to float32 q [t,n,h], k and v [t,k,h]; norms, biases and rotation follow the architecture.
 
-    `layer` is one slice of the stacked weights, so the l of each leaf's name is gone.
+    `layer` is one slice of the stacked weights: its leaves lack the l axis of their names.
 
     Args:
-        turn_weights: rotate by a second product, see `rotated_product`.
-        wide_dtype: of the products in memory.
+        turn_weights: rotate with a second product, see `rotated_product`.
+        wide_dtype: format of the products in memory.
     """
     x_td = rms_norm(x_td, layer.attn_norm_ld, config.rms_norm_eps)
     v_tkh = linear("td,dkh->tkh", x_td, layer.v_ldkh)
@@ -107,9 +107,10 @@ def rotated_product(
     cos_th: Float[Array, "t h"],
     sin_th: Float[Array, "t h"],
 ) -> Float[Array, "t n h"]:
-    """Queries or keys biased, normed by head and rotated, where the turned ones come of turned weights.
+    """Compute biased, head-normed and rotated queries or keys, rotating with a second product by turned weights.
 
-    A fifth more products, and no head is cut in halves, for which a TPU would write and read them all three times.
+    This costs a fifth more products. It splits no head in halves, for which a TPU would write and read all heads three
+    times.
     """
     plain_tnh, turned_tnh = (linear("td,dnh->tnh", x_td, w) for w in (weight_dnh, turn(weight_dnh)))
     if bias_nh is not None:
@@ -125,10 +126,10 @@ def rotated_product(
 def feed_forward(
     config: DecoderConfig, layer: LayerWeights[Array], x_td: Array, wide_dtype: jnp.dtype = jnp.float32
 ) -> Float[Array, "t d"]:
-    """The gated feed-forward block's contribution to the residual stream.
+    """Return the gated feed-forward block's contribution to the residual stream.
 
     Args:
-        wide_dtype: of gate and up in memory.
+        wide_dtype: format of gate and up in memory.
     """
     x_td = rms_norm(x_td, layer.mlp_norm_ld, config.rms_norm_eps)
     gate_tf = linear("td,df->tf", x_td, layer.gate_ldf).astype(wide_dtype)
@@ -141,7 +142,7 @@ def feed_forward(
 def label_probabilities(
     hidden_sd: Float[Array, "s d"], head_vd: Float[Array, "v d"], label_c: Int[Array, " c"], apply_softmax: bool
 ) -> Float[Array, "s c"]:
-    """Head and softmax in float32: over the labels, or the labels' share of the whole vocabulary."""
+    """Apply head and softmax in float32: over the labels, or the labels' share of the full vocabulary."""
     logits_sc = einsum("sd,cd->sc", hidden_sd, head_vd[label_c], jnp.float32)
     if apply_softmax:
         return jax.nn.softmax(logits_sc, axis=-1)
@@ -153,7 +154,7 @@ def label_probabilities(
 def label_probabilities_tiled(
     hidden_sd: Float[Array, "s d"], head_vd: Float[Array, "v d"], label_c: Int[Array, " c"], apply_softmax: bool
 ) -> Float[Array, "s c"]:
-    """The same figures with the vocabulary's logits taken in tiles: memory for one tile of them, not for all."""
+    """Return the same probabilities, computing the vocabulary's logits in tiles to need memory for only one tile."""
     if apply_softmax:
         return label_probabilities(hidden_sd, head_vd, label_c, True)
 

@@ -1,9 +1,9 @@
 """Item self-attention on a GPU, merged with the attention over the query: one Pallas kernel, for bfloat16.
 
 The online softmax starts from cuDNN's result: its output is the running value, its log-sum-exp the running maximum. No
-separate merge is needed. Laid out like scoring/pytorch/own_items_kernel.py. Triton compiles it.
+separate merge is needed. It mirrors scoring/pytorch/own_items_kernel.py. Triton compiles it.
 
-Letters beside the folder's: r row of a tile, u key of a block.
+Additional letters: r row of a tile, u key of a block.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 ROWS = 64
 HEAD_DIMS = (16, 32, 64, 128, 256)
-"""That Triton takes: powers of two."""
+"""Head sizes that Triton supports: powers of two."""
 
 
 @jax.named_scope("own_items")
@@ -33,13 +33,13 @@ def join_own_items(
     *,
     interpret: bool = False,
 ) -> Float[Array, "t n h"]:
-    """The attention of a block's rows over the query and their own items, in the keys' format.
+    """Compute the attention of a block's rows over the query and their items, in the keys' format.
 
     Args:
         q_tnh: scaled.
         item_t: which item of the block each row belongs to.
         values_tnh: attention over the query alone, and `lse_nt` the log-sum-exp of its scores.
-        window: no item is longer; a multiple of 32.
+        window: upper bound of the items' lengths; a multiple of 32.
     """
     (t, n, h), k, dtype = q_tnh.shape, k_tkh.shape[1], k_tkh.dtype
     fill = -t % ROWS
@@ -72,7 +72,7 @@ def join_own_items(
 def _kernel(
     q_ref, keys_ref, values_ref, item_ref, query_values_ref, query_lse_ref, out_ref, *, window: int, n_keys: int
 ) -> None:
-    """One tile of rows of one head over the keys that their own items can reach."""
+    """Process one head's tile of rows with the keys that the rows' items can reach."""
     start = pl.program_id(0) * ROWS
     row_r, item_r = start + jnp.arange(ROWS), item_ref[pl.ds(start, ROWS)]
     q_rh = q_ref[...]
@@ -84,7 +84,7 @@ def _kernel(
         scores_ru = product(q_rh, keys_ref[here, :].T)
         seen_ru = (item_r[:, None] == item_ref[here][None, :]) & (key_u[None, :] <= row_r[:, None])
         scores_ru = jnp.where(seen_ru, scores_ru, -jnp.inf)
-        higher_r = jnp.maximum(top_r, scores_ru.max(axis=1))  # of a row's keys in the query at least: never -inf
+        higher_r = jnp.maximum(top_r, scores_ru.max(axis=1))  # never -inf: every row sees keys of the query
         weights_ru, kept_r = jnp.exp(scores_ru - higher_r[:, None]), jnp.exp(top_r - higher_r)
         values_block_uh = values_ref[here, :]
         values_rh = kept_r[:, None] * values_rh + product(weights_ru.astype(values_block_uh.dtype), values_block_uh)

@@ -58,7 +58,7 @@ class PortableBackend:
         return np.asarray(probabilities_sc)[: chunk.n_items]
 
     def computed_tokens(self, request: ScoreRequest) -> int:
-        """Tokens that a call computes, padding included."""
+        """Return the number of tokens that a call computes, padding included."""
         return packed_shape(request)[0]
 
     def _program(self, key: ProgramKey) -> jax.stages.Compiled:
@@ -69,12 +69,12 @@ class PortableBackend:
 
 
 def program_key(request: ScoreRequest) -> ProgramKey:
-    """What a compiled program depends on."""
+    """Return what a compiled program depends on."""
     return (*packed_shape(request), len(request.label_ids), request.apply_softmax)
 
 
 def program_inputs(chunk: PackedChunk, label_ids: Sequence[int]) -> tuple[np.ndarray, ...]:
-    """The arrays that change from call to call, in the order of `score_packed`."""
+    """Return the arrays that change from call to call, in the order of `score_packed`."""
     return chunk.token_t, chunk.position_t, chunk.segment_t, chunk.scored_s, np.asarray(label_ids, np.int32)
 
 
@@ -103,7 +103,7 @@ def score_packed(
     scored_s: Int[Array, " s"],
     label_c: Int[Array, " c"],
 ) -> Float[Array, "s c"]:
-    """The whole forward pass over one packed sequence."""
+    """Run the forward pass over one packed sequence."""
     cos_th, sin_th = rotary_tables(position_t, inverse_frequencies(config))
     mask_tt = attention_mask(segment_t)
 
@@ -118,7 +118,7 @@ def score_packed(
 def decoder_layer(
     config: DecoderConfig, layer: LayerWeights[Array], x_td: Array, cos_th: Array, sin_th: Array, mask_tt: Array
 ) -> Array:
-    """Attention and feed-forward, each added to the float32 residual stream."""
+    """Add attention's output, then the feed-forward part, to the float32 residual stream."""
     q_tnh, k_tkh, v_tkh = project_qkv(config, layer, x_td, cos_th, sin_th)
     attended_tnh = masked_attention(q_tnh, k_tkh, v_tkh, mask_tt, layer.q_ldnh.dtype)
     x_td = x_td + einsum("tnh,nhd->td", attended_tnh, layer.o_lnhd, layer.o_lnhd.dtype)
@@ -126,7 +126,7 @@ def decoder_layer(
 
 
 def attention_mask(segment_t: Int[Array, " t"]) -> Bool[Array, "t u"]:
-    """True where token t may look at token u: not ahead, and in its own segment or the query."""
+    """Return True where token t may look at token u: u is not ahead, and in t's segment or the query."""
     order_t = jnp.arange(segment_t.shape[0])
     causal_tu = order_t[:, None] >= order_t[None, :]
     same_tu = segment_t[:, None] == segment_t[None, :]
@@ -140,8 +140,10 @@ def masked_attention(
     mask_tu: Bool[Array, "t u"],
     dtype: jnp.dtype,
 ) -> Float[Array, "t n h"]:
-    """Grouped-query attention with every score in memory; scores and softmax in float32 whatever the weights are:
-    PyTorch would round bfloat16 scores, which near 20 are 0.125 apart."""
+    """Compute grouped-query attention with every score in memory.
+
+    Scores and softmax are float32 for all weights. PyTorch would round bfloat16 scores, in steps of 0.125 near 20.
+    """
     t, n, h = q_tnh.shape
     k = k_tkh.shape[1]
     q_tkgh = q_tnh.reshape(t, k, n // k, h)

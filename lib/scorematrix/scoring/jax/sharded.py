@@ -1,10 +1,9 @@
 """The best-native view in JAX over a mesh of devices: items over its `data` axis, weights over its `model` axis.
 
-`scoring/sharding.py` says what lies where and why. One program serves all devices, `shard_map` around the very
-`score_step` of one device: each device runs it on its share of the heads and columns with its replica's items, and the
-two products that lead back to the residual stream are summed over `model`. Not by sharding constraints: XLA cannot
-partition a Pallas kernel, and a program whose collectives are written down is a program whose cost can be read.
-Laid out like scoring/pytorch/sharded.py.
+`scoring/sharding.py` explains the layout. One program serves all devices: `shard_map` around the `score_step` of one
+device. Each device runs it on its share of the heads and columns with its replica's items, and the two products that
+lead back to the residual stream are summed over `model`. Sharding constraints would not do: XLA cannot partition a
+Pallas kernel, and explicit collectives make a program's cost readable. It mirrors scoring/pytorch/sharded.py.
 """
 
 from __future__ import annotations
@@ -35,19 +34,19 @@ from scorematrix.workload.request import ScoreRequest
 
 EVERYWHERE = P()
 KEPT = P(None, None, "model", None)
-"""How the query's keys and values [l, q, k, h] lie."""
+"""Sharding of the query's keys and values [l, q, k, h]."""
 
 
 class ShardedBackend:
     """Backend `jax`, view `best_native`, over a mesh.
 
     Args:
-        mesh: replicas of the model, and devices of each.
-        step_tokens: item tokens that a replica computes together at most; None takes what a share of the memory allows.
-        reuse_prefix: so many queries' keys and values are kept for calls with the same query.
+        mesh: replicas of the model, and devices per replica.
+        step_tokens: most item tokens that a replica computes together; None: as many as a share of the memory allows.
+        reuse_prefix: number of queries whose keys and values are kept for calls with the same query.
 
     Raises:
-        ValueError: for a mesh of more devices than there are, or one that does not divide the model.
+        ValueError: if the mesh has more devices than there are, or does not divide the model.
     """
 
     def __init__(
@@ -92,19 +91,19 @@ class ShardedBackend:
     def score(self, request: ScoreRequest) -> Scores:
         request.check_vocabulary(self._config.vocab_size)
         label_c = np.asarray(request.label_ids, np.int32)
-        prefix, found = self._kept.get(request.query_ids), []
+        prefix, results = self._kept.get(request.query_ids), []
         for steps, key in self._steps(request, prefix is not None):
             given = None if key.shape.with_query else prefix
             probabilities_sc, made = self._program(key)(self._weights, *program_inputs(steps), given, label_c)
-            found.append((steps, probabilities_sc))
+            results.append((steps, probabilities_sc))
             if key.keeps_prefix:
                 prefix = made
                 self._kept.put(request.query_ids, made)
-        replicas = (zip(steps, np.split(np.asarray(all_sc), len(steps)), strict=True) for steps, all_sc in found)
+        replicas = (zip(steps, np.split(np.asarray(all_sc), len(steps)), strict=True) for steps, all_sc in results)
         return read_out(request, [pair for pairs in replicas for pair in pairs])
 
     def computed_tokens(self, request: ScoreRequest) -> int:
-        """Tokens that a call computes, padding included, and the query once a replica."""
+        """Return the number of tokens that a call computes, padding included, and the query once per replica."""
         steps = [step for steps, _ in self._steps(request, query_known=False) for step in steps]
         return sum(rows_computed(step.shape, self._form) for step in steps)
 
@@ -122,10 +121,10 @@ class ShardedBackend:
 
 
 def choose_devices(device: str, mesh: Mesh) -> list[devices.Device]:
-    """The first devices of a kind, as many as the mesh has.
+    """Return the first devices of a kind, as many as the mesh has.
 
     Raises:
-        ValueError: where there are fewer, with both numbers.
+        ValueError: if there are fewer, with both numbers.
     """
     platform = devices.choose_device(device).platform
     here = jax.local_devices(backend=platform)
@@ -139,13 +138,13 @@ def choose_devices(device: str, mesh: Mesh) -> list[devices.Device]:
 
 
 def mesh_of(mesh: Mesh, chosen: Sequence[devices.Device]) -> jax.sharding.Mesh:
-    """The mesh over devices, in the order in which its axes have the shortest ways."""
+    """Return the mesh over devices, ordered for the shortest paths along its axes."""
     axis_types = (jax.sharding.AxisType.Auto,) * 2
     return jax.make_mesh((mesh.data, mesh.model), ("data", "model"), axis_types, devices=chosen)
 
 
 def placement(mesh: jax.sharding.Mesh) -> devices.Placement:
-    """Where each leaf of the weights goes: heads and feed-forward columns over the model axis."""
+    """Return the sharding of each leaf of the weights: heads and feed-forward columns over the model axis."""
 
     def place(name: str) -> NamedSharding:
         split = split_axis(name)
@@ -157,7 +156,7 @@ def placement(mesh: jax.sharding.Mesh) -> devices.Placement:
 def keyed_steps(
     request: ScoreRequest, step_tokens: int, n_replicas: int, *, query_known: bool = False, keeps_query: bool = False
 ) -> list[tuple[list[Step], ProgramKey]]:
-    """The steps of a request, one a replica, with what their program is keyed by; the first ones have the query."""
+    """Return a request's steps, one per replica, with their program's key. The first compute an unknown query."""
     laid_out = lay_out_replica_steps(request, step_tokens, n_replicas, query_known=query_known)
     wanted, n_labels = len(laid_out) > 1 or keeps_query, len(request.label_ids)
     return [
@@ -168,7 +167,7 @@ def keyed_steps(
 
 
 def program_inputs(steps: Sequence[Step]) -> tuple[np.ndarray, np.int32, tuple[BlockInputs[np.ndarray], ...]]:
-    """The arrays that change from step to step, the replicas' blocks end to end, in the order of `score_step`."""
+    """Return the arrays that change from step to step, replicas' blocks concatenated, in the order of `score_step`."""
     inputs = [best_native.program_inputs(step) for step in steps]
     query_q, n_query, _ = inputs[0]
     return query_q, n_query, jax.tree.map(lambda *parts: np.concatenate(parts), *(blocks for *_, blocks in inputs))
@@ -182,31 +181,31 @@ def compile_program(
     mesh: jax.sharding.Mesh,
 ) -> tuple[jax.stages.Compiled, CompileEvent]:
     """Trace and compile ahead of time for one padded shape of a replica's step; `weights` may be shapes only."""
-    own = Mesh(mesh.shape["data"], mesh.shape["model"])
+    mesh_shape = Mesh(mesh.shape["data"], mesh.shape["model"])
     arguments = (weights, *program_shapes(config, key, weights.layers.k_ldkh.dtype, mesh))
-    total = functools.partial(jax.lax.psum, axis_name="model") if own.model > 1 else lambda part: part
+    total = functools.partial(jax.lax.psum, axis_name="model") if mesh_shape.model > 1 else lambda part: part
     function = jax.shard_map(
-        functools.partial(score_step, device_share(config, own), key, form, total=total),
+        functools.partial(score_step, device_share(config, mesh_shape), key, form, total=total),
         mesh=mesh,
         in_specs=jax.tree.map(lambda leaf: leaf.sharding.spec, arguments),
         out_specs=(P("data"), KeptPrefix(KEPT, KEPT) if key.keeps_prefix else None),
         check_vma=False,  # a Pallas kernel does not say over which axes its result varies
     )
-    name = f"{program_name(key)} {own}"
+    name = f"{program_name(key)} {mesh_shape}"
     return devices.compile_ahead(jax.jit(function), arguments, mesh.devices.flat[0], name, tuned=True)
 
 
 def program_shapes(config: DecoderConfig, key: ProgramKey, dtype: jnp.dtype, mesh: jax.sharding.Mesh) -> tuple:
-    """The shapes of `score_step`'s arguments behind the weights, for all devices together."""
-    own = Mesh(mesh.shape["data"], mesh.shape["model"])
+    """Return the shapes of `score_step`'s arguments after the weights, for all devices together."""
+    mesh_shape = Mesh(mesh.shape["data"], mesh.shape["model"])
 
     def array(*shape: int, dtype: jnp.dtype = jnp.int32, spec: P = EVERYWHERE) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
 
     def items(length: int) -> jax.ShapeDtypeStruct:
-        return array(own.data * length, spec=P("data"))
+        return array(mesh_shape.data * length, spec=P("data"))
 
     blocks = tuple(BlockInputs(items(b.t), items(b.t), items(b.t), items(b.s)) for b in key.shape.blocks)
-    kept = (config.n_layers, key.shape.q, repeated_kv(config, own).n_kv_heads, config.head_dim)
+    kept = (config.n_layers, key.shape.q, repeated_kv(config, mesh_shape).n_kv_heads, config.head_dim)
     given = None if key.shape.with_query else KeptPrefix(*(array(*kept, dtype=dtype, spec=KEPT) for _ in range(2)))
     return array(key.shape.q), array(), blocks, given, array(key.n_labels)

@@ -1,1 +1,1 @@
-"""Other scorers that can be installed, each in an environment of its own: what our engines are measured against."""
+"""Other scorers, each installed in a separate environment: the competitors that our engines are measured against."""

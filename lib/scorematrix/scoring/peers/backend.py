@@ -1,4 +1,4 @@
-"""What backends in environments of their own share: weights written out for them, a worker, the Backend protocol."""
+"""Base of the backends in separate environments: writes their weights, starts a worker, keeps the Backend protocol."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scorematrix.workload.request import ScoreRequest
 
 
 class PeerBackend(ABC):
-    """A scorer behind a worker of `workers/`; a peer says how it takes weights and which options its worker gets."""
+    """A scorer behind a worker of `workers/`. A subclass defines the format of the weights and the worker's options."""
 
     backend: ClassVar[str]
     view: ClassVar[str]
@@ -46,8 +46,8 @@ class PeerBackend(ABC):
         )
         self.compile_events: list[CompileEvent] = []
 
-    def prepare(self, requests: Sequence[ScoreRequest]) -> None:  # noqa: B027 (nothing to do is no gap)
-        pass  # A peer makes ready while it loads and at its first calls, which are warm-up.
+    def prepare(self, requests: Sequence[ScoreRequest]) -> None:  # noqa: B027 (empty on purpose)
+        pass  # A peer initializes while it loads and during its first calls, which are warm-up.
 
     def score(self, request: ScoreRequest) -> Scores:
         request.check_vocabulary(self.model.config.vocab_size)
@@ -55,12 +55,12 @@ class PeerBackend(ABC):
 
     @abstractmethod
     def write_weights(self, path: Path) -> None:
-        """The model in the form that the peer reads, whole at `path` or not there."""
+        """Write the model in the peer's format, atomically: `path` is complete or does not exist."""
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
-        """What the worker is told beside the path."""
+        """Return the worker's options other than the path."""
 
     @abstractmethod
     def precision(self) -> str:
-        """In which formats it computes, in words."""
+        """Describe the number formats that it computes in."""

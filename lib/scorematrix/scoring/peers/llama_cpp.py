@@ -1,4 +1,4 @@
-"""llama.cpp through llama-cpp-python: the query decoded once, its cache shared by the items' sequences."""
+"""llama.cpp through llama-cpp-python: decodes the query once and shares its cache between the items' sequences."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scorematrix.models.gguf_writer import write_gguf
 from scorematrix.scoring.peers.backend import PeerBackend
 
 UBATCH = 512
-"""Tokens that llama.cpp computes at once: its own default."""
+"""Tokens that llama.cpp computes at once: its default."""
 
 
 class LlamaCppBackend(PeerBackend):
@@ -21,7 +21,7 @@ class LlamaCppBackend(PeerBackend):
 
     @property
     def cache_type(self) -> str:
-        # bfloat16 keys on a CPU are converted for every product; float16 is llama.cpp's own default.
+        # bfloat16 keys on a CPU are converted for every product; float16 is llama.cpp's default.
         return "F16" if self.dtype == "bfloat16" else "F32"
 
     def write_weights(self, path: Path) -> None:

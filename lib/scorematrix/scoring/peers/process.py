@@ -1,4 +1,4 @@
-"""A scorer in another environment's Python: started, asked line by line, ended with this process."""
+"""A scorer in another environment's Python: one JSON line per request; it ends with this process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PeerProcess:
         """Float32 [items, labels].
 
         Raises:
-            RuntimeError: with the worker's own words, where it failed or died.
+            RuntimeError: if the worker failed or died; quotes its error.
         """
         message = dict(
             query_ids=list(request.query_ids),

@@ -1,4 +1,4 @@
-"""vLLM on a CPU: each item a prompt of query and item, the query's keys and values out of its prefix cache."""
+"""vLLM on a CPU: one prompt of query and item per item; the query's keys and values come from its prefix cache."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from scorematrix.models.safetensors_writer import write_hf_folder
 from scorematrix.scoring.peers.backend import PeerBackend
 
-# Whole blocks of a query are found again, what is left over is computed with every item: of a query of 2000 tokens 80
-# under the CPU backend's own 128, 16 under 32, the smallest that it takes.
+# The prefix cache reuses full blocks only; the rest of the query is recomputed with every item. For 2000 query tokens
+# that is 80 tokens with the CPU backend's default of 128, and 16 with 32, the smallest size that it accepts.
 BLOCK_TOKENS = 32
 
 

@@ -81,7 +81,7 @@ def _compile(function: Callable[..., Any], args: Sequence[Any], path: Path) -> N
         torch.inference_mode(False),
         torch.no_grad(),
         tempfile.TemporaryDirectory(dir=path.parent) as folder,
-        warnings.catch_warnings(action="ignore"),  # PyTorch warns about its own deprecated calls
+        warnings.catch_warnings(action="ignore"),  # PyTorch warns about deprecated calls that it makes internally
     ):
         # Only sizes, strides and dtypes matter, not values.
         examples = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype) for t in flat(args)]

@@ -1,7 +1,7 @@
-"""Shared-prefix attention in PyTorch: parts give values and the log-sum-exp of their scores, and merge exactly.
+"""Shared-prefix attention in PyTorch: parts return values and the log-sum-exp of their scores, so they merge exactly.
 
-Letters beside the folder's: q query token, t item token, r row, u key seen by a row, b tile of rows.
-Scores, softmax and sums are float32; operands are in the weights' format. Queries come in scaled by h**-0.5.
+Additional letters: q query token, t item token, r row, u key seen by a row, b tile of rows.
+Scores, softmax and sums are float32; operands are in the weights' format. Queries arrive scaled by h**-0.5.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from scorematrix.scoring.shared_prefix import PADDING, StepShape
 
 Form = Literal["flash", "efficient", "cudnn", "flash_joined", "flex"]
 """flash: PyTorch's FlashAttention over the query, plain operations over own items. efficient: the same with the
-memory-efficient kernel, which takes float32 on a GPU. cudnn: cuDNN's over the query, our kernel over the own items
-(GPUs). flash_joined, flex: FlashAttention or FlexAttention over the query and our kernel."""
+memory-efficient kernel, which supports float32 on a GPU. cudnn: cuDNN's kernel over the query and ours over own items
+(GPUs). flash_joined, flex: FlashAttention or FlexAttention over the query, and our kernel."""
 JOINED = ("cudnn", "flash_joined", "flex")
-"""Forms in which our kernel joins the own items' attention with that over the query."""
+"""Forms in which our kernel joins the attention over own items with that over the query."""
 
 
 HEAD_DIMS = (16, 32, 64, 128, 256)
-"""That our kernel takes: powers of two."""
+"""Head sizes that our kernel supports: powers of two."""
 
 
 class Attended(NamedTuple):
@@ -56,11 +56,11 @@ class BlockInputs(NamedTuple):
 
 
 def attention_forms(device: torch.device, dtype: str, head_dim: int) -> tuple[Form, ...]:
-    """Return the forms that a kind of device has for a number format, the one that is likely fastest first."""
+    """Return the attention forms that a kind of device supports for a number format, the likely fastest first."""
     if device.type == "cpu":
         return ("flash",)
     if dtype == "float32":
-        return ("efficient",)  # the others do not take it
+        return ("efficient",)  # the other forms do not support it
     if head_dim not in HEAD_DIMS or importlib.util.find_spec("triton") is None:
         return ("flash", "efficient")
     joined: tuple[Form, ...] = ("flash_joined", "flex")
@@ -68,7 +68,7 @@ def attention_forms(device: torch.device, dtype: str, head_dim: int) -> tuple[Fo
 
 
 def merge(a: Attended, b: Attended) -> Float[Tensor, "r n h"]:
-    """The attention over both parts' keys together."""
+    """Merge two parts into the attention over the keys of both."""
     top_rn = torch.maximum(a.lse_rn, b.lse_rn)
     share_a_rn, share_b_rn = torch.exp(a.lse_rn - top_rn), torch.exp(b.lse_rn - top_rn)
     values_rnh = share_a_rn[..., None] * a.values_rnh + share_b_rn[..., None] * b.values_rnh
@@ -76,7 +76,7 @@ def merge(a: Attended, b: Attended) -> Float[Tensor, "r n h"]:
 
 
 def find_own_items(blocks: Sequence[BlockInputs], shape: StepShape, form: Form) -> list[Tensor]:
-    """Which keys are a row's own item's, for all layers: a bias on each block's tiles, or each row's item."""
+    """Return which keys belong to each row's item, for all layers: each block's tile bias, or each row's item."""
     if form in JOINED:
         return [block.item_t for block in blocks]
     return [tile_bias(block.item_t, size.tile, size.window) for block, size in zip(blocks, shape.blocks, strict=True)]
@@ -91,7 +91,7 @@ def joint_attention(
     shape: StepShape,
     form: Form,
 ) -> Float[Tensor, "t n h"]:
-    """Every token's attention: the query's over itself, the items' over the query and their own item."""
+    """Compute every token's attention: query tokens over the query, item tokens over the query and their item."""
     if form in JOINED:
         attended_tnh = torch.empty_like(q_tnh)
         if shape.with_query:
@@ -99,16 +99,16 @@ def joint_attention(
         for item_t, size, here in zip(own_items, shape.blocks, shape.block_slices, strict=True):
             with part("prefix_attention"):
                 over_query = kernels.attend(q_tnh[here], *prefix, causal=False, form=form)
-            own = (q_tnh[here], k_tkh[here], v_tkh[here], item_t)
+            block_tensors = (q_tnh[here], k_tkh[here], v_tkh[here], item_t)
             with part("own_items"):
-                join_own_items(*own, *over_query, attended_tnh[here], size.window)
+                join_own_items(*block_tensors, *over_query, attended_tnh[here], size.window)
         return attended_tnh
     parts = [query_attention(q_tnh[: shape.q], prefix, form).float()] if shape.with_query else []
     for bias_bru, size, here in zip(own_items, shape.blocks, shape.block_slices, strict=True):
         over_query = prefix_attention(q_tnh[here], prefix, form)
-        lengthy = (q_tnh[here], k_tkh[here], v_tkh[here], bias_bru, *over_query)
+        block_tensors = (q_tnh[here], k_tkh[here], v_tkh[here], bias_bru, *over_query)
         with part("own_items"):
-            parts.append(with_own_items(size.tile, size.window, *lengthy))
+            parts.append(with_own_items(size.tile, size.window, *block_tensors))
     return torch.cat(parts)
 
 
@@ -121,20 +121,20 @@ def scored_attention(
     shape: StepShape,
     form: Form,
 ) -> Float[Tensor, "s n h"]:
-    """The attention of the scored positions alone: what the last layer needs."""
-    owns, start = [], 0
+    """Compute the attention of the scored positions only: the last layer needs no other."""
+    parts, start = [], 0
     for block, size, here in zip(blocks, shape.blocks, shape.block_slices, strict=True):
-        # The window ends at the scored token, the last of its item: nothing in it lies ahead.
+        # The window ends at the scored token, the last of its item, so none of its keys is ahead.
         index_su = block.scored_s[:, None] - torch.arange(size.window, device=q_snh.device)
         same_su = block.item_t[index_su.clamp(min=0)] == block.item_t[block.scored_s][:, None]
         bias_su = torch.where((index_su >= 0) & same_su, 0.0, -torch.inf)
         index_su = index_su.clamp(min=0)
         q_s1nh = q_snh[start : start + size.s, None]
         with part("own_items"):
-            owns.append(own_attention(q_s1nh, k_tkh[here][index_su], v_tkh[here][index_su], bias_su[:, None]))
+            parts.append(own_attention(q_s1nh, k_tkh[here][index_su], v_tkh[here][index_su], bias_su[:, None]))
         start += size.s
-    own = Attended(*(torch.cat(tensors) for tensors in zip(*owns, strict=True)))
-    return merge(prefix_attention(q_snh, prefix, form), own)
+    over_item = Attended(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+    return merge(prefix_attention(q_snh, prefix, form), over_item)
 
 
 @compiled
@@ -148,11 +148,11 @@ def with_own_items(
     values_tnh: Tensor,
     lse_tn: Tensor,
 ) -> Float[Tensor, "t n h"]:
-    """A block's attention over the query joined with that over each token's own item."""
+    """Compute a block's attention over each token's item and merge it with its attention over the query."""
     q_brnh = q_tnh.reshape(-1, tile, *q_tnh.shape[1:])
     keys_bukh, values_bukh = (tiled_windows(x, tile, window) for x in (k_tkh, v_tkh))
-    own = own_attention(q_brnh, keys_bukh, values_bukh, bias_bru)
-    return merge(Attended(values_tnh, lse_tn), own)
+    over_item = own_attention(q_brnh, keys_bukh, values_bukh, bias_bru)
+    return merge(Attended(values_tnh, lse_tn), over_item)
 
 
 @torch.library.custom_op("scorematrix::join_own_items", mutates_args=["out_tnh"])
@@ -166,14 +166,14 @@ def join_own_items(
     out_tnh: Tensor,
     window: int,
 ) -> None:
-    """The attention of a block's rows over the query and their own items: one kernel on an NVIDIA GPU.
+    """Compute the attention of a block's rows over the query and their items: one kernel on an NVIDIA GPU.
 
     Args:
         q_tnh: scaled.
         item_t: which item of the block each row belongs to.
         values_tnh: attention over the query alone, and `lse_nt` the log-sum-exp of its scores.
-        out_tnh: is written.
-        window: no item is longer; a multiple of 32.
+        out_tnh: receives the result.
+        window: upper bound of the items' lengths; a multiple of 32.
     """
     from scorematrix.scoring.pytorch import own_items_kernel
 
@@ -181,13 +181,13 @@ def join_own_items(
 
 
 def query_attention(q_qnh: Float[Tensor, "q n h"], prefix: Prefix, form: Form) -> Float[Tensor, "q n h"]:
-    """The query over itself, causally."""
+    """Compute the query's causal attention over itself."""
     with part("query_attention"):
         return kernels.attend(q_qnh, *prefix, causal=True, form=form)[0]
 
 
 def prefix_attention(q_tnh: Float[Tensor, "t n h"], prefix: Prefix, form: Form) -> Attended:
-    """Item tokens over the whole query: nothing to mask."""
+    """Compute the item tokens' attention over the query, where nothing must be excluded."""
     with part("prefix_attention"):
         values_tnh, lse_nt = kernels.attend(q_tnh, *prefix, causal=False, form=form)
     return Attended(values_tnh.float(), lse_nt.transpose(0, 1))
@@ -199,7 +199,11 @@ def own_attention(
     values_bukh: Float[Tensor, "b u k h"],
     bias_bru: Float[Tensor, "b r u"],
 ) -> Attended:
-    """Tiles of rows, each over a window of keys that holds the rows' own items. Rows come out flat: r is b x r."""
+    """Compute the attention of each tile of rows over a window of keys that contains the rows' items.
+
+    Returns:
+        rows, flat: r is b x r.
+    """
     b, r, n, h = q_brnh.shape
     k = keys_bukh.shape[2]
     dtype = keys_bukh.dtype
@@ -214,13 +218,13 @@ def own_attention(
 
 
 def tiled_windows(x_t: Tensor, tile: int, window: int, fill: int = 0) -> Tensor:
-    """Every tile of rows behind the `window` rows before it: [t, ...] to [b, window + tile, ...]."""
+    """Return each tile of rows preceded by the `window` rows before it: [t, ...] to [b, window + tile, ...]."""
     padded = torch.cat([x_t.new_full((window, *x_t.shape[1:]), fill), x_t])
     return padded.unfold(0, window + tile, tile).movedim(-1, 1)
 
 
 def tile_bias(item_t: Int[Tensor, " t"], tile: int, window: int) -> Float[Tensor, "b r u"]:
-    """What is added to the scores of every tile's rows: 0 for a key of the row's own item, not ahead, else -inf."""
+    """Return the bias added to each tile's scores: 0 for keys of the row's item that are not ahead, else -inf."""
     item_bu = tiled_windows(item_t, tile, window, fill=PADDING - 1)
     rows, keys = torch.arange(tile, device=item_t.device), torch.arange(window + tile, device=item_t.device)
     not_ahead_ru = rows[:, None] + window >= keys

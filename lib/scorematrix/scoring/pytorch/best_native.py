@@ -1,6 +1,6 @@
 """The best-native view in PyTorch: the query computed once, one joint pass per layer over query and item tokens.
 
-Laid out like scoring/jax/best_native.py. What lies between attention kernels is compiled, once for all lengths.
+It mirrors scoring/jax/best_native.py. The code between attention kernels is compiled once for all lengths.
 """
 
 from __future__ import annotations
@@ -56,16 +56,16 @@ from scorematrix.scoring.shared_prefix import (
 from scorematrix.workload.request import ScoreRequest
 
 Finish = Callable[[DecoderConfig, LayerWeights[Tensor], Tensor, Tensor], Tensor]
-"""`finish_layer`, or what stands for it where other devices hold a part of the layer."""
+"""`finish_layer`, or its replacement for a layer that is split over devices."""
 
 
 class BestNativeBackend:
     """Backend `pytorch`, view `best_native`.
 
     Args:
-        step_tokens: item tokens computed together at most; None takes what a share of the memory allows.
-        reuse_prefix: so many queries' keys and values are kept for calls with the same query.
-        attention: a form that the device has; None takes the one that is likely fastest.
+        step_tokens: most item tokens computed together; None: as many as a share of the memory allows.
+        reuse_prefix: number of queries whose keys and values are kept for calls with the same query.
+        attention: a form that the device supports; None: the likely fastest.
     """
 
     _most_graphs: ClassVar[int] = MOST_GRAPHS
@@ -112,10 +112,10 @@ class BestNativeBackend:
         )
 
     def prepare(self, requests: Sequence[ScoreRequest]) -> None:
-        # A graph serves all lengths: a short request with the same length classes of items makes all that is needed.
+        # A graph serves all lengths, so a short request with the same length classes of items compiles all graphs.
         for short in {shortened(request) for request in requests}:
             self.score(short)
-            # Items whose query is known have a graph of their own.
+            # Items whose query is known use another graph.
             if self._kept.limit or any(len(split_items(request, self._step_tokens)) > 1 for request in requests):
                 known = PrefixCache[list[Prefix]](1)
                 self._score(short, known)
@@ -137,13 +137,13 @@ class BestNativeBackend:
         return self._score(request, self._kept)
 
     def computed_tokens(self, request: ScoreRequest) -> int:
-        """Tokens that a call computes, padding included."""
+        """Return the number of tokens that a call computes, padding included."""
         return sum(step.shape.n_tokens for step, _ in self._steps(request, query_known=False))
 
     def _placed(
         self, model: Model, dtype: DType
     ) -> tuple[DecoderConfig, DecoderWeights[Tensor], list[LayerWeights[Tensor]]]:
-        """What is computed here, and the weights of it."""
+        """Return the config and the weights of what this process computes."""
         weights = devices.place_weights(model.weights, dtype, self._device)
         return model.config, weights, devices.layer_slices(weights.layers, model.config.n_layers)
 
@@ -151,7 +151,7 @@ class BestNativeBackend:
     def _score(self, request: ScoreRequest, known: PrefixCache[list[Prefix]]) -> Scores:
         request.check_vocabulary(self._config.vocab_size)
         start, before = time.perf_counter(), compile_counts()
-        prefix, found = known.get(request.query_ids), []
+        prefix, results = known.get(request.query_ids), []
         for step, key in self._steps(request, prefix is not None, keeps_query=known.limit > 0):
             inputs, given = program_inputs(step, request.label_ids), None if step.shape.with_query else prefix
             made_prefix: list[Prefix] | None = None
@@ -159,11 +159,11 @@ class BestNativeBackend:
                 probabilities_sc = self._graphs.run(key, inputs, given)
             else:
                 probabilities_sc, made_prefix = self._launch(key, inputs.to(self._device), given)
-            found.append((step, probabilities_sc))
-            if made_prefix is not None:  # as `key.keeps_prefix` asks; no such step is recorded as a graph
+            results.append((step, probabilities_sc))
+            if made_prefix is not None:  # `key.keeps_prefix` is set; no such step is recorded as a graph
                 prefix = made_prefix
                 known.put(request.query_ids, prefix)
-        scores = read_out(request, [(step, probabilities_sc.cpu().numpy()) for step, probabilities_sc in found])
+        scores = read_out(request, [(step, probabilities_sc.cpu().numpy()) for step, probabilities_sc in results])
         if (made := compile_counts() - before).n_graphs:
             seconds = time.perf_counter() - start
             name = f"best_native {made.n_graphs} graphs, first run included"
@@ -192,7 +192,7 @@ class BestNativeBackend:
 
     @torch.inference_mode()
     def _record_graphs(self, graphs: StepGraphs, requests: Sequence[ScoreRequest]) -> None:
-        """Record the steps of the requests that keep nothing beyond their result."""
+        """Record the requests' steps, except those that keep the query's keys and values."""
         start, before = time.perf_counter(), len(graphs)
         longest = max((len(request.query_ids) for request in requests), default=0)
         for request in requests:
@@ -215,14 +215,14 @@ class BestNativeBackend:
 
 
 def program_inputs(step: Step, label_ids: Sequence[int]) -> Int[Tensor, " n"]:
-    """The arrays that change from step to step end to end, on the host: one transfer takes them to the device."""
+    """Concatenate the arrays that change from step to step on the host; one transfer moves them to the device."""
     blocks = (array for b in step.blocks for array in (b.token_t, b.position_t, b.item_t, b.scored_s))
     query_q = step.query_q[: step.shape.n_query_tokens]
     return torch.from_numpy(np.concatenate([query_q, *blocks, np.asarray(label_ids, np.int32)]))
 
 
 def split_inputs(key: ProgramKey, inputs: Int[Tensor, " n"]) -> tuple[Tensor, list[BlockInputs], Tensor]:
-    """The same apart: the query's tokens if the step computes them, what is known of each block, the labels."""
+    """Split the inputs into the query's tokens if the step computes them, each block's inputs, and the labels."""
     sizes = [size for block in key.shape.blocks for size in (block.t, block.t, block.t, block.s)]
     query_q, *arrays, label_c = inputs.split([key.shape.n_query_tokens, *sizes, key.n_labels])
     return query_q, [BlockInputs(*arrays[i : i + 4]) for i in range(0, len(arrays), 4)], label_c
@@ -239,7 +239,7 @@ def score_step(
     given: list[Prefix] | None,
     finish: Finish,
 ) -> tuple[Float[Tensor, "s c"], list[Prefix] | None]:
-    """The whole forward pass of a step: the probabilities, and the query's keys and values if wanted."""
+    """Run a step's forward pass and return the probabilities, and the query's keys and values if wanted."""
     shape, (query_q, blocks, label_c) = key.shape, split_inputs(key, inputs)
     token_t = torch.cat([query_q, *(block.token_t for block in blocks)])
     query_position_q = torch.arange(shape.n_query_tokens, device=inputs.device)
@@ -254,7 +254,8 @@ def score_step(
             return given[l]
         prefix = Prefix(k_tkh[: shape.q], v_tkh[: shape.q])
         if key.keeps_prefix:
-            kept.append(Prefix(prefix.keys_qkh.clone(), prefix.values_qkh.clone()))  # the items' own are let go
+            # Copies, so that the items' keys and values can be freed.
+            kept.append(Prefix(prefix.keys_qkh.clone(), prefix.values_qkh.clone()))
         return prefix
 
     x_td = weights.embed_vd[token_t].float()
@@ -264,7 +265,7 @@ def score_step(
         attended_tnh = joint_attention(q_tnh, k_tkh, v_tkh, prefix, own_items, shape, form)
         x_td = finish(config, layer, x_td, attended_tnh)
 
-    # In the last layer only the scored positions are needed, beside every token's keys and values.
+    # The last layer needs only the scored positions, and every token's keys and values.
     _, k_tkh, v_tkh = project(config, layers[-1], x_td, *rotary)
     x_sd = x_td[scored_s]
     q_snh, _, _ = project(config, layers[-1], x_sd, *(table[scored_s] for table in rotary))
@@ -281,7 +282,7 @@ def score_step(
 def project(
     config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Tensor, cos_th: Tensor, sin_th: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Scaled queries, keys and values in the weights' format."""
+    """Return scaled queries, keys and values in the weights' format."""
     q_tnh, k_tkh, v_tkh = project_qkv(config, layer, x_td, cos_th, sin_th)
     dtype = layer.k_ldkh.dtype
     return (q_tnh * config.head_dim**-0.5).to(dtype), k_tkh.to(dtype), v_tkh.to(dtype)
@@ -291,6 +292,6 @@ def project(
 def finish_layer(
     config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Float[Tensor, "t d"], attended_tnh: Float[Tensor, "t n h"]
 ) -> Float[Tensor, "t d"]:
-    """Attention's output and the feed-forward part, each added to the float32 residual stream."""
+    """Add attention's output, then the feed-forward part, to the float32 residual stream."""
     x_td = x_td + linear(attended_tnh.flatten(1), layer.o_lnhd.flatten(0, 1))
     return x_td + feed_forward(config, layer, x_td)

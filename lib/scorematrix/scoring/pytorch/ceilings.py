@@ -10,7 +10,7 @@ from scorematrix.scoring.pytorch import device as devices
 
 
 def matmul(size: int, dtype: str, device_kind: str) -> Callable[[], None]:
-    """A square product with the result in the operands' format, as the engines use it."""
+    """Return a function that runs a square product with the result in the operands' format, as the engines use it."""
     device = devices.choose_device(device_kind)
     a, b = (torch.randn(size, size, device=device).to(devices.compute_dtype(dtype)) for _ in range(2))
     out = torch.empty_like(a)
@@ -23,7 +23,7 @@ def matmul(size: int, dtype: str, device_kind: str) -> Callable[[], None]:
 
 
 def copy(n_bytes: int, device_kind: str) -> Callable[[], None]:
-    """A copy on the device."""
+    """Return a function that copies on the device."""
     device = devices.choose_device(device_kind)
     source = torch.ones(n_bytes // 4, device=device)
     target = torch.empty_like(source)

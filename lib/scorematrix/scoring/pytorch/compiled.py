@@ -68,7 +68,7 @@ def compiled(function: Callable[[*Ts], R]) -> Callable[[*Ts], R]:
 
 
 def compile_mode(device: torch.device) -> Literal["ahead of time", "torch.compile", "off"]:
-    """Return how functions are compiled. PyTorch's own variables can disable compilation or choose a compiler."""
+    """Return how functions are compiled. PyTorch's environment variables can disable it or choose a compiler."""
     if os.environ.get("TORCHDYNAMO_DISABLE") == "1":
         return "off"
     if device.type != "cpu" or os.environ.get("TORCH_COMPILE_OVERRIDE_BACKENDS"):
@@ -86,6 +86,6 @@ def compile_counts() -> CompileCounts:
     """Read PyTorch's counters and ours."""
     cached = COUNTS.loaded
     if counters := compiler_counters():
-        # A graph found whole in one cache is not looked up in the other.
+        # A complete hit in one cache skips the lookup in the other.
         cached += max(counters["inductor"]["fxgraph_cache_hit"], counters["aot_autograd"]["autograd_cache_hit"])
     return CompileCounts(compiles_so_far(), cached)

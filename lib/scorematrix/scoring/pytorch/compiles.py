@@ -1,4 +1,4 @@
-"""Count the programs that PyTorch has compiled in this process, whoever asked for them."""
+"""Count the programs that PyTorch has compiled in this process for any caller."""
 
 from __future__ import annotations
 

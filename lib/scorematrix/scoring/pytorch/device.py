@@ -1,4 +1,4 @@
-"""Which PyTorch device and number format a backend runs on, and the weights moved there."""
+"""Choose the PyTorch device and number format that a backend runs on, and move the weights there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scorematrix.scoring.precision import auto_dtype
 
 
 def choose_device(device: str) -> torch.device:
-    """The process's device of a kind; "auto" is CUDA where PyTorch sees one, else the CPU.
+    """Return this process's device of a kind; "auto" is CUDA where PyTorch sees one, else the CPU.
 
     Raises:
         ValueError: naming the kind and why PyTorch cannot use it.
@@ -30,14 +30,14 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_dtype(dtype: AskedDType, device: torch.device) -> tuple[DType, str]:
-    """The number format of weights and activations, and why this one."""
+    """Return the number format of weights and activations, and why it was chosen."""
     return auto_dtype("cpu" if device.type == "cpu" else "gpu") if dtype == "auto" else (dtype, "asked for")
 
 
 def place_weights(
     weights: DecoderWeights[np.ndarray], dtype: DType, device: torch.device
 ) -> DecoderWeights[torch.Tensor]:
-    """The tree on the device in one number format; a tied head stays one tensor."""
+    """Move the weights to the device in one number format. A tied head stays one tensor."""
     placed = {id(a): to_tensor(a).to(device, compute_dtype(dtype)) for _, a in weights.named_leaves()}
     return DecoderWeights(
         embed_vd=placed[id(weights.embed_vd)],
@@ -48,7 +48,7 @@ def place_weights(
 
 
 def to_tensor(array: np.ndarray) -> torch.Tensor:
-    """A CPU tensor with the array's values; numpy has no bfloat16 of its own, so those go by their bits."""
+    """Return a CPU tensor with the array's values. bfloat16 passes as bits, because numpy has no such type."""
     array = np.array(array)  # a fresh, writable copy: the source may be a read-only file mapping
     if array.dtype == ml_dtypes.bfloat16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
@@ -56,19 +56,19 @@ def to_tensor(array: np.ndarray) -> torch.Tensor:
 
 
 def layer_slices(layers: LayerWeights[torch.Tensor], n_layers: int) -> list[LayerWeights[torch.Tensor]]:
-    """One view of the stacked weights a layer, so the l of each leaf's name is gone."""
+    """Return one view of the stacked weights per layer. Its leaves lack the l axis of their names."""
     return [layers.mapped(operator.itemgetter(l)) for l in range(n_layers)]
 
 
 def step_budget_bytes(device: torch.device) -> int:
-    """Working memory of one step: half a GiB on a CPU, a tenth of an accelerator's. The same in every process."""
+    """Return one step's working memory: 0.5 GiB on a CPU, a tenth of an accelerator's. All processes get the same."""
     if device.type == "cpu":
         return 1 << 29
     return torch.cuda.get_device_properties(device).total_memory // 10
 
 
 def describe(model: Model, view: str, device: torch.device, dtype: DType, **settings: str | int | bool) -> BackendInfo:
-    """What was loaded, for the record."""
+    """Describe what was loaded, for the record."""
     precision = {
         "float32": "float32 products (TF32 off), float32 sums",
         "bfloat16": "bfloat16 products, float32 sums; attention scores, softmax and head float32",
@@ -92,5 +92,5 @@ def describe(model: Model, view: str, device: torch.device, dtype: DType, **sett
 
 
 def compute_dtype(dtype: str) -> torch.dtype:
-    """The torch dtype of activations."""
+    """Return the torch dtype of activations."""
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]

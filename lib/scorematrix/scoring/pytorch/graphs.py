@@ -1,7 +1,7 @@
-"""CUDA graphs: what a step launches is recorded once, and launched again by one call.
+"""CUDA graphs: record once what a step launches, and replay it with one call.
 
-A step of few items is over sooner than the host can launch its kernels one by one. Recorded are the
-steps that `prepare` was told of, each by its exact shape; other steps are launched as on any device.
+A step of few items ends sooner than the host can launch its kernels one by one. Only the steps of requests passed to
+`prepare` are recorded, each by its exact shape. Other steps are launched as on any device.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from scorematrix.scoring.shared_prefix import ProgramKey
 
 MOST_GRAPHS = 64
 Launch = Callable[[ProgramKey, Tensor, list[Prefix] | None], tuple[Tensor, list[Prefix] | None]]
-"""`score_step`, from inputs on the device and the query's keys and values where they are needed."""
+"""Runs `score_step` with inputs on the device, and the query's keys and values if the step needs them."""
 Record = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
-"""From what launches a step to what launches it again, and where its result lies then."""
+"""From a function that launches a step to one that replays it, and the tensor that then contains the result."""
 
 
 class StepGraph(NamedTuple):
-    """A recorded step, and the memory that it reads and writes whenever it is launched."""
+    """A recorded step, and the memory that it reads and writes on each launch."""
 
     inputs: Tensor
     prefix: PrefixMemory | None
@@ -32,10 +32,10 @@ class StepGraph(NamedTuple):
 
 
 class PrefixMemory:
-    """Where graphs read the query's keys and values.
+    """The memory from which graphs read the query's keys and values.
 
     Args:
-        blank: of the longest query.
+        blank: keys and values of the longest query's size.
     """
 
     def __init__(self, blank: list[Prefix]) -> None:
@@ -44,30 +44,30 @@ class PrefixMemory:
 
     @property
     def n_query(self) -> int:
-        """Tokens of the longest query that there is room for."""
+        """Tokens of the longest query that fits."""
         return self._whole[0].keys_qkh.shape[0]
 
     def of_length(self, n_query: int) -> list[Prefix]:
-        """The part that a query of this length takes."""
+        """Return the part that a query of this length uses."""
         return [Prefix(layer.keys_qkh[:n_query], layer.values_qkh[:n_query]) for layer in self._whole]
 
     def hold(self, prefix: list[Prefix]) -> None:
-        """Bring a query's in, unless they are there."""
+        """Copy a query's keys and values in, unless they are already there."""
         if prefix is not self._held:
             mine = self.of_length(prefix[0].keys_qkh.shape[0])
             into, source = [x for layer in mine for x in layer], [x for layer in prefix for x in layer]
-            torch._foreach_copy_(into, source)  # pyright: ignore[reportPrivateImportUsage]  # it has no public name
+            torch._foreach_copy_(into, source)  # pyright: ignore[reportPrivateImportUsage]  # there is no public name
             self._held = prefix
 
 
 class StepGraphs:
-    """Recorded steps by what they depend on; all share their working memory, for only one runs at a time.
+    """Recorded steps by program key. They share their working memory, because only one runs at a time.
 
     Args:
-        limit: so many are kept at most.
+        limit: most steps that are kept.
 
     Attributes:
-        shortfall: why a step that should have been recorded is not; None while all are.
+        shortfall: why a step could not be recorded; None while all are recorded.
     """
 
     def __init__(self, limit: int = MOST_GRAPHS, record: Record | None = None) -> None:
@@ -86,13 +86,13 @@ class StepGraphs:
         """Record a step, if there is room for it.
 
         Args:
-            inputs: valid ones, on the device.
-            blank_prefix: makes room for the keys and values of the longest query that is known of.
+            inputs: valid inputs, on the device.
+            blank_prefix: allocates keys and values for the longest known query.
         """
         if self.shortfall:
             return
         if len(self._graphs) == self._limit:
-            self.shortfall = f"{self._limit} shapes of steps are recorded as CUDA graphs, the most that are kept"
+            self.shortfall = f"{self._limit} shapes of steps are recorded as CUDA graphs, which is the limit"
             return
         try:
             memory = given = None
@@ -101,29 +101,29 @@ class StepGraphs:
                     self._prefix = PrefixMemory(blank_prefix())  # graphs recorded before keep theirs
                 memory, given = self._prefix, self._prefix.of_length(key.shape.q)
             graph, result = self._record(lambda: launch(key, inputs, given)[0])
-        except RuntimeError as error:  # out of memory is one too
+        except RuntimeError as error:  # out of memory included
             why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            self.shortfall = f"recording a step as a CUDA graph failed, {len(self._graphs)} are recorded: {why}"
+            self.shortfall = f"recording a step as a CUDA graph failed after {len(self._graphs)} others: {why}"
             return
         self._graphs[key] = StepGraph(inputs, memory, graph, result)
 
     def run(self, key: ProgramKey, inputs: Tensor, given: list[Prefix] | None) -> Tensor:
-        """The probabilities of a recorded step; its inputs may be on the host."""
+        """Return the probabilities of a recorded step. `inputs` may be on the host."""
         graph = self._graphs[key]
         graph.inputs.copy_(inputs)
         if graph.prefix is not None:
             assert given is not None
             graph.prefix.hold(given)
         graph.launch()
-        return graph.probabilities_sc.clone()  # the next launch writes over it
+        return graph.probabilities_sc.clone()  # the next launch overwrites it
 
 
 def cuda_recorder() -> Record:
-    """Records on the current CUDA device."""
+    """Return a recorder for the current CUDA device."""
     memory = torch.cuda.graph_pool_handle()
 
     def record(launch: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        # Once beforehand, so that everything is compiled and loaded: nothing of that can be recorded.
+        # Launch once beforehand to compile and load everything: that cannot be recorded.
         current, aside = torch.cuda.current_stream(), torch.cuda.Stream()
         aside.wait_stream(current)
         with torch.cuda.stream(aside):
@@ -131,11 +131,11 @@ def cuda_recorder() -> Record:
         current.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         try:
-            # Other threads, a sampler of memory say, may go on calling CUDA.
+            # Other threads, such as a memory sampler, may continue to call CUDA.
             with torch.cuda.graph(graph, pool=memory, capture_error_mode="thread_local"):
                 result = launch()
         finally:
-            torch.cuda.set_stream(current)  # a recording that fails leaves its own
+            torch.cuda.set_stream(current)  # a failed recording does not restore it
         return graph.replay, result
 
     return record

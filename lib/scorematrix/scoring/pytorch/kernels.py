@@ -1,4 +1,4 @@
-"""PyTorch's own attention kernels behind one face; each gives the log-sum-exp of its scores beside the values."""
+"""PyTorch's attention kernels behind one interface. Each returns the values and the log-sum-exp of its scores."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ def attend(
     causal: bool,
     form: str,
 ) -> tuple[Float[Tensor, "t n h"], Float[Tensor, "n t"]]:
-    """Rows over the query's keys, causally or over all of them: values in their format, float32 log-sum-exp."""
+    """Attend to the query's keys, causally or to all of them: values in their format, float32 log-sum-exp."""
     q_1nth = q_tnh.to(keys_qkh.dtype).transpose(0, 1)[None]
     keys_1kqh, values_1kqh = (x.transpose(0, 1)[None] for x in (keys_qkh, values_qkh))
     aten = torch.ops.aten
-    if form == "cudnn":  # takes fewer key heads than heads of queries
-        found = aten._scaled_dot_product_cudnn_attention(
+    if form == "cudnn":  # supports fewer key heads than query heads
+        output = aten._scaled_dot_product_cudnn_attention(
             q_1nth, keys_1kqh, values_1kqh, None, True, is_causal=causal, scale=1.0
         )
-        return found[0][0].transpose(0, 1), found[1].reshape(q_1nth.shape[1:3])
-    if form == "flex":  # takes fewer key heads, too
+        return output[0][0].transpose(0, 1), output[1].reshape(q_1nth.shape[1:3])
+    if form == "flex":  # supports fewer key heads, too
         values_1nth, aux = _flex()(q_1nth, keys_1kqh, values_1kqh, _causal if causal else None)
         return values_1nth[0].transpose(0, 1), aux.lse[0].float()
     groups = q_tnh.shape[1] // keys_qkh.shape[1]
     keys_1nqh, values_1nqh = (x.repeat_interleave(groups, dim=1) for x in (keys_1kqh, values_1kqh))
     if form == "efficient":
-        found = aten._scaled_dot_product_efficient_attention(
+        output = aten._scaled_dot_product_efficient_attention(
             q_1nth, keys_1nqh, values_1nqh, None, True, is_causal=causal, scale=1.0
         )
     elif q_tnh.device.type == "cpu":
-        found = aten._scaled_dot_product_flash_attention_for_cpu(
+        output = aten._scaled_dot_product_flash_attention_for_cpu(
             q_1nth, keys_1nqh, values_1nqh, is_causal=causal, scale=1.0
         )
     else:
-        found = aten._scaled_dot_product_flash_attention(q_1nth, keys_1nqh, values_1nqh, is_causal=causal, scale=1.0)
+        output = aten._scaled_dot_product_flash_attention(q_1nth, keys_1nqh, values_1nqh, is_causal=causal, scale=1.0)
     # The memory-efficient kernel pads the rows of its log-sum-exp.
-    return found[0][0].transpose(0, 1), found[1][0, :, : q_tnh.shape[0]].float()
+    return output[0][0].transpose(0, 1), output[1][0, :, : q_tnh.shape[0]].float()
 
 
 @functools.cache
 def _flex() -> Callable[..., tuple[Tensor, Any]]:
-    """Compile FlexAttention for all lengths. Uncompiled, it would hold all scores in memory."""
+    """Compile FlexAttention for all lengths. Uncompiled, it would keep all scores in memory."""
     from torch.nn.attention.flex_attention import AuxRequest, flex_attention
 
     aux = AuxRequest(lse=True)

@@ -1,4 +1,4 @@
-"""The decoder's parts that every PyTorch view shares: plain functions of tensors."""
+"""The decoder parts that all PyTorch views share, as plain functions of tensors."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ VOCABULARY_TILE = 8192
 
 
 def einsum(spec: str, a: Tensor, b: Tensor, dtype: torch.dtype) -> Float[Tensor, "..."]:
-    """A product of operands in the weights' format, its sums and its result in float32.
+    """Multiply operands in the weights' format, with float32 sums and a float32 result.
 
-    Float32 products are true ones: TF32 is off unless asked for. A bfloat16 product leaves PyTorch rounded to bfloat16.
+    Float32 products have full precision: TF32 is off by default. PyTorch rounds bfloat16 products to bfloat16.
     """
     return torch.einsum(spec, a.to(dtype), b.to(dtype)).float()
 
 
 def linear(x_ti: Float[Tensor, "t i"], weight: Tensor) -> Float[Tensor, "t ..."]:
-    """The same for rows times a weight [i, ...]: one plain matrix product, which einsum would not make of it."""
+    """Multiply rows by a weight [i, ...] like `einsum`, but as one plain matrix product, which einsum would not do."""
     product = torch.mm(x_ti.to(weight.dtype), weight.flatten(1)).float()
     return product.reshape(x_ti.shape[0], *weight.shape[1:])
 
 
 def rms_norm(x: Float[Tensor, "... d"], weight_d: Float[Tensor, " d"], eps: float) -> Float[Tensor, "... d"]:
-    """Root-mean-square norm of float32 activations."""
+    """Apply the root-mean-square norm to float32 activations."""
     return weight_d.float() * x * torch.rsqrt(torch.mean(x * x, dim=-1, keepdim=True) + eps)
 
 
 def rotate(
     x_tnh: Float[Tensor, "t n h"], cos_th: Float[Tensor, "t h"], sin_th: Float[Tensor, "t h"]
 ) -> Float[Tensor, "t n h"]:
-    """Rotary embedding of pairs (i, i + h/2)."""
+    """Apply the rotary embedding to pairs (i, i + h/2)."""
     half = sin_th.shape[-1] // 2
     turned_tnh = x_tnh.unflatten(-1, (2, half)).flip(-2).flatten(-2)  # compiled, a flip is read in place, a cat is not
     signed_th = torch.cat([-sin_th[:, :half], sin_th[:, half:]], dim=-1)
@@ -43,7 +43,7 @@ def rotate(
 
 
 def rotary_tables(position_t: Int[Tensor, " t"], inverse_frequency: Float[Tensor, " half"]) -> tuple[Tensor, Tensor]:
-    """cos and sin of every position, float32 [t, h]."""
+    """Return cos and sin of every position, float32 [t, h]."""
     angle = position_t.float()[:, None] * inverse_frequency
     angle_th = torch.cat([angle, angle], dim=-1)
     return torch.cos(angle_th), torch.sin(angle_th)
@@ -52,9 +52,9 @@ def rotary_tables(position_t: Int[Tensor, " t"], inverse_frequency: Float[Tensor
 def project_qkv(
     config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Tensor, cos_th: Tensor, sin_th: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Normed, biased, normed by head and rotated, as the architecture asks: float32 q [t,n,h], k and v [t,k,h].
+    """Project activations to float32 q [t,n,h], k and v [t,k,h]; norms, biases and rotation follow the architecture.
 
-    `layer` is one slice of the stacked weights, so the l of each leaf's name is gone.
+    `layer` is one slice of the stacked weights: its leaves lack the l axis of their names.
     """
     x_td = rms_norm(x_td, layer.attn_norm_ld, config.rms_norm_eps)
     q_tnh = linear(x_td, layer.q_ldnh)
@@ -71,7 +71,7 @@ def project_qkv(
 
 
 def feed_forward(config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Tensor) -> Tensor:
-    """The gated feed-forward block's contribution to the residual stream."""
+    """Return the gated feed-forward block's contribution to the residual stream."""
     x_td = rms_norm(x_td, layer.mlp_norm_ld, config.rms_norm_eps)
     gate_tf = F.silu(linear(x_td, layer.gate_ldf))
     up_tf = linear(x_td, layer.up_ldf)
@@ -81,7 +81,7 @@ def feed_forward(config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Tenso
 def label_probabilities(
     hidden_sd: Float[Tensor, "s d"], head_vd: Float[Tensor, "v d"], label_c: Int[Tensor, " c"], apply_softmax: bool
 ) -> Float[Tensor, "s c"]:
-    """Head and softmax in float32: over the labels, or the labels' share of the whole vocabulary."""
+    """Apply head and softmax in float32: over the labels, or the labels' share of the full vocabulary."""
     logits_sc = einsum("sd,cd->sc", hidden_sd, head_vd[label_c], torch.float32)
     if apply_softmax:
         return torch.softmax(logits_sc, dim=-1)
@@ -92,7 +92,7 @@ def label_probabilities(
 def label_probabilities_tiled(
     hidden_sd: Float[Tensor, "s d"], head_vd: Float[Tensor, "v d"], label_c: Int[Tensor, " c"], apply_softmax: bool
 ) -> Float[Tensor, "s c"]:
-    """The same figures with the vocabulary's logits taken in tiles: memory for one tile of them, not for all."""
+    """Return the same probabilities, computing the vocabulary's logits in tiles to need memory for only one tile."""
     if apply_softmax:
         return label_probabilities(hidden_sd, head_vd, label_c, True)
     lse_s = hidden_sd.new_full((hidden_sd.shape[0],), -torch.inf)

@@ -1,10 +1,10 @@
 """Item self-attention on a GPU, merged with the attention over the query: one Triton kernel, for bfloat16.
 
 The online softmax starts from cuDNN's result: its output is the running value, its log-sum-exp the running maximum. No
-separate merge is needed. Laid out like scoring/jax/own_items_kernel.py. Triton ships with PyTorch for CUDA, so only the
+separate merge is needed. It mirrors scoring/jax/own_items_kernel.py. Triton ships with PyTorch for CUDA, so only the
 CUDA path imports this file.
 
-Letters beside the folder's: r row of a tile, u key of a block.
+Additional letters: r row of a tile, u key of a block.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def launch(
     out_tnh: Tensor,
     window: int,
 ) -> None:
-    """As `attention.join_own_items` says."""
+    """Launch the kernel; for the arguments see `attention.join_own_items`."""
     t, n, h = q_tnh.shape
     tensors = (q_tnh, k_tkh, v_tkh, values_tnh, out_tnh)
     assert all(x.stride(2) == 1 for x in tensors) and h == triton.next_power_of_2(h)
@@ -46,7 +46,7 @@ def _kernel(
     q_t, q_n, keys_t, keys_k, values_t, values_k, query_values_t, query_values_n, out_t, out_n, lse_n, lse_t,
     WINDOW: tl.constexpr, H: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
-    """One tile of rows of one head over the keys that their own items can reach."""
+    """Process one head's tile of rows with the keys that the rows' items can reach."""
     start, head = tl.program_id(0) * ROWS, tl.program_id(1)
     key_head = head // group
     row_r, column_h = start + tl.arange(0, ROWS), tl.arange(0, H)
@@ -71,7 +71,7 @@ def _kernel(
         scores_ru = tl.dot(q_rh, tl.trans(keys_uh))
         seen_ru = (item_r[:, None] == item_u[None, :]) & (key_u[None, :] <= row_r[:, None])
         scores_ru = tl.where(seen_ru, scores_ru, float("-inf"))
-        higher_r = tl.maximum(top_r, tl.max(scores_ru, 1))  # of a row's keys in the query at least: never -inf
+        higher_r = tl.maximum(top_r, tl.max(scores_ru, 1))  # never -inf: every row sees keys of the query
         weights_ru, kept_r = tl.exp(scores_ru - higher_r[:, None]), tl.exp(top_r - higher_r)
         joined_rh = tl.dot(weights_ru.to(block_values_uh.dtype), block_values_uh)
         values_rh = kept_r[:, None] * values_rh + joined_rh

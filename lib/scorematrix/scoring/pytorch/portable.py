@@ -45,7 +45,7 @@ class PortableBackend:
         self._inverse_frequency = torch.from_numpy(inverse_frequencies(model.config)).to(self._device)
 
     def prepare(self, requests: Sequence[ScoreRequest]) -> None:
-        pass  # Eager execution has no programs to make.
+        pass  # Eager execution compiles no programs.
 
     @torch.inference_mode()
     def score(self, request: ScoreRequest) -> Scores:
@@ -58,12 +58,12 @@ class PortableBackend:
         return probabilities_sc.cpu().numpy()[: chunk.n_items]
 
     def computed_tokens(self, request: ScoreRequest) -> int:
-        """Tokens that a call computes, padding included."""
+        """Return the number of tokens that a call computes, padding included."""
         return packed_shape(request)[0]
 
 
 def program_inputs(chunk: PackedChunk, label_ids: Sequence[int], device: torch.device) -> list[Tensor]:
-    """The arrays that change from call to call, in the order of `score_packed`."""
+    """Return the arrays that change from call to call, in the order of `score_packed`."""
     arrays = chunk.token_t, chunk.position_t, chunk.segment_t, chunk.scored_s, np.asarray(label_ids, np.int32)
     return [torch.from_numpy(array).to(device) for array in arrays]
 
@@ -80,7 +80,7 @@ def score_packed(
     scored_s: Int[Tensor, " s"],
     label_c: Int[Tensor, " c"],
 ) -> Float[Tensor, "s c"]:
-    """The whole forward pass over one packed sequence."""
+    """Run the forward pass over one packed sequence."""
     cos_th, sin_th = rotary_tables(position_t, inverse_frequency)
     mask_tt = attention_mask(segment_t)
 
@@ -94,7 +94,7 @@ def score_packed(
 def decoder_layer(
     config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Tensor, cos_th: Tensor, sin_th: Tensor, mask_tt: Tensor
 ) -> Tensor:
-    """Attention and feed-forward, each added to the float32 residual stream."""
+    """Add attention's output, then the feed-forward part, to the float32 residual stream."""
     q_tnh, k_tkh, v_tkh = project_qkv(config, layer, x_td, cos_th, sin_th)
     attended_tnh = masked_attention(q_tnh, k_tkh, v_tkh, mask_tt, layer.q_ldnh.dtype)
     x_td = x_td + linear(attended_tnh.flatten(1), layer.o_lnhd.flatten(0, 1))
@@ -102,7 +102,7 @@ def decoder_layer(
 
 
 def attention_mask(segment_t: Int[Tensor, " t"]) -> Bool[Tensor, "t u"]:
-    """True where token t may look at token u: not ahead, and in its own segment or the query."""
+    """Return True where token t may look at token u: u is not ahead, and in t's segment or the query."""
     order_t = torch.arange(segment_t.shape[0], device=segment_t.device)
     causal_tu = order_t[:, None] >= order_t[None, :]
     same_tu = segment_t[:, None] == segment_t[None, :]
@@ -116,8 +116,10 @@ def masked_attention(
     mask_tu: Bool[Tensor, "t u"],
     dtype: torch.dtype,
 ) -> Float[Tensor, "t n h"]:
-    """Grouped-query attention with every score in memory; scores and softmax in float32 whatever the weights are:
-    PyTorch would round bfloat16 scores, which near 20 are 0.125 apart."""
+    """Compute grouped-query attention with every score in memory.
+
+    Scores and softmax are float32 for all weights. PyTorch would round bfloat16 scores, in steps of 0.125 near 20.
+    """
     t, n, h = q_tnh.shape
     k = k_tkh.shape[1]
     q_tkgh = q_tnh.reshape(t, k, n // k, h)

@@ -33,11 +33,11 @@ def profiled_parts(backend: BestNativeBackend, request: ScoreRequest) -> tuple[f
     try:
         if graphs is not None:
             backend.score(request)
-        with profile(activities=activities, acc_events=True) as found:
+        with profile(activities=activities, acc_events=True) as profiler:
             seconds = timed(lambda: backend.score(request))
     finally:
         backend._graphs = graphs
-    return seconds, list(read_events(found.events() or [], on_gpu))
+    return seconds, list(read_events(profiler.events() or [], on_gpu))
 
 
 def read_events(events: Any, on_gpu: bool) -> Iterator[tuple[str, float]]:

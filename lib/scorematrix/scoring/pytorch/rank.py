@@ -1,8 +1,8 @@
 """One rank of the sharded best-native view in PyTorch: its share of the weights, its items, its part of each call.
 
-`python -m scorematrix.scoring.pytorch.rank` is every process but the first. It reads the first one's orders from its
-standard input, where waiting has no end, and ends when that is closed, however the first process ended; collectives
-have a time-out.
+Every process but the first is a `python -m scorematrix.scoring.pytorch.rank`. It reads the first one's orders from its
+standard input, where it waits without a limit. It ends when that is closed, however the first process ended.
+Collectives have a time-out.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ READY = b"ready\n"
 
 @dataclass(frozen=True)
 class Station:
-    """What a rank is told at its start.
+    """The settings that a rank gets at its start.
 
     Attributes:
-        meeting: a file that all ranks know and none has written yet.
-        threads: of this process, where it computes on the CPU.
-        stall_seconds: that it waits for the others in a collective.
+        meeting: path of a file through which the ranks meet; nobody has written it yet.
+        threads: number of threads of this process, if it computes on the CPU.
+        stall_seconds: longest wait for the others in a collective.
     """
 
     rank: int
@@ -62,13 +62,13 @@ class Station:
 
 
 class Rank(BestNativeBackend):
-    """The engine of one rank: `score` is its replica's own, `answer` is the whole mesh's.
+    """The engine of one rank: `score` is for its replica, `answer` for the full mesh.
 
     Args:
-        model: with its weights on rank 0, from which the others get theirs.
+        model: includes weights on rank 0, which sends them to the others.
     """
 
-    _most_graphs = 0  # what ranks say to each other is not recorded
+    _most_graphs = 0  # communication between ranks is not recorded
 
     def __init__(self, model: Model | ModelDescription, station: Station) -> None:
         if station.device == "gpu":
@@ -89,32 +89,32 @@ class Rank(BestNativeBackend):
             self._finish = functools.partial(finish_share, self._ranks.get_group("model"))
 
     def make_ready(self, requests: Sequence[ScoreRequest]) -> int:
-        """Compile what this replica's share of the requests needs; the answer counts what all ranks compiled."""
+        """Compile what this replica's share of the requests needs; return how many programs all ranks compiled."""
         before = len(self.compile_events)
-        self.prepare([own for request in requests if (own := self.share_of(request)[1]) is not None])
+        self.prepare([share for request in requests if (share := self.share_of(request)[1]) is not None])
         return int(self._summed(torch.zeros(0), before)[-1])
 
     def answer(self, request: ScoreRequest) -> tuple[Scores, int]:
-        """The scores of all items, on every rank, and how many programs all ranks made for them."""
+        """Return the scores of all items, on every rank, and how many programs all ranks compiled for them."""
         before = len(self.compile_events)
-        hand, own = self.share_of(request)
+        hand, share = self.share_of(request)
         scores = torch.zeros(len(request.items_ids), len(request.label_ids))
-        if own is not None:
-            found = torch.from_numpy(self.score(own))
-            if self._place_in_model == 0:  # the others of the replica have the same
-                scores[hand] = found
+        if share is not None:
+            replica_scores = torch.from_numpy(self.score(share))
+            if self._place_in_model == 0:  # the replica's other ranks have the same scores
+                scores[hand] = replica_scores
         summed = self._summed(scores.flatten(), before)
         return summed[:-1].reshape(scores.shape).numpy(), int(summed[-1])
 
     def share_of(self, request: ScoreRequest, replica: int | None = None) -> tuple[list[int], ScoreRequest | None]:
-        """Which items of a request are a replica's, and the request for them; None where there are too few for it."""
+        """Return which items of a request are a replica's, and the request for them; None if it gets no item."""
         hands = deal_items(request, range(len(request.items_ids)), self._n_replicas)
         hand = hands[self._replica if replica is None else replica]
         items = tuple(request.items_ids[i] for i in hand)
         return hand, dataclasses.replace(request, items_ids=items) if items else None
 
     def _summed(self, values: Tensor, events_before: int) -> Tensor:
-        """Every rank's values, and the number of programs that it made, added up: the end of a call for all."""
+        """Sum every rank's values, and the number of programs that it compiled. This ends a call on all ranks."""
         n_made = torch.tensor([float(len(self.compile_events) - events_before)])
         table = torch.cat([values, n_made]).to(self._device)
         dist.all_reduce(table)
@@ -123,8 +123,8 @@ class Rank(BestNativeBackend):
     def _placed(
         self, model: Model | ModelDescription, dtype: DType
     ) -> tuple[DecoderConfig, DecoderWeights[Tensor], list[LayerWeights[Tensor]]]:
-        """Leaf after leaf and layer after layer, so that no device ever holds more than one matrix whole."""
-        whole = repeated_kv(model.config, self._mesh)
+        """Distribute the weights leaf by leaf, layer by layer: no device ever stores more than one full matrix."""
+        full_config = repeated_kv(model.config, self._mesh)
         given = {}
         if isinstance(model, Model):
             given = dict(repeat_kv_heads(model.config, model.weights, self._mesh).named_leaves())
@@ -138,8 +138,8 @@ class Rank(BestNativeBackend):
             return distribute_tensor(tensor, self._ranks, [Replicate(), over_model]).to_local()
 
         leaves: dict[str, Tensor] = {}
-        layers: list[dict[str, Tensor]] = [{} for _ in range(whole.n_layers)]
-        for name, shape in expected_shapes(whole).items():
+        layers: list[dict[str, Tensor]] = [{} for _ in range(full_config.n_layers)]
+        for name, shape in expected_shapes(full_config).items():
             array, split = given.get(name), split_axis(name)
             if not name.startswith("layers."):
                 leaves[name] = share(name, shape, array, split)
@@ -149,13 +149,13 @@ class Rank(BestNativeBackend):
                 layer[name.removeprefix("layers.")] = share(name, shape[1:], one, None if split is None else split - 1)
         embed_vd = leaves["embed_vd"]
         sliced = [LayerWeights(**layer) for layer in layers]
-        # The stacked tree is for engines that scan; this one goes by the layers.
+        # Only engines that scan read the stacked layers of the tree; this one reads `sliced`.
         weights = DecoderWeights(embed_vd, sliced[0], leaves["final_norm_d"], leaves.get("head_vd", embed_vd))
         return device_share(model.config, self._mesh), weights, sliced
 
 
 def join(station: Station) -> DeviceMesh:
-    """Meet the other ranks; returns when all are there."""
+    """Meet the other ranks, and return when all are there."""
     kind, backend = {"cpu": ("cpu", "gloo"), "gpu": ("cuda", "nccl")}[station.device]
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")  # at a time-out, end the call and not the process
     timeout = timedelta(seconds=station.stall_seconds)
@@ -172,7 +172,7 @@ def join(station: Station) -> DeviceMesh:
 def finish_share(
     group: dist.ProcessGroup, config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Tensor, attended_tnh: Tensor
 ) -> Tensor:
-    """As `finish_layer`, where each device holds a part of the layer: two products, each summed over all parts."""
+    """Do what `finish_layer` does for a layer split over devices: two products, each summed over all parts."""
     part_td = attention_part(layer, attended_tnh)
     dist.all_reduce(part_td, group=group)
     x_td = x_td + part_td
@@ -183,19 +183,19 @@ def finish_share(
 
 @compiled
 def attention_part(layer: LayerWeights[Tensor], attended_tnh: Tensor) -> Tensor:
-    """What these heads add to the residual stream."""
+    """Return what these heads add to the residual stream."""
     return linear(attended_tnh.flatten(1), layer.o_lnhd.flatten(0, 1))
 
 
 @compiled
 def feed_forward_part(config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Tensor) -> Tensor:
-    """What these feed-forward columns add to it."""
+    """Return what these feed-forward columns add to the residual stream."""
     return feed_forward(config, layer, x_td)
 
 
 def main() -> None:
     orders, said = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # libraries print whenever they like, and nobody reads on
+    os.dup2(2, 1)  # libraries print at any time, and nobody reads what follows READY
     model, station = pickle.load(orders)
     with said:
         said.write(READY)

@@ -1,13 +1,13 @@
 """The best-native view in PyTorch over a mesh: items over its `data` axis, weights over its `model` axis.
 
-`scoring/sharding.py` says what lies where and why. A device is a process (`rank.py`): PyTorch drives one device from
-one process at full speed. This process is rank 0 and keeps the Backend protocol; it starts the others, sends each
-call's request to all, and computes its own share. Weights are laid out by DTensor over a DeviceMesh, from rank 0, so
-that the model is read once; the engine then works on the local parts with its own kernels and compiled graphs, and sums
-by plain all-reduces, because DTensor would have to be taught both. gloo on CPUs, NCCL on GPUs.
+`scoring/sharding.py` explains the layout. A device is a process (`rank.py`): PyTorch drives one device from one process
+at full speed. This process is rank 0 and implements the Backend protocol: it starts the others, sends each call's
+request to all, and computes its share. DTensor distributes the weights over a DeviceMesh from rank 0, so the model is
+read once. The engine then runs its kernels and compiled graphs on the local parts and sums with plain all-reduces,
+because DTensor supports neither. gloo on CPUs, NCCL on GPUs.
 
-A rank that dies or stalls is an error that names it, and ends the mesh: what the others hold is no model without it.
-Laid out like scoring/jax/sharded.py.
+If a rank dies or stalls, the error names it and the mesh ends: the other ranks have no complete model.
+It mirrors scoring/jax/sharded.py.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ from scorematrix.scoring.sharding import device_share
 from scorematrix.workload.request import ScoreRequest
 
 STALL_SECONDS = 300.0
-"""A rank may wait so long for another, which compiles, say."""
+"""Longest wait of a rank for another, which may be compiling."""
 RANK = [sys.executable, "-m", "scorematrix.scoring.pytorch.rank"]
 
 
 class ShardedBackend:
-    """Backend `pytorch`, view `best_native`, over a mesh of processes that end with this one, or by `close`.
+    """Backend `pytorch`, view `best_native`, over a mesh of processes. They end with this process or with `close`.
 
     Args:
-        mesh: replicas of the model, and devices of each.
-        step_tokens: item tokens that a replica computes together at most; None takes what a share of the memory allows.
-        reuse_prefix: so many queries' keys and values are kept for calls with the same query.
-        stall_seconds: that one rank waits for another before the mesh counts as broken.
+        mesh: replicas of the model, and devices per replica.
+        step_tokens: most item tokens that a replica computes together; None: as many as a share of the memory allows.
+        reuse_prefix: number of queries whose keys and values are kept for calls with the same query.
+        stall_seconds: longest wait of one rank for another before the mesh counts as broken.
 
     Raises:
-        ValueError: for a mesh of more GPUs than there are, or that does not divide the model, or a second here.
-        RuntimeError: where a rank died or stalled, with its last words; from any later call as well.
+        ValueError: if the mesh has more GPUs than there are, does not divide the model, or is a second one here.
+        RuntimeError: if a rank died or stalled, with its last output; every later call raises it too.
     """
 
     def __init__(
@@ -99,9 +99,9 @@ class ShardedBackend:
         return scores
 
     def computed_tokens(self, request: ScoreRequest) -> int:
-        """Tokens that a call computes, padding included, and the query once a replica that has items."""
+        """Return the number of tokens that a call computes, padding included, the query once per replica with items."""
         shares = (self._rank.share_of(request, replica)[1] for replica in range(self._mesh.data))
-        return sum(self._rank.computed_tokens(own) for own in shares if own is not None)
+        return sum(self._rank.computed_tokens(share) for share in shares if share is not None)
 
     def close(self) -> None:
         """End the other ranks."""
@@ -110,9 +110,9 @@ class ShardedBackend:
 
     @contextlib.contextmanager
     def _together(self) -> Iterator[None]:
-        """What all ranks must do or none: whatever goes wrong in it breaks the mesh."""
+        """Wrap what all ranks must do or none. Any error inside breaks the mesh."""
         if self._broken:
-            raise RuntimeError(f"this sharded backend is of no more use: {self._broken}; load it again")
+            raise RuntimeError(f"this sharded backend is broken: {self._broken}; load it again")
         try:
             yield
             self._broken = self._others.last_words()
@@ -127,7 +127,7 @@ class ShardedBackend:
             raise RuntimeError(f"a sharded call failed: {self._broken}")
 
     def _note_others(self, n_made: int, n_before: int) -> None:
-        """A compile is seen wherever it happens (rule 13)."""
+        """Record compiles on the other ranks, too (rule 13)."""
         if others := n_made - (len(self.compile_events) - n_before):
             self.compile_events.append(
                 CompileEvent(f"best_native graphs, {others} times on other ranks", 0.0, 0.0, False)
@@ -135,10 +135,10 @@ class ShardedBackend:
 
 
 def check_devices(device: str, mesh: Mesh) -> str:
-    """The kind of device that the mesh is made of, cpu or gpu; on a CPU ranks share the cores, however many.
+    """Return the mesh's kind of device, cpu or gpu. On a CPU, any number of ranks share the cores.
 
     Raises:
-        ValueError: where there are fewer GPUs, with both numbers; where this process is in a group already.
+        ValueError: if there are fewer GPUs, with both numbers; if this process is in a group already.
     """
     kind = "cpu" if devices.choose_device(device).type == "cpu" else "gpu"
     if kind == "gpu" and (n_gpus := torch.cuda.device_count()) < mesh.size:
@@ -148,7 +148,7 @@ def check_devices(device: str, mesh: Mesh) -> str:
     if dist.is_initialized():
         raise ValueError(
             f"mesh={str(mesh)!r}: this process is in a torch.distributed group of {dist.get_world_size()} already; "
-            "close the sharded backend that was loaded before, or load this one in a process of its own"
+            "close the sharded backend that was loaded before, or load this one in another process"
         )
     return kind
 
@@ -162,27 +162,27 @@ class OtherRanks:
         self.meeting = str(Path(self._folder.name) / "meeting")
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, told: Sequence[tuple[ModelDescription, Station]]) -> None:
-        """Start a process for each station, and wait until all have come up."""
-        for _, station in told:
+    def start(self, assignments: Sequence[tuple[ModelDescription, Station]]) -> None:
+        """Start a process for each station, and wait until all are up."""
+        for _, station in assignments:
             with self._log(station.rank).open("wb") as log:
                 process = subprocess.Popen(RANK, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
             self._processes.append(process)
-        for process, one in zip(self._processes, told, strict=True):
+        for process, one in zip(self._processes, assignments, strict=True):
             _send(process, pickle.dumps(one))
         for process in self._processes:
             assert process.stdout is not None
             if process.stdout.readline() != READY:
-                raise RuntimeError("it did not start")
+                raise RuntimeError("a rank did not start")
 
     def tell(self, order: str, argument: Any) -> None:
-        """Send an order to all; they carry it out side by side with this process."""
+        """Send an order to all; they execute it in parallel with this process."""
         message = pickle.dumps((order, argument))
         for process in self._processes:
             _send(process, message)
 
     def last_words(self, wait_seconds: float = 0.0) -> str | None:
-        """Which ranks have ended, and what they said; None where all live on."""
+        """Return which ranks have ended, and their last output; None while all are running."""
         until = time.monotonic() + wait_seconds
         while True:
             codes = {rank: process.poll() for rank, process in enumerate(self._processes, start=1)}
@@ -197,7 +197,7 @@ class OtherRanks:
         return f"rank {rank} of mesh {str(self._mesh)!r} ended with code {code}" + (f": {tail}" if tail else "")
 
     def end(self) -> None:
-        """End all: by their input's end, and those that do not heed it by force."""
+        """End all ranks: close their input, and kill those that do not end on it."""
         for process in self._processes:
             assert process.stdin is not None
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Live scoring servers as backends: asked over HTTP, every answer checked, every failure classed."""
+"""Live scoring servers as backends: HTTP clients, response checks, failure classes."""
 
 from scorematrix.scoring.server.answers import FaultKind, RequestRejected, ServerBusy, ServerFault, read_answer
 from scorematrix.scoring.server.client import ScoreClient

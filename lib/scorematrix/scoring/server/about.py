@@ -1,4 +1,4 @@
-"""What a server says of itself: version, model and flags, asked at the paths that the known kinds have."""
+"""Read a server's version, model and flags from the paths that the known kinds of server have."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 PATHS = ("/health", "/version", "/server_info", "/get_server_info", "/v1/models")
-"""Ours; vLLM's; SGLang's and sglang-jax's, new and old; everybody's."""
+"""In order: ours; vLLM's; SGLang's and sglang-jax's, new and old; the one that all servers have."""
 FLAGS = (
     "attention_backend",
     "chunked_prefill_size",
@@ -30,17 +30,17 @@ FLAGS = (
     "quantization",
     "tp_size",
 )
-"""Of a server's arguments those that change speed or scores; others could name accounts or keys."""
+"""The server arguments that change speed or scores. Others are dropped: they could name accounts or keys."""
 
 
 @dataclass(frozen=True)
 class About:
-    """A server's own words; None and empty where it says nothing.
+    """What a server reports about itself; None or empty where it reports nothing.
 
     Attributes:
-        model: the name that it serves its model under.
-        dtype, weights_sha256: only some tell.
-        reuse_prefix: queries whose keys and values it says it keeps between requests.
+        model: the name under which it serves its model.
+        dtype, weights_sha256: reported by some servers only.
+        reuse_prefix: number of queries whose keys and values it keeps between requests.
     """
 
     version: str | None = None
@@ -54,14 +54,14 @@ class About:
 
 
 def ask_about(http: httpx.Client) -> About:
-    """Ask a server about itself; whatever it does not answer is left out."""
-    told = {path: _json(http, path) for path in PATHS}
-    health, arguments = told["/health"], told["/server_info"] or told["/get_server_info"]
+    """Query a server about itself; leave out whatever it does not answer."""
+    replies = {path: _json(http, path) for path in PATHS}
+    health, arguments = replies["/health"], replies["/server_info"] or replies["/get_server_info"]
     arguments = arguments | _part(arguments, "server_args")
-    models = told["/v1/models"].get("data")
+    models = replies["/v1/models"].get("data")
     first = models[0] if isinstance(models, list) and models and isinstance(models[0], dict) else {}
     return About(
-        version=_text(told["/version"].get("version") or arguments.get("version") or health.get("version")),
+        version=_text(replies["/version"].get("version") or arguments.get("version") or health.get("version")),
         model=_text(health.get("model") or first.get("id")),
         dtype=_text(health.get("dtype") or arguments.get("dtype")),
         weights_sha256=_text(health.get("weights_sha256")),

@@ -1,6 +1,6 @@
-"""What a server answered, believed only after a look: status, count, shape, range, length of the input.
+"""Check a server's response before using it: status, row count, shape, range, length of the input.
 
-One place for every client, the one that asks in turn and the one that makes load: neither believes more than the other.
+The sequential client and the load generator both use this module, so both apply the same checks.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ SHOWN = 300
 
 
 class ServerFault(RuntimeError):
-    """A sound request was not answered soundly.
+    """A valid request got no valid response.
 
     Attributes:
-        kind: its class, as results record it.
+        kind: the class of failure, as recorded in results.
     """
 
     def __init__(self, kind: FaultKind, text: str) -> None:
@@ -34,10 +34,10 @@ class ServerFault(RuntimeError):
 
 
 class ServerBusy(ServerFault):
-    """503 with a Retry-After: the server is sound, and says when to come again.
+    """503 with a Retry-After: the server works, and says when to retry.
 
     Attributes:
-        retry_after: the header as it came, seconds or a date.
+        retry_after: the raw header, seconds or a date.
     """
 
     def __init__(self, retry_after: str, text: str) -> None:
@@ -46,18 +46,18 @@ class ServerBusy(ServerFault):
 
 
 class RequestRejected(ValueError):
-    """The server takes the request for a bad one (400, 404, 413, 422), in its own words."""
+    """The server rejected the request as invalid (400, 404, 413, 422); the message quotes its error."""
 
 
 def read_answer(
     status: int, content: bytes | str, request: ScoreRequest, dialect: Dialect, *, retry_after: str | None = None
 ) -> Scores:
-    """The scores in an answer to one call.
+    """Return the scores in the response to one call.
 
     Raises:
-        RequestRejected: where the server refuses the request.
+        RequestRejected: if the server rejects the request.
         ServerBusy: for 503 with a Retry-After.
-        ServerFault: for every answer that is none.
+        ServerFault: for every other invalid response.
     """
     if status != 200:
         _raise_for(status, content, retry_after)
@@ -66,11 +66,11 @@ def read_answer(
     except ValueError:
         raise ServerFault("bad_json", f"status 200 with {_shown(_text(content))}") from None
     if not isinstance(answer, dict):
-        raise ServerFault("bad_shape", f"the answer is no object: {_shown(answer)}")
+        raise ServerFault("bad_shape", f"the response is not a JSON object: {_shown(answer)}")
     try:
         rows = dialect.rows(answer)
     except (KeyError, TypeError, AttributeError):
-        raise ServerFault("bad_shape", f"the answer holds no scores: {_shown(answer)}") from None
+        raise ServerFault("bad_shape", f"the response has no scores: {_shown(answer)}") from None
     _check_length(answer, request)
     return _checked_rows(rows, len(request.items_ids), dialect.n_told or len(request.label_ids), request)
 
@@ -78,16 +78,16 @@ def read_answer(
 def _raise_for(status: int, content: bytes | str, retry_after: str | None) -> None:
     text = _text(content)
     if status in REFUSED:
-        raise RequestRejected(f"the server refuses ({status}): {error_words(text)}")
-    words = f"status {status}: {error_words(text)}"
+        raise RequestRejected(f"the server rejected the request ({status}): {error_words(text)}")
+    message = f"status {status}: {error_words(text)}"
     if status == 503 and retry_after:
-        raise ServerBusy(retry_after, words)
-    is_memory = any(words in text.lower() for words in OUT_OF_MEMORY)
-    raise ServerFault("oom" if is_memory else "bad_status", words)
+        raise ServerBusy(retry_after, message)
+    is_memory = any(phrase in text.lower() for phrase in OUT_OF_MEMORY)
+    raise ServerFault("oom" if is_memory else "bad_status", message)
 
 
 def error_words(text: str, most: int = SHOWN) -> str:
-    """An error's own words, out of the forms that servers send them in, on one line of so many characters at most."""
+    """Extract the message from the error formats that servers send: one line, cut after `most` characters."""
     try:
         content = json.loads(text)
     except ValueError:
@@ -99,11 +99,11 @@ def error_words(text: str, most: int = SHOWN) -> str:
 
 
 def _check_length(answer: dict[str, Any], request: ScoreRequest) -> None:
-    """Fewer tokens computed than were sent: the input was cut, whatever the scores look like."""
+    """Raise if the server computed fewer tokens than were sent: it cut the input, even if the scores look valid."""
     usage = answer.get("usage")
-    told = usage.get("prompt_tokens") if isinstance(usage, dict) else None
-    if isinstance(told, int) and told < request.n_tokens:
-        raise ServerFault("truncated", f"the server computed {told} tokens, {request.n_tokens} were sent")
+    n_computed = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    if isinstance(n_computed, int) and n_computed < request.n_tokens:
+        raise ServerFault("truncated", f"the server computed {n_computed} tokens, {request.n_tokens} were sent")
 
 
 def _checked_rows(rows: Any, n_items: int, n_labels: int, request: ScoreRequest) -> Scores:
@@ -112,12 +112,12 @@ def _checked_rows(rows: Any, n_items: int, n_labels: int, request: ScoreRequest)
         raise ServerFault("bad_shape", f"{got} for {n_items} items")
     for i, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != n_labels:
-            raise ServerFault("bad_shape", f"item {i}: {_shown(row)} where {n_labels} probabilities are due")
+            raise ServerFault("bad_shape", f"item {i}: {_shown(row)}; expected {n_labels} probabilities")
         for p in row:
             if not isinstance(p, (int, float)) or isinstance(p, bool) or not math.isfinite(p):
-                raise ServerFault("bad_shape", f"item {i}: {_shown(p)} is no probability")
+                raise ServerFault("bad_shape", f"item {i}: {_shown(p)} is not a probability")
         if request.apply_softmax and 0 in row:
-            raise ServerFault("bad_shape", f"item {i}: exactly 0.0 stands where a label was not read: {_shown(row)}")
+            raise ServerFault("bad_shape", f"item {i}: exactly 0.0 means that a label was not read: {_shown(row)}")
     return np.asarray(rows, dtype=np.float32).reshape(n_items, n_labels)
 
 

@@ -1,4 +1,4 @@
-"""A live server as a backend: asked in turn over connections that are kept, every answer looked at."""
+"""A live server as a backend: sequential calls over kept-alive connections, every response checked."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from scorematrix.workload.request import ScoreRequest
 
 
 class ScoreClient:
-    """A scoring server behind the Backend protocol. Connections are kept alive; nothing is asked twice on its own.
+    """A scoring server behind the Backend protocol. Connections are kept alive; there are no automatic retries.
 
     Args:
         url: the server's address, without a path.
         server: its kind, a key of `DIALECTS`.
-        model: the name that it serves the model under.
-        dtype: the number format that it was started with; a server does not tell.
-        device: what it runs on, in words.
+        model: the name under which it serves the model.
+        dtype: the number format that it was started with; the protocol does not report it.
+        device: a description of the hardware that it runs on.
 
     Raises:
-        ValueError: for an unknown kind or an address that is none.
+        ValueError: for an unknown kind or an invalid address.
     """
 
     def __init__(
@@ -56,20 +56,20 @@ class ScoreClient:
         self.compile_events: list[CompileEvent] = []
 
     def prepare(self, requests: Sequence[ScoreRequest]) -> None:
-        """Nothing: a server compiles at its start and at its first calls, which are warm-up."""
+        """Do nothing: a server compiles at its start and during its first calls, which are warm-up."""
 
     def score(self, request: ScoreRequest) -> Scores:
-        """The server's answer, once it has been looked at.
+        """Return the server's scores after checking its response.
 
         Raises:
-            ValueError: where the server refuses the request (400, 404, 413, 422), in its own words.
-            ServerFault: for every answer that is none.
+            ValueError: if the server rejects the request (400, 404, 413, 422); quotes its error.
+            ServerFault: for every other invalid response.
         """
         parts = [self._ask(call) for call in self._dialect.calls(request)]
         return np.concatenate(parts, axis=1)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._http.close()
 
     def _ask(self, request: ScoreRequest) -> Scores:
@@ -79,14 +79,14 @@ class ScoreClient:
             raise ServerFault("timeout", f"no answer within {self._timeout_seconds:g} s") from None
         except httpx.TransportError as error:
             kind: FaultKind = "server_died" if self._has_answered and not self._is_there() else "connection"
-            words = "it answered before and is gone" if kind == "server_died" else str(error) or type(error).__name__
-            raise ServerFault(kind, words) from None
+            reason = "it answered before and is gone" if kind == "server_died" else str(error) or type(error).__name__
+            raise ServerFault(kind, reason) from None
         self._has_answered |= response.status_code in (200, *REFUSED)
         retry_after = response.headers.get("retry-after")
         return read_answer(response.status_code, response.text, request, self._dialect, retry_after=retry_after)
 
     def _is_there(self) -> bool:
-        """Whether anything listens at the address still."""
+        """Return whether anything still listens at the address."""
         try:
             self._http.get("/health", timeout=min(self._timeout_seconds, 5.0))
         except httpx.TransportError:

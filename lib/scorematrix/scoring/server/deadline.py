@@ -1,4 +1,4 @@
-"""A limit on the whole of a request: httpx limits the wait for each next byte only, and a server may drip for ever."""
+"""A deadline for a complete request. httpx limits each wait for the next bytes only, so a slow drip never times out."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import httpx
 
 
 class DeadlineTransport(httpx.HTTPTransport):
-    """HTTP where a request's time-out, as httpx is told it, ends the request and not only one wait within it.
+    """HTTP transport that applies httpx's read timeout to the complete request, not to each wait within it.
 
-    Proxies of the environment are not used: the answer must be the named server's own.
+    It ignores proxies of the environment: the response must come from the named server.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._ends = threading.local()  # one thread has one request in hand, its body's parts included
+        self._ends = threading.local()  # a thread has one request in flight, including the read of its body
         self._pool = httpcore.ConnectionPool(
             ssl_context=httpx.create_ssl_context(),
             max_connections=256,
@@ -55,7 +55,7 @@ class _Stream(httpcore.NetworkStream):
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         if (ends := getattr(self._ends, "at", None)) is not None:
             if (left := ends - time.monotonic()) <= 0:
-                raise httpcore.ReadTimeout("the whole answer took too long")
+                raise httpcore.ReadTimeout("the complete response took longer than the timeout")
             timeout = left if timeout is None else min(timeout, left)
         return self._inner.read(max_bytes, timeout)
 

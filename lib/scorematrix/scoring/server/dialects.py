@@ -1,4 +1,4 @@
-"""How each kind of server is asked and what it answers: a request as a body, a body as rows of probabilities.
+"""The protocol of each kind of server: how to build a request body, and how to read probabilities from a response.
 
 Sources: the protocols of SGLang's and sglang-jax's `POST /v1/score` and of vLLM's `POST /generative_scoring`.
 """
@@ -18,10 +18,10 @@ class Dialect:
     """One server protocol.
 
     Attributes:
-        framework: what computes behind it, where the server's kind decides that.
-        calls: the requests to send for one of ours; their answers' rows are joined side by side.
-        rows: an answer's rows, each the probabilities of the labels that one call tells.
-        n_told: how many labels' probabilities one call tells; None: all of them.
+        framework: the framework behind the server, which its kind implies.
+        calls: maps one of our requests to the calls to send; their response rows are joined along the label axis.
+        rows: returns a response's rows, each the probabilities of the labels that one call scores.
+        n_told: number of labels that one call scores; None: all of them.
     """
 
     path: str
@@ -32,7 +32,7 @@ class Dialect:
 
 
 def body_of(request: ScoreRequest, model: str) -> dict[str, Any]:
-    """The body that all dialects understand; token ids only, because text is tokenized differently by mode."""
+    """Return the body that all dialects accept. It has token ids only: servers tokenize text differently by mode."""
     return {
         "model": model,
         "query": list(request.query_ids),
@@ -52,7 +52,7 @@ def _first_label_rows(answer: dict[str, Any]) -> list[Any]:
 
 
 def _each_label_first(request: ScoreRequest) -> list[ScoreRequest]:
-    """vLLM answers the first label's probability only: every label is put first once."""
+    """Put every label first once, because vLLM returns the first label's probability only."""
     labels = request.label_ids
     return [replace(request, label_ids=(one, *(label for label in labels if label != one))) for one in labels]
 
@@ -65,7 +65,7 @@ DIALECTS: dict[str, Dialect] = {
 
 
 def dialect_of(server: str) -> Dialect:
-    """The protocol of a kind of server.
+    """Return the protocol of a kind of server.
 
     Raises:
         ValueError: for an unknown kind.
@@ -76,16 +76,16 @@ def dialect_of(server: str) -> Dialect:
 
 
 def checked_address(url: str) -> str:
-    """A server's address, without the slash at its end.
+    """Return a server's address without its trailing slash.
 
     Raises:
-        ValueError: for one that is none.
+        ValueError: for an invalid address.
     """
     try:
         parts = urlsplit(url)
         sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError as error:
-        raise ValueError(f"url={url!r} is no address ({error}); write http://HOST:PORT") from None
+        raise ValueError(f"url={url!r} is not a valid address ({error}); write http://HOST:PORT") from None
     if not sound or any(character.isspace() or ord(character) < 32 for character in url):
-        raise ValueError(f"url={url!r} is no address; write http://HOST:PORT")
+        raise ValueError(f"url={url!r} is not a valid address; write http://HOST:PORT")
     return url.rstrip("/")

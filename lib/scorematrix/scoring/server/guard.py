@@ -1,8 +1,8 @@
-"""Runs a server for as long as whoever started it lives: run as a file, `guard.py LOG COMMAND...`.
+"""Run a server for as long as the process that started it lives. Run as a file: `guard.py LOG COMMAND...`.
 
-A process that is killed cannot stop its server. This one waits for the end of its standard input, which the system
-closes however the other end dies, and ends the server's whole process group then. It imports nothing of this package,
-so it starts at once.
+A killed process cannot stop its server. The guard therefore waits for the end of its standard input, which the system
+closes however the parent dies, and then ends the server's process group. It imports nothing of this package, so it
+starts at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 import time
 
 GRACE_SECONDS = 15.0
-"""Between asking a server to stop and ending it."""
+"""Between SIGTERM and SIGKILL."""
 
 
 def main() -> None:
@@ -32,12 +32,12 @@ def main() -> None:
     print(server.pid, flush=True)
     threading.Thread(target=_end_with_parent, args=(server,), daemon=True).start()
     code = server.wait()
-    _signal(server, signal.SIGKILL)  # what it started and left behind
+    _signal(server, signal.SIGKILL)  # the processes that it left behind
     sys.exit(code if code >= 0 else 128 - code)
 
 
 def _end_with_parent(server: subprocess.Popen) -> None:
-    while os.read(0, 1024):  # below Python's own buffers: a thread that waits in those cannot be left behind
+    while os.read(0, 1024):  # not sys.stdin: Python cannot exit while a thread waits in its buffers
         pass
     _signal(server, signal.SIGTERM)
     deadline = time.monotonic() + GRACE_SECONDS

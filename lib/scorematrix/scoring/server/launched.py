@@ -1,4 +1,4 @@
-"""A server that we start: in a process group of its own, polled until it answers, logged, stopped by its own id."""
+"""A server that we start in a separate process group: polled until it answers, logged, stopped by its process id."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ LAST_WORDS = 600
 
 
 class ServerNotStarted(RuntimeError):
-    """It ended, or did not answer in time; the text has its last words."""
+    """The server ended, or did not answer in time; the message quotes the end of its log."""
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens at now."""
+    """Return a local port that nothing listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -33,10 +33,10 @@ class LaunchedServer:
     """One server process, from its start to its end.
 
     Args:
-        command: with the port already in it.
-        variables: for its environment, beside this process's own.
-        log: what it prints; a restart goes on in the same file.
-        start_seconds: how long it may take until `/health` answers 200.
+        command: the command line, including the port.
+        variables: added to this process's environment variables.
+        log: file for its output; a restart appends to it.
+        start_seconds: time limit until `/health` answers 200.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class LaunchedServer:
         atexit.register(self.stop)
 
     def start(self) -> float:
-        """Start it and wait until it answers.
+        """Start the server and wait until it answers.
 
         Returns:
-            Seconds that it took.
+            Seconds until it answered.
 
         Raises:
-            ServerNotStarted: it ended, or the time is over.
+            ServerNotStarted: if it ended or exceeded `start_seconds`.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
@@ -77,11 +77,11 @@ class LaunchedServer:
         return time.monotonic() - began
 
     def is_alive(self) -> bool:
-        """Whether the process runs still."""
+        """Return whether the process still runs."""
         return self._guard is not None and self._guard.poll() is None
 
     def has_died(self, within_seconds: float) -> bool:
-        """Whether the process ends within so many seconds."""
+        """Return whether the process ends within so many seconds; False as soon as it answers."""
         deadline = time.monotonic() + within_seconds
         while self.is_alive():
             if time.monotonic() > deadline or self._answers():
@@ -90,7 +90,7 @@ class LaunchedServer:
         return True
 
     def stop(self) -> None:
-        """End it and all that it started; nothing where it has ended already."""
+        """Stop the server and all processes that it started; no effect if it has already ended."""
         if self._guard is None:
             return
         assert self._guard.stdin
@@ -99,7 +99,7 @@ class LaunchedServer:
         self._guard = None
 
     def last_words(self) -> str:
-        """The end of its log, on one line."""
+        """Return the end of the log, on one line."""
         try:
             text = self.log.read_bytes()[-4 * LAST_WORDS :].decode(errors="replace")
         except OSError:

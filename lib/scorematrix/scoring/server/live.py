@@ -1,4 +1,4 @@
-"""A live server as params name it: found at an address or started here, asked about itself, restarted when it dies."""
+"""A live server from the params: reached at its address or launched here, queried, restarted when it dies."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from scorematrix.scoring.server.launched import LaunchedServer, ServerNotStarted
 from scorematrix.workload.request import ScoreRequest
 
 DYING_SECONDS = 3.0
-"""After a call that failed a process may take a moment to be gone."""
+"""How long a dying process may take to end after a failed call."""
 
 
 class LiveBackend:
-    """One server behind the Backend protocol. What happens to it stands in `events`, in words.
+    """One server behind the Backend protocol. `events` describes its failures and restarts.
 
     Args:
         server: its kind, a key of `DIALECTS`.
-        dtype: the number format that it is to compute in.
-        device: the kind of device that it is to run on.
-        log: where a launched one's output goes.
+        dtype: the number format that it must compute in.
+        device: the kind of device that it must run on.
+        log: output file of a launched server.
 
     Raises:
-        ServerNotStarted: a launched one did not come up.
-        ServerFault: nothing answers at the address.
-        ValueError: it serves other weights or another number format than it is compared for.
+        ServerNotStarted: if a launched server did not come up.
+        ServerFault: if nothing answers at the address.
+        ValueError: if its weights, number format or prefix reuse do not match the run.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class LiveBackend:
         self.info = self._info(about, settings | ({"reuse_prefix": 1} if place.keeps_prefix else {}))
 
     def prepare(self, requests: Sequence[ScoreRequest]) -> None:
-        """Nothing: see `ScoreClient.prepare`."""
+        """Do nothing; see `ScoreClient.prepare`."""
 
     def score(self, request: ScoreRequest) -> Scores:
-        """As `ScoreClient.score`; a server of ours that died meanwhile is started again, for the calls to come."""
+        """Score as `ScoreClient.score` does. A launched server that died is restarted for later calls."""
         assert self._client is not None
         try:
             return self._client.score(request)
@@ -92,7 +92,7 @@ class LiveBackend:
             raise
 
     def close(self) -> None:
-        """Give connections back, and end the server where we started it."""
+        """Close the connections, and stop the server if we started it."""
         if self._client is not None:
             self._client.close()
         if self._process is not None:
@@ -100,18 +100,18 @@ class LiveBackend:
 
     def _restart(self) -> None:
         assert self._process
-        words = f"the server died: {self._process.last_words()}"
+        death = f"the server died: {self._process.last_words()}"
         self._restarts_left -= 1
         if self._restarts_left < 0:
-            self.events.append(f"{words}; not started again, restarts={self._place.restarts} are used up")
+            self.events.append(f"{death}; not started again: restarts={self._place.restarts} are used up")
             return
         try:
             seconds = self._process.start()
         except ServerNotStarted as error:
-            self.events.append(f"{words}; {error}")
+            self.events.append(f"{death}; {error}")
         else:
             n = self._place.restarts - self._restarts_left
-            self.events.append(f"{words}; started again in {seconds:.1f} s ({n} of {self._place.restarts} times)")
+            self.events.append(f"{death}; started again in {seconds:.1f} s ({n} of {self._place.restarts} times)")
 
     def _launched(self, place: ServerPlace, model: Model, dtype: str, device: str, log: Path) -> LaunchedServer:
         port = free_port()
@@ -134,7 +134,7 @@ class LiveBackend:
             return ask_about(http)
 
     def _info(self, about: About, settings: dict[str, str | int | float | bool]) -> BackendInfo:
-        told = {"server_version": about.version, "served_model": about.model, "server_device": about.device}
+        reported = {"server_version": about.version, "served_model": about.model, "server_device": about.device}
         place = {"started_by": self._place.launch} if self._place.launch else {"started_by": "somebody else"}
         assert self._client is not None
         client = self._client.info
@@ -143,14 +143,14 @@ class LiveBackend:
             precision=about.precision or client.precision,
             settings=client.settings
             | place
-            | {name: value for name, value in told.items() if value is not None}
+            | {name: value for name, value in reported.items() if value is not None}
             | {f"flag_{name}": value for name, value in about.flags.items()}
             | settings,
         )
 
 
 def hf_folder(model: Model, dtype: str) -> Path:
-    """The model as a Hugging Face folder, with its tokenizer where it has one; written once and kept."""
+    """Return the model as a Hugging Face folder, with its tokenizer if it has one; write it once and keep it."""
     from scorematrix.models.safetensors_writer import write_hf_folder
 
     folder = cache_folder() / "served" / f"{model.key}.{dtype}"
@@ -164,15 +164,15 @@ def hf_folder(model: Model, dtype: str) -> Path:
 def _check(about: About, place: ServerPlace, model: Model, dtype: str, server: str) -> None:
     if about.reuse_prefix and not place.keeps_prefix:
         raise ValueError(
-            f"{server} tells reuse_prefix={about.reuse_prefix}, it keeps queries between requests, and the params say "
-            "keeps_prefix=False; set it, or start the server without"
+            f"{server} reports reuse_prefix={about.reuse_prefix}: it keeps queries between requests, but the params "
+            "say keeps_prefix=False; set keeps_prefix=True, or start the server without prefix reuse"
         )
     if about.weights_sha256 and about.weights_sha256 != model.weights.sha256:
         raise ValueError(
-            f"{server} serves weights_sha256={about.weights_sha256[:12]}..., the run's model {model.name} has "
+            f"{server} serves weights_sha256={about.weights_sha256[:12]}..., but the run's model {model.name} has "
             f"{model.weights.sha256[:12]}...; serve the same model"
         )
     if about.dtype in ("float32", "bfloat16", "float16") and about.dtype != dtype:
         raise ValueError(
-            f"{server} computes in dtype={about.dtype}, the run is of {dtype}; start it with that, or name it"
+            f"{server} computes in dtype={about.dtype}, but the run uses {dtype}; use the same dtype for both"
         )

@@ -1,4 +1,4 @@
-"""The query's KV cache computed once and copied for each item, the items then batched with padding."""
+"""Compute the query's KV cache once, copy it for each item, and batch the items with padding."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class ExpandedCacheBackend(TransformersBackend):
         lengths = torch.tensor([len(ids) for ids in request.items_ids], device=device)
         rows = [torch.tensor(ids) for ids in request.items_ids]
         items = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
-        own = torch.arange(items.shape[1], device=device) < lengths[:, None]
-        seen = torch.cat([own.new_ones(n_items, n_query), own], dim=1).long()
+        real = torch.arange(items.shape[1], device=device) < lengths[:, None]
+        seen = torch.cat([real.new_ones(n_items, n_query), real], dim=1).long()
         positions = n_query + torch.arange(items.shape[1], device=device).expand(n_items, -1)
         hidden = decoder(
             input_ids=items, attention_mask=seen, position_ids=positions, past_key_values=cache, use_cache=True

@@ -1,4 +1,4 @@
-"""A Hugging Face model that holds the same weights as our engines."""
+"""A Hugging Face model with the same weights as our engines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scorematrix.workload.request import ScoreRequest
 
 
 class TransformersBackend(ABC):
-    """What the views of backend `transformers` share; a view says how the items' last hidden states come about."""
+    """The base of all views of backend `transformers`. A view computes the items' last hidden states."""
 
     view: ClassVar[str]
 
@@ -47,8 +47,8 @@ class TransformersBackend(ABC):
         )
         self.compile_events: list[CompileEvent] = []
 
-    def prepare(self, requests: Sequence[ScoreRequest]) -> None:  # noqa: B027 (nothing to do is no gap)
-        pass  # Eager execution has no programs to make.
+    def prepare(self, requests: Sequence[ScoreRequest]) -> None:  # noqa: B027 (empty on purpose)
+        pass  # Eager execution compiles no programs.
 
     @torch.inference_mode()
     def score(self, request: ScoreRequest) -> Scores:
@@ -61,11 +61,11 @@ class TransformersBackend(ABC):
 
     @abstractmethod
     def last_hidden_sd(self, request: ScoreRequest) -> torch.Tensor:
-        """The decoder's final hidden state [items, hidden] at each item's last token."""
+        """Return the decoder's final hidden state [items, hidden] at each item's last token."""
 
 
 def build_model(config: DecoderConfig, weights: DecoderWeights[np.ndarray]) -> transformers.PreTrainedModel:
-    """The float32 transformers model of a config, filled with the tree's weights, in eval mode."""
+    """Build the float32 transformers model of a config with the tree's weights, in eval mode."""
     with torch.device("meta"):
         net = _model_class(config)(hf_config(config))
     missing, surplus = net.load_state_dict(state_dict(config, weights), assign=True, strict=False)
@@ -73,20 +73,20 @@ def build_model(config: DecoderConfig, weights: DecoderWeights[np.ndarray]) -> t
         raise ValueError(f"transformers {transformers.__version__} names weights differently: {missing} {surplus}")
     if config.tied_head:
         net.tie_weights()
-    # Rotary buffers are no weights: made on the meta device above, they are made again with values here.
+    # Rotary buffers are not weights: on the meta device above they got no values, so create them again.
     net.model.rotary_emb = type(net.model.rotary_emb)(net.config)
     return net.eval()
 
 
 def hf_config(config: DecoderConfig) -> transformers.PretrainedConfig:
-    """The same shape and constants in transformers' words."""
+    """Return the same shape and constants as a transformers config."""
     made = _model_class(config).config_class
     assert made is not None  # only the abstract base class has none
     return made(**{**hf_config_fields(config), "attn_implementation": "sdpa"})
 
 
 def state_dict(config: DecoderConfig, weights: DecoderWeights[np.ndarray]) -> dict[str, torch.Tensor]:
-    """The tree under transformers' names, in float32."""
+    """Return the tree under transformers' names, in float32."""
     named = hf_tensors(config, weights)
     return {name: to_tensor(array).float().contiguous() for name, array in named.items()}
 

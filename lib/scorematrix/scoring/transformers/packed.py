@@ -1,4 +1,4 @@
-"""Query and items as one sequence under a mask of its own, as packing recipes for transformers have it."""
+"""Pack query and items into one sequence with a custom mask, as packing recipes for transformers do."""
 
 from __future__ import annotations
 

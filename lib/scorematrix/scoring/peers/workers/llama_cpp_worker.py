@@ -1,4 +1,4 @@
-"""llama.cpp with the query decoded once, its cells shared by the items' sequences, many items a batch.
+"""llama.cpp: decodes the query once, shares its cache cells between the items' sequences, batches many items.
 
 Runs in the environment of llama-cpp-python.
 """
@@ -17,11 +17,11 @@ else:
     import llama_cpp
 
 MAX_SEQUENCES = 64
-"""Sequences that llama.cpp's cache can tell apart, the query's own among them."""
+"""Sequences that llama.cpp's cache supports, including the query's."""
 
 
 class SharedPrefixScorer:
-    """A model and a context that is sized anew when a request outgrows it."""
+    """A model and its context, which is recreated when a request outgrows it."""
 
     def __init__(self, options: dict) -> None:
         llama_cpp.llama_backend_init()
@@ -91,9 +91,9 @@ class SharedPrefixScorer:
     def probabilities(self, index: int, labels: list[int], apply_softmax: bool) -> list[float]:
         pointer = llama_cpp.llama_get_logits_ith(self.context, index)
         logits = np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float)), (self.n_vocab,))
-        own = logits[labels].astype(np.float64)
-        seen = own if apply_softmax else logits.astype(np.float64)
-        weights = np.exp(own - seen.max())
+        label_logits = logits[labels].astype(np.float64)
+        seen = label_logits if apply_softmax else logits.astype(np.float64)
+        weights = np.exp(label_logits - seen.max())
         return (weights / np.exp(seen - seen.max()).sum()).tolist()
 
 

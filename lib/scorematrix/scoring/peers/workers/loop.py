@@ -1,6 +1,6 @@
-"""What every worker does: read a JSON line, answer with a JSON line, until the input ends.
+"""The loop of every worker: read a JSON line, answer with a JSON line, until the input ends.
 
-Runs in a peer's own environment, where scorematrix is not installed: it imports the standard library only.
+It runs in a peer's environment, where scorematrix is not installed, so it imports the standard library only.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ def serve(load: Callable[[dict], tuple[Scorer, dict]], score: Callable[[Scorer, 
     """Answer `{"load": ...}` once and `{"score": ...}` many times.
 
     Args:
-        load: from options to the scorer and what it says of itself.
-        score: from the scorer and a request to probabilities [item][label].
+        load: maps options to the scorer and its description.
+        score: maps the scorer and a request to probabilities [item][label].
     """
-    # Libraries print to standard output whenever they like: the answers get a descriptor of their own.
+    # Libraries may print to standard output at any time, so answers use a separate descriptor.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     scorer: Scorer | None = None
@@ -35,7 +35,7 @@ def serve(load: Callable[[dict], tuple[Scorer, dict]], score: Callable[[Scorer, 
             else:
                 assert scorer is not None, "nothing is loaded"
                 answer = {"scores": score(scorer, message["score"])}
-        except Exception as error:  # whatever it is, the parent must hear of it
+        except Exception as error:  # the parent must receive every error
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}
         answers.write(json.dumps(answer) + "\n")

@@ -1,4 +1,4 @@
-"""vLLM with its prefix cache: the query once, then every item as a prompt that repeats it.
+"""vLLM with its prefix cache: the query once, then one prompt per item that repeats the query.
 
 Runs in the environment of vLLM.
 """
@@ -9,7 +9,7 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
-# The engine's own process adds a hop to every request and gives nothing to one client.
+# A separate engine process adds a hop to every request and does not help a single client.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")  # GiB
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -23,7 +23,7 @@ else:
 
 
 class PrefixCacheScorer:
-    """An offline engine; the cache is emptied before each request, so that nothing is kept between calls."""
+    """An offline engine. It empties the cache before each request, so nothing is kept between calls."""
 
     def __init__(self, options: dict) -> None:
         self.engine = vllm.LLM(
@@ -46,9 +46,9 @@ class PrefixCacheScorer:
         prompts = [{"prompt_token_ids": query + ids} for ids in request["items_ids"]]
         rows = []
         for output in self.engine.generate(prompts, sampling, use_tqdm=False):
-            found = output.outputs[0].logprobs[0]
-            own = [math.exp(found[label].logprob) for label in labels]
-            rows.append([p / sum(own) for p in own] if request["apply_softmax"] else own)
+            logprobs = output.outputs[0].logprobs[0]
+            row = [math.exp(logprobs[label].logprob) for label in labels]
+            rows.append([p / sum(row) for p in row] if request["apply_softmax"] else row)
         return rows
 
 
