@@ -16,7 +16,7 @@ from scorematrix.notebooks import NotebookFailed, check_parameters, find_noteboo
 def execute_here(name: str, output: Path, parameters: dict[str, Any], timeout_seconds: float | None = None) -> None:
     """Stand for `scorematrix.notebooks.execute_notebook`, without a kernel and without a limit of time.
 
-    What a cell's last line shows is kept as HTML or SVG. Variables that a round sets stay: see `rounds_here`.
+    What a cell displays is kept as HTML or SVG. Variables that a round sets stay: see `rounds_here`.
     """
     source = find_notebook(name)
     check_parameters(source, parameters)
@@ -25,11 +25,14 @@ def execute_here(name: str, output: Path, parameters: dict[str, Any], timeout_se
     try:
         for cell in content.cells:
             if cell.cell_type == "code":
-                shown = _run(cell.source, names)
+                shown: list[Any] = []
+                names["display"] = shown.append
+                shown.append(_run(cell.source, names))
                 if "parameters" in cell.metadata.get("tags", []):
                     names |= parameters
-                if data := _displayed(shown):
-                    cell.outputs = [nbformat.v4.new_output("execute_result", data, execution_count=1)]
+                cell.outputs = [
+                    nbformat.v4.new_output("display_data", data) for one in shown if (data := _displayed(one))
+                ]
     except Exception as error:
         raised = (type(error).__name__, str(error))
         raise NotebookFailed(f"{name}: {': '.join(raised)}", raised) from error

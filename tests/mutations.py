@@ -70,7 +70,7 @@ MUTATIONS = [
     Mutation("turn-order", "matrix/turns.py",  # drawn orders are not followed by their reverse
              "order = order[::-1] if (lap", "order = order if (lap",
              "tests/matrix/test_turns.py"),
-    Mutation("retry-failed", "matrix/run.py",  # --retry-failed measures nothing again
+    Mutation("retry-failed", "matrix/orchestrate.py",  # --retry-failed measures nothing again
              " if not (retry_failed and _failed(round_))}", "}", "tests/notebooks/test_faults.py"),
     Mutation("draft-forgotten", "matrix/draft.py",  # what a dead process measured is lost
              'self.cells = [cell for cell in earlier.cells if cell.status != "not_run"] if earlier else []',

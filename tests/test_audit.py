@@ -59,7 +59,7 @@ def test_sentences_name_what_failed_or_did_not_run(monkeypatch: pytest.MonkeyPat
     sound = load_backend("pytorch", model=model, device="cpu", dtype="float32")
     lying = audit_sentence(audit_backend(LyingBackend(sound, LIES["neighbour leakage of 0.01"].answer), model))
     assert lying.startswith("pytorch portable: UNSOUND") and "neighbours" in lying
-    monkeypatch.setattr("scorematrix.audit.run.missing_packages", lambda name: ["transformers"])
+    monkeypatch.setattr("scorematrix.audit.auditor.missing_packages", lambda name: ["transformers"])
     unproved = audit_backend(sound, model)
     assert unproved.verdict == "not_proved"
     assert all(word in audit_sentence(unproved) for word in ("NOT PROVED", "parity", "ranking"))

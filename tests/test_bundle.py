@@ -38,7 +38,7 @@ def test_minimal_holds_what_a_vm_needs_and_checks_itself(tmp_path: Path) -> None
     assert done.returncode == 0 and "sha256" in done.stdout, done.stderr
     found = names(tmp_path / "b.tar.gz")
     assert {"Makefile", "pyproject.toml", "notebooks/02_score_matrix.ipynb", "params/contract.yaml", "SHA256SUMS",
-            "lib/constraints.txt", "lib/scorematrix/matrix/run.py", "outputs/README.md"} <= found  # fmt: skip
+            "lib/constraints.txt", "lib/scorematrix/matrix/orchestrate.py", "outputs/README.md"} <= found  # fmt: skip
     assert not [name for name in found if name.startswith(("tests/", "outputs/reference/", ".git", ".venv"))]
     with tarfile.open(tmp_path / "b.tar.gz") as archive:
         assert {(m.uid, m.gid, m.mtime, m.uname) for m in archive} == {(0, 0, 0, "")}

@@ -85,10 +85,10 @@ def test_menus_lead_to_every_cell(recorded: Run) -> None:
     from scorematrix.explore.widgets import browse_runs
 
     runs, sides, sizes, _ = browse_runs(recorded).children
-    assert runs.value == str(recorded.store.folder) and "quick" in [name for name, _ in runs.options.items()]
+    assert runs.value == str(recorded.store.folder) and "quick" in dict(runs.options)
     assert set(sides.options) == {"jax portable", "pytorch portable"} and tuple(sizes.options) == (4, 8)
     assert sizes.value == 8
-    runs.value = runs.options["quick"]
+    runs.value = dict(runs.options)["quick"]
     assert any("best_native" in side for side in sides.options)
 
 

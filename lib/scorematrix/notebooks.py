@@ -43,7 +43,7 @@ def execute_notebook(name: str, output: Path, parameters: dict[str, Any], timeou
     import nbclient.exceptions
     import papermill
 
-    from scorematrix.kernels import PrivateKernelManager
+    from scorematrix.notebook_kernels import PrivateKernelManager
 
     source = find_notebook(name)
     check_parameters(source, parameters)

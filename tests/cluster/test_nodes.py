@@ -11,7 +11,7 @@ from scorematrix.cluster.run import stages
 from scorematrix.cluster.survey import misfit, survey_cluster
 from scorematrix.cluster.worker import NodeReport
 from scorematrix.matrix import needed_targets, plan_rounds
-from scorematrix.matrix.run import groups_of
+from scorematrix.matrix.orchestrate import groups_of
 from scorematrix.readiness import Machine, check_readiness, target
 from scorematrix.readiness.devices import FrameworkDevices
 from scorematrix.results import Attempt, TargetRecord

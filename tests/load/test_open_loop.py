@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scorematrix.compare.load import point_figures
+from scorematrix.compare.load_figures import point_figures
 from scorematrix.load import LoadGenerator, Plan, poisson_arrivals
 from scorematrix.load.questions import Questions
 from scorematrix.results import LoadRecord, LoadWorkload
-from scorematrix.results.load import LoadPoint
+from scorematrix.results.load_records import LoadPoint
 from tests.conftest import real_time
 from tests.load.fake_server import GOOD, REQUESTS, Answer, Fake, sends, serving
 

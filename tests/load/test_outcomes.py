@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from scorematrix.load import LoadGenerator, LostRequest, Plan
-from scorematrix.load.book import Book
+from scorematrix.load.request_log import RequestLog
 from scorematrix.results import LoadPoint, LoadTally, LoadWindow
 from tests.load.fake_server import (
     GOOD,
@@ -202,7 +202,7 @@ def test_vllm_is_asked_once_a_label_and_counts_as_one() -> None:
     ],
 )
 def test_the_book_finds_its_own_mistakes(steps: list[tuple[str, int]], words: str) -> None:
-    book = Book(SHORT, 0)
+    book = RequestLog(SHORT, 0)
     with pytest.raises(LostRequest, match=words):
         for step, number in steps:
             book.enter(number, 0, 0) if step == "enter" else book.strike(number, "answered", 1)
@@ -217,7 +217,7 @@ def test_a_record_whose_sums_are_off_is_refused() -> None:
 
 
 def test_of_many_samples_an_even_part_is_kept() -> None:
-    book = Book(Plan(0.0, 1.0, 1), 0)
+    book = RequestLog(Plan(0.0, 1.0, 1), 0)
     for i in range(1000):
         book.enter(i, i * 100_000, i * 100_000)
         book.strike(i, "answered", i * 100_000 + i)

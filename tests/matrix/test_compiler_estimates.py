@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from scorematrix.checksum import content_sha256
 from scorematrix.matrix import compile_cells, compilers
 from scorematrix.matrix.workloads import build_workload
 from scorematrix.models import read_description
@@ -16,7 +17,6 @@ from scorematrix.models.flops import scoring_flops
 from scorematrix.report.preflight import estimates_section
 from scorematrix.report.terminal import estimate_lines
 from scorematrix.results import CompiledRecord, read_document
-from scorematrix.sealed import content_sha256
 from tests.factory import make_params
 
 OPERATION = {"name": "fusion.1", "operation": "td,df->tf/dot_general", "part": "linear", "runs": 27, "cycles": 100}

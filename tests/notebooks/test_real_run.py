@@ -155,7 +155,7 @@ def test_unknown_parameters_are_refused(tmp_path: Path) -> None:
 
 
 def test_kernel_that_does_not_start_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scorematrix.kernels.tempfile.mkdtemp", lambda **_: str(tmp_path / "gone"))
+    monkeypatch.setattr("scorematrix.notebook_kernels.tempfile.mkdtemp", lambda **_: str(tmp_path / "gone"))
     with pytest.raises(NotebookFailed, match="01_preflight.*kernel"):
         execute_notebook("01_preflight", tmp_path / "o.ipynb", {"params_file": "../params/quick.yaml"}, 120)
 

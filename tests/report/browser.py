@@ -145,6 +145,29 @@ def banner_out_of_sight(found: Opened) -> list[str]:
     return hidden if boxes else ["there is no banner"]
 
 
+def verdict_out_of_sight(found: Opened) -> list[str]:
+    """The first comparison's answer, if one must scroll to see it."""
+    answers = found.page.locator(".card .answer").all()
+    if not answers:
+        return ["there is no verdict"]
+    box, height = answers[0].bounding_box(), found.page.viewport_size["height"]
+    return [] if box["y"] + box["height"] <= height else [f"{answers[0].inner_text()}: below the fold"]
+
+
+def sorting_faults(found: Opened) -> list[str]:
+    """Tables that a click on a header does not sort, up and down."""
+    column = "[...document.querySelectorAll('table.frame')].find(t => t.querySelector('button'))"
+    if not found.page.evaluate(f"Boolean({column})"):
+        return ["no table can be sorted"]
+    read = f"[...{column}.tBodies[0].rows].map(r => r.cells[0].textContent)"
+    orders = []
+    for _ in range(2):
+        found.page.evaluate(f"{column}.querySelector('th button').click()")
+        orders.append(found.page.evaluate(read))
+    up, down = orders
+    return [] if up == sorted(up) and down == up[::-1] else [f"{up} and {down} are not in order"]
+
+
 def pictures(found: Opened) -> list[str]:
     """Screenshots, of the top and of the whole page, that show next to nothing."""
     shots = {"top": found.page.screenshot(), "whole": found.page.screenshot(full_page=True)}
@@ -159,7 +182,7 @@ def paper_faults(found: Opened) -> list[str]:
     page.emulate_media(media="print")
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     printed = pdf_words(page.pdf(format="A4"))
-    missing = [words for words in [*banner, "Scoreboard"] if "".join(words.split()) not in printed]
+    missing = [words for words in [*banner, "Who is faster?"] if "".join(words.split()) not in printed]
     return [
         *([] if paper == "rgb(255, 255, 255)" else [f"the paper is {paper}"]),
         *([] if banner else ["there is no banner"]),

@@ -62,14 +62,15 @@ RUNS = {
 # What is looked at on each page, in this order: clicks and keys move the focus, and barriers unfolds everything.
 CHECKS: dict[tuple[int, str], list[Callable[[Opened], list[str]]]] = {
     (1280, "light"): [
-        see.complaints, see.loads, see.banner_out_of_sight, see.pictures, see.key_faults, see.dead_links,
-        see.too_wide, see.barriers,
+        see.complaints, see.loads, see.banner_out_of_sight, see.verdict_out_of_sight, see.pictures, see.key_faults,
+        see.dead_links, see.too_wide, see.sorting_faults, see.barriers,
     ],
     (1280, "dark"): [see.pictures, see.barriers, see.paper_faults],
     (768, "light"): [see.pictures, see.too_wide],
     (768, "dark"): [see.pictures],
     (380, "light"): [
-        see.banner_out_of_sight, see.small_print, see.pictures, see.dead_links, see.too_wide, see.barriers,
+        see.banner_out_of_sight, see.verdict_out_of_sight, see.small_print, see.pictures, see.dead_links, see.too_wide,
+        see.barriers,
     ],
     (380, "dark"): [see.pictures, see.key_faults],
 }  # fmt: skip
@@ -79,6 +80,12 @@ FAULTS = [
     (see.complaints, '<img alt="a picture from elsewhere" src="http://127.0.0.1:9/a.png">'),
     (see.loads, '<img alt="a picture from elsewhere" src="http://127.0.0.1:9/a.png">'),
     (see.banner_out_of_sight, '<div style="height: 60rem"></div>'),
+    (see.verdict_out_of_sight, '<div style="height: 60rem"></div>'),
+    (
+        see.sorting_faults,
+        '<table class="frame"><thead><tr><th><button>name</button></th></tr></thead>'
+        "<tbody><tr><td>b</td></tr><tr><td>a</td></tr></tbody></table>",
+    ),
     (see.dead_links, '<p><a href="#nowhere">nowhere</a></p>'),
     (see.dead_links, '<p><a href="#held">held</a></p><p id="held" style="position: fixed; top: 400px">held</p>'),
     (see.key_faults, '<a href="#verdict" tabindex="-1">passed over</a>'),

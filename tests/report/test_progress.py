@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from scorematrix.matrix.run import Progress
-from scorematrix.report.live import NotebookProgress, follow_run, status_page
+from scorematrix.matrix.orchestrate import Progress
+from scorematrix.report.notebook_progress import NotebookProgress, follow_run, status_page
 from scorematrix.report.progress import RunProgress
 from scorematrix.results import RunStore
 from scorematrix.results.status import RunFollower
@@ -80,7 +80,7 @@ class Displays:
 def displays(monkeypatch: pytest.MonkeyPatch) -> Displays:
     found = Displays()
     monkeypatch.setattr("IPython.display.display", found)
-    monkeypatch.setattr("scorematrix.report.live.EVERY_SECONDS", 0.05)
+    monkeypatch.setattr("scorematrix.report.notebook_progress.EVERY_SECONDS", 0.05)
     return found
 
 

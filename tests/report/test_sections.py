@@ -9,8 +9,8 @@ import pytest
 from scorematrix.analysis import Run
 from scorematrix.compare.sides import starts
 from scorematrix.report import ReportPage, trust
-from scorematrix.report.elements import table
-from scorematrix.report.ink import NONE
+from scorematrix.report.formatting import NONE
+from scorematrix.report.html import table
 from scorematrix.results.audits import Gate
 from scorematrix.results.schema import Compile, Setup
 from tests.factory import changed, make_run

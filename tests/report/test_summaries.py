@@ -13,13 +13,16 @@ import nbformat
 import pytest
 
 from scorematrix.compare import Comparison, compare_run
+from scorematrix.notebooks import find_notebook
 from scorematrix.report import render_markdown
 from scorematrix.report.banner import notices_again, summary
-from scorematrix.report.elements import text
+from scorematrix.report.export import export_html
+from scorematrix.report.html import text
 from scorematrix.report.terminal import closing_lines
 from scorematrix.results import TargetState, read_document
 from tests.conftest import call_cli, report_of
 from tests.factory import make_params, make_run, write_run
+from tests.here import execute_here
 
 EVIL = "<script>alert(1)</script> | `x` [y](http://z)"
 
@@ -111,6 +114,32 @@ def test_complete_run_has_no_banner_of_skips(tmp_path: Path) -> None:
     assert done.returncode == 0 and done.stdout.splitlines()[-2].startswith("COMPLETE"), done.stdout
     page = report_of(store.folder)
     assert "<title>JAX" in page and "SKIPPED" not in page
+
+
+def test_what_a_user_adds_to_the_analysis_is_in_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Markdown, a plot with another hue and axis, and a frame in added cells; headings are in the contents."""
+    analysis = nbformat.read(find_notebook("03_report"), as_version=4)
+    added = [
+        nbformat.v4.new_markdown_cell("## A question of mine\nIs the first pass slower?"),
+        nbformat.v4.new_code_cell(
+            "grid = sns.relplot(rates, x='index', y='seconds_per_pass', hue='chunk_size')\n"
+            "grid.figure.suptitle('My plot')\ngrid.figure"
+        ),
+        nbformat.v4.new_code_cell("rates.groupby('side')[['seconds_per_pass']].max().rename_axis('my_side')"),
+    ]
+    analysis.cells[-1:-1] = added
+    nbformat.write(analysis, tmp_path / "03_report.ipynb")
+    monkeypatch.setattr("scorematrix.notebooks.FOLDER", tmp_path)
+    store = write_run(tmp_path / "run")
+    execute_here("03_report", tmp_path / "o.ipynb", {"run_dir": str(store.folder)})
+    page = export_html(tmp_path / "o.ipynb", compare_run(store.manifest(), store.workload(), *rest(store)))
+    assert '<h2 id="a-question-of-mine">' in page and 'href="#a-question-of-mine"' in page
+    assert "Is the first pass slower?" in page and ">My plot</title>" in page
+    assert re.search(r"<th[^>]*>my side</th>", page), "the index's name is a header"
+
+
+def rest(store) -> tuple:
+    return store.readiness(), store.rounds()
 
 
 def with_evil_evidence() -> Comparison:

@@ -10,7 +10,7 @@ from scorematrix.analysis import open_run
 from scorematrix.report import ReportPage
 from scorematrix.results import RunStore, ServerStudy, merge_runs
 from scorematrix.results.audits import AuditReport, Gate
-from scorematrix.results.parcel import pack_round, unpack_round
+from scorematrix.results.transfer import pack_round, unpack_round
 from tests.factory import make_params, write_run
 
 SERVED = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scorematrix.results.targets import KernelResources
+from scorematrix.results.target_records import KernelResources
 from scorematrix.scoring.jax.assembler import attention_kernels, find_assembler, kernel_parts, read_log
 
 # Lines of the contract's program for an H100 (JAX 0.10.2, its CUDA 12 plugin), shortened.

@@ -10,9 +10,9 @@ import pytest
 from scorematrix import ScoreRequest, load_backend
 from scorematrix.compare import compare_run
 from scorematrix.matrix import Choice
-from scorematrix.matrix.run import as_tuned
+from scorematrix.matrix.orchestrate import as_tuned
 from scorematrix.models import load_model
-from scorematrix.report.ink import form_times
+from scorematrix.report.formatting import form_times
 from scorematrix.results import FormTime, PlannedRound, Round
 from scorematrix.scoring.forms import time_forms
 from tests.conftest import real_time

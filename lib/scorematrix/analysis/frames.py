@@ -41,7 +41,8 @@ def calls(rounds: Iterable[Round], workload: Workload, name: Namer) -> pd.DataFr
         for row in _cell_calls(cell, n_items)
     ]
     columns = [*KEY, *ROUND, "chunk_size", "slowdown", "kind", "pass", "request", "call", "n_items", "seconds"]
-    return pd.DataFrame(rows, columns=[*columns, "turn", "disturbed"]).astype({"turn": float})
+    kinds = {"n_items": int, "seconds": float, "turn": float, "disturbed": bool}
+    return pd.DataFrame(rows, columns=[*columns, "turn", "disturbed"]).astype(kinds)
 
 
 def _cell_calls(cell: Cell, n_items: Sequence[int]) -> Iterator[tuple]:

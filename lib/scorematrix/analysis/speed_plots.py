@@ -12,7 +12,6 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, LogLocator
 from scipy import stats
 
 from scorematrix.analysis.style import (
@@ -32,6 +31,12 @@ from scorematrix.analysis.style import (
 SHADES = LinearSegmentedColormap.from_list("speed", ["#F7FBFF", "#6BAED6"])
 TAIL_SAMPLES = 20
 """With at least this many requests, the tail has a log axis."""
+LADDERS = (
+    (2.2, (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0)),
+    (25.0, (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)),
+    (np.inf, tuple(10.0**n for n in range(-9, 10))),
+)
+"""Labelled speed ratios, for axes that reach less than this factor to either side of 1."""
 STATUS_WORDS = {"failed": "INVALID", "timeout": "INVALID", "skipped": "SKIPPED", "not_run": "no round yet"}
 
 
@@ -261,11 +266,8 @@ def _edge(known: pd.DataFrame) -> float:
 
 
 def _log_ticks(axes: Axes, edge: float) -> None:
-    """Label a few ratios, more of them on a narrower axis, but never so many that the labels touch."""
-    if edge < 2.2:
-        axes.set_xticks(ticks := [t for t in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0)
-                                  if 1 / edge <= t <= edge], [f"{t:g}" for t in ticks])  # fmt: skip
-    else:
-        axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if edge < 20 else (1.0,)))
-        axes.xaxis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(np.inf, np.inf)))
+    """Label a few ratios, never so many that their labels touch."""
+    ticks = next(ladder for limit, ladder in LADDERS if edge < limit)
+    ticks = [tick for tick in ticks if 1 / edge <= tick <= edge]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()

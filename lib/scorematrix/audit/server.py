@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from scorematrix.audit.auditor import ROUNDING, backend_caps, reference_scores, sound_gates
 from scorematrix.audit.concurrency import concurrency_gate
 from scorematrix.audit.contract import BrokenPromise, Score, asker
 from scorematrix.audit.isolation import SAME
 from scorematrix.audit.layout import insertions_gate, item_first_gate
 from scorematrix.audit.length import too_long_gate
 from scorematrix.audit.probes import Probes, make_probes
-from scorematrix.audit.run import ROUNDING, backend_caps, reference_scores, sound_gates
 from scorematrix.audit.table import contract_gate, contract_rows
 from scorematrix.audit.wire import Wire
 from scorematrix.models.catalogue import Model

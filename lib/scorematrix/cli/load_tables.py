@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.markup import escape
 from rich.table import Table
 
-from scorematrix.compare.load import in_words
-from scorematrix.report.load import MLPERF_COLUMNS, load_columns, load_notes, load_rows, load_words, mlperf_rows
-from scorematrix.results.load import LoadPoint, LoadRecord
+from scorematrix.compare.load_figures import in_words
+from scorematrix.report.load_rows import MLPERF_COLUMNS, load_columns, load_notes, load_rows, load_words, mlperf_rows
+from scorematrix.results.load_records import LoadPoint, LoadRecord
 
 
 def progress_line(point: LoadPoint) -> str:

@@ -201,7 +201,7 @@ def _write_report(store: Any, comparison: Any) -> None:
 
 
 def _write_change(old: Any, new: Any) -> None:
-    from scorematrix.report.change import change_lines, open_change, write_change
+    from scorematrix.report.run_diff import change_lines, open_change, write_change
 
     change = open_change(old, new)
     for line in change_lines(change):

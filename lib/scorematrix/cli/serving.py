@@ -102,7 +102,7 @@ def load(
     Checks every answer and counts every request. Exit code 4: no sound answer.
     """
     from scorematrix.cli.load_tables import load_table, mlperf_table, progress_line
-    from scorematrix.compare.load import load_sentence
+    from scorematrix.compare.load_figures import load_sentence
     from scorematrix.load import Plan, measure_load
     from scorematrix.measure import describe_environment
     from scorematrix.results import write_document

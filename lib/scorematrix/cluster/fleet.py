@@ -24,12 +24,12 @@ from scorematrix.cluster.survey import Pool
 from scorematrix.cluster.worker import GroupRunner, Needed, NodeReport, look_at_node
 from scorematrix.matrix import Params
 from scorematrix.matrix.group import lost_round
-from scorematrix.matrix.run import Chosen, Progress, as_tuned, reference_round
+from scorematrix.matrix.orchestrate import Chosen, Progress, as_tuned, reference_round
 from scorematrix.matrix.turns import seeds_for
 from scorematrix.readiness import target
 from scorematrix.results import LostTry, PlannedRound, Round, RunStore, TargetRecord, Try
-from scorematrix.results.parcel import Parcel, pack_plan, unpack_round
 from scorematrix.results.times import utc_now
+from scorematrix.results.transfer import Parcel, pack_plan, unpack_round
 
 MOST_TRIES = 3
 MOST_PLACEMENTS = 30

@@ -11,7 +11,7 @@ from scorematrix.cluster.fleet import PATIENCE_SECONDS, Fleet
 from scorematrix.cluster.survey import survey_cluster
 from scorematrix.matrix import Params, needed_targets, prepare_run
 from scorematrix.matrix.budget import Budget
-from scorematrix.matrix.run import Chosen, Progress, groups_of, known_records, open_plan
+from scorematrix.matrix.orchestrate import Chosen, Progress, groups_of, known_records, open_plan
 from scorematrix.results import PlannedRound, RecordStore, RunStore, TargetRecord
 
 

@@ -14,7 +14,7 @@ from scorematrix.matrix.group import NOTEBOOK, measure_group
 from scorematrix.measure.environment import cpu_name, describe_environment
 from scorematrix.readiness import check_readiness, probe_machine
 from scorematrix.results import PlannedRound, RunStore, TargetRecord, TargetState
-from scorematrix.results.parcel import Parcel, pack_round, unpack
+from scorematrix.results.transfer import Parcel, pack_round, unpack
 from scorematrix.scoring.place import ServerPlace
 
 Needed = list[tuple[str, str, list[str]]]

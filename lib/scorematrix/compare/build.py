@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from scorematrix.compare.caveats import caveats
 from scorematrix.compare.controls import gather_controls, judge_control
 from scorematrix.compare.evidence import MEASURED, SideEvidence, gather, score_arrays
-from scorematrix.compare.looks import look_schedule
 from scorematrix.compare.numerics import RequestArrays
 from scorematrix.compare.questions import answer_all, ask_questions, time_ratio
 from scorematrix.compare.schema import Comparison, Effect, Notice, Speedup, WorkloadSummary
+from scorematrix.compare.sequential import look_schedule
 from scorematrix.compare.sides import summarise_side
 from scorematrix.results import SERVER_VIEW, SIDES, Manifest, Readiness, Round
 from scorematrix.results.times import utc_now

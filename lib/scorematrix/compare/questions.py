@@ -10,11 +10,11 @@ from typing import Any, Literal
 from scorematrix.compare.controls import ControlEvidence, control_gates, judge_control
 from scorematrix.compare.effect import InTurns
 from scorematrix.compare.evidence import SideEvidence, paired_ratios
-from scorematrix.compare.family import correct_family
 from scorematrix.compare.gates import run_gates
-from scorematrix.compare.looks import Looks
+from scorematrix.compare.multiplicity import correct_family
 from scorematrix.compare.pairs import pair_ratios
 from scorematrix.compare.schema import FRAMEWORK_NAMES, Contrast, Effect, Gate, Matched, Opponent
+from scorematrix.compare.sequential import Looks
 from scorematrix.compare.statistics import CONFIDENCE, Interval, geometric_interval
 from scorematrix.compare.timing import timing_gates
 from scorematrix.compare.verdict import Verdict, judge, sentence

@@ -12,7 +12,7 @@ from scorematrix.results.audits import Gate
 from scorematrix.results.cells import CellStatus, Part
 from scorematrix.results.probes import FormTime
 from scorematrix.results.schema import Waiting
-from scorematrix.results.targets import Attempt, CompiledRecord, Datasheet, SkipReason
+from scorematrix.results.target_records import Attempt, CompiledRecord, Datasheet, SkipReason
 
 VerdictState = Literal["first", "second", "tie", "not_enough_evidence", "deferred", "invalid"]
 """first, second: that side of the contrast is faster."""

@@ -19,7 +19,7 @@ from scorematrix.results.cells import Cell, CellStatus
 from scorematrix.results.figures import request_seconds
 from scorematrix.results.manifest import Manifest
 from scorematrix.results.schema import Setup
-from scorematrix.results.targets import Readiness, TargetState
+from scorematrix.results.target_records import Readiness, TargetState
 from scorematrix.workload.workload import Workload
 
 SideState = Literal["measured", "partial", "skipped", "not_started", "failed"]

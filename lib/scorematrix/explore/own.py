@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scorematrix.report.attention import LayoutCount, LayoutMatrix, attention_page
-from scorematrix.report.elements import Fragment
+from scorematrix.report.html import Fragment
 from scorematrix.scoring.contract import finite_scores
 from scorematrix.scoring.packing import pack, packed_shape
 from scorematrix.scoring.registry import backend_entry, load_backend, missing_packages

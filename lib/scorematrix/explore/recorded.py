@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from scorematrix.analysis import Run
-from scorematrix.report.change import change_page, open_change
-from scorematrix.report.elements import Fragment, paragraph
+from scorematrix.report.html import Fragment, paragraph
+from scorematrix.report.run_diff import change_page, open_change
 from scorematrix.results import find_run, newest_runs
 
 

@@ -51,7 +51,7 @@ def browse_runs(run: Run) -> widgets.VBox:
     if run.store is not None:
         known.setdefault(run.store.folder.name, str(run.store.folder))
     opened = {} if run.store is None else {str(run.store.folder): run}
-    runs = widgets.Dropdown(options=known, description="run", layout=WIDE)
+    runs = widgets.Dropdown(options=tuple(known.items()), description="run", layout=WIDE)
     if run.store is not None:
         runs.value = known[run.store.folder.name]
     sides, sizes = widgets.Dropdown(description="side", layout=WIDE), widgets.Dropdown(description="chunk size")

@@ -6,11 +6,11 @@ from the scheduled time of each request, and accounts that lose no request. This
 the measurement rulebook.
 """
 
-from scorematrix.load.book import LostRequest, Plan
 from scorematrix.load.ceiling import generator_ceiling, idle_server, sound_answer
 from scorematrix.load.generator import LoadGenerator
+from scorematrix.load.measure import find_saturation, measure_load
 from scorematrix.load.mlperf import run_mlperf
-from scorematrix.load.run import find_saturation, measure_load
+from scorematrix.load.request_log import LostRequest, Plan
 from scorematrix.load.schedule import poisson_arrivals
 
 __all__ = [

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from scorematrix.load.book import Plan
 from scorematrix.load.generator import LoadGenerator
-from scorematrix.results.load import LoadCeiling
+from scorematrix.load.request_log import Plan
+from scorematrix.results.load_records import LoadCeiling
 from scorematrix.scoring.server import dialect_of
 from scorematrix.workload import ScoreRequest
 

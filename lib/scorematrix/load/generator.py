@@ -11,13 +11,13 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from scorematrix.load.alarm import Alarm, now_ns
-from scorematrix.load.book import Book, Plan
 from scorematrix.load.caller import Caller, Target
 from scorematrix.load.connection import Address
+from scorematrix.load.deadline_timer import DeadlineTimer, now_ns
 from scorematrix.load.questions import Questions
+from scorematrix.load.request_log import Plan, RequestLog
 from scorematrix.load.schedule import poisson_arrivals
-from scorematrix.results.load import LoadPoint
+from scorematrix.results.load_records import LoadPoint
 from scorematrix.scoring.server import checked_address
 from scorematrix.workload import ScoreRequest
 
@@ -85,7 +85,7 @@ class LoadGenerator:
 
     async def _closed(self, concurrency: int, plan: Plan) -> LoadPoint:
         target = Target(self._address, self.questions, self._timeout_seconds)
-        book, cpu = Book(plan, now_ns()), _CpuShare()
+        book, cpu = RequestLog(plan, now_ns()), _CpuShare()
 
         async def call_on() -> None:
             caller = Caller(target)
@@ -107,8 +107,8 @@ class LoadGenerator:
         target = Target(self._address, self.questions, self._timeout_seconds)
         idle: list[Caller] = []
         under_way: set[asyncio.Task] = set()
-        alarm = Alarm()
-        book, cpu = Book(plan, now_ns()), _CpuShare()
+        alarm = DeadlineTimer()
+        book, cpu = RequestLog(plan, now_ns()), _CpuShare()
 
         async def call_once(number: int, caller: Caller) -> None:
             outcome = await caller.ask(number)
@@ -134,7 +134,7 @@ class LoadGenerator:
         return self._point(book, plan, target, cpu, seeds, kind="open", rate=rate, max_in_flight=max_in_flight)
 
     def _point(
-        self, book: Book, plan: Plan, target: Target, cpu: _CpuShare, seeds: list[int] | None, **what: Any
+        self, book: RequestLog, plan: Plan, target: Target, cpu: _CpuShare, seeds: list[int] | None, **what: Any
     ) -> LoadPoint:
         return LoadPoint(
             **what,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from scorematrix.results.load import MlperfResult
+from scorematrix.results.load_records import MlperfResult
 from scorematrix.scoring import Backend, checked_scores
 from scorematrix.workload import ScoreRequest
 

@@ -1,11 +1,11 @@
 """Params, plan and rounds of a run folder. The orchestrating process imports no framework."""
 
 from scorematrix.matrix.compiled import compile_cells
+from scorematrix.matrix.orchestrate import Choice, fill_run, prepare_here, prepare_run, run_folder, scratch_run
 from scorematrix.matrix.params import Params, load_params, read_assignments
 from scorematrix.matrix.plan import chunk_order, needed_targets, plan_rounds
 from scorematrix.matrix.preflight import preflight_readiness, unfit_cells, validate_path
 from scorematrix.matrix.round import RoundInSteps, run_round
-from scorematrix.matrix.run import Choice, fill_run, prepare_here, prepare_run, run_folder, scratch_run
 
 __all__ = [
     "Choice",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from scorematrix.matrix.cells import Meter, error_text
-from scorematrix.matrix.live import end_live, load_live
+from scorematrix.matrix.live_server import end_live, load_live
 from scorematrix.matrix.memory import refused_chunks
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.plan import chunk_order
@@ -19,7 +19,7 @@ from scorematrix.measure.process import own_processes
 from scorematrix.models.catalogue import load_model
 from scorematrix.models.config import DecoderConfig
 from scorematrix.privacy import redacted
-from scorematrix.readiness.holders import with_holder
+from scorematrix.readiness.device_users import with_holder
 from scorematrix.readiness.targets import target
 from scorematrix.results import (
     BackendRecord,

@@ -16,13 +16,13 @@ from contextlib import ExitStack
 import numpy as np
 import psutil
 
-from scorematrix.kernels import end_kernels
 from scorematrix.matrix.conductor import Conductor
 from scorematrix.matrix.member import Remote
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.plan import chunk_order
 from scorematrix.matrix.turns import score_of
 from scorematrix.models import read_description
+from scorematrix.notebook_kernels import end_kernels
 from scorematrix.notebooks import NotebookFailed, execute_notebook, quietly
 from scorematrix.privacy import redacted
 from scorematrix.readiness.targets import target

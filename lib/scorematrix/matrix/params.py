@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from scorematrix.handwritten import read_yaml
+from scorematrix.checksum import content_sha256
 from scorematrix.matrix.choices import (
     BackendChoice,
     CanonicalWorkload,
@@ -28,7 +28,7 @@ from scorematrix.readiness.targets import target
 from scorematrix.results.schema import SIDES, Waiting, stands_for
 from scorematrix.scoring.place import ServerPlace
 from scorematrix.scoring.registry import REFERENCE, backend_entry
-from scorematrix.sealed import content_sha256
+from scorematrix.yaml_files import read_yaml
 
 
 class Params(Section):

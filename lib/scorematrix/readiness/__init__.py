@@ -1,11 +1,11 @@
 """Readiness of each target: what it can run now, or why it cannot and what to do next."""
 
+from scorematrix.readiness.attempts import load_written
+from scorematrix.readiness.cloud_errors import Refusal, classify
 from scorematrix.readiness.devices import Machine, probe_machine
 from scorematrix.readiness.provision import ProvisionPlan, dry_run, load_plan, provision
 from scorematrix.readiness.record import check_readiness, frameworks_in
-from scorematrix.readiness.refusals import Refusal, classify
 from scorematrix.readiness.targets import TARGETS, Target, target
-from scorematrix.readiness.tried import load_written
 
 __all__ = [
     "TARGETS",

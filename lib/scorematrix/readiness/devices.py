@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scorematrix.readiness.holders import taken, tpu_taken
+from scorematrix.readiness.device_users import taken, tpu_taken
 from scorematrix.scoring.registry import Framework
 
 PATIENCE_SECONDS = 120.0

@@ -9,13 +9,13 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from scorematrix.handwritten import read_as
 from scorematrix.privacy import redacted
 from scorematrix.readiness import gcloud
-from scorematrix.readiness.refusals import classify
+from scorematrix.readiness.cloud_errors import classify
 from scorematrix.readiness.targets import target
-from scorematrix.results.targets import Attempt
+from scorematrix.results.target_records import Attempt
 from scorematrix.results.times import utc_now
+from scorematrix.yaml_files import read_as
 
 SAME_ZONE_TRIES = 2
 """Tries per zone if the machine was created and then taken away."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scorematrix.privacy import redacted
+from scorematrix.readiness.attempts import summed_up
 from scorematrix.readiness.devices import FrameworkDevices, Machine
 from scorematrix.readiness.servers import lacking_server
 from scorematrix.readiness.targets import Target, target
-from scorematrix.readiness.tried import summed_up
-from scorematrix.results.targets import Attempt, CompiledRecord, Readiness, SkipReason, TargetRecord, TargetState
+from scorematrix.results.target_records import Attempt, CompiledRecord, Readiness, SkipReason, TargetRecord, TargetState
 from scorematrix.results.times import utc_now
 from scorematrix.scoring.place import ServerPlace
 from scorematrix.scoring.registry import backend_entry, missing_environment, missing_packages

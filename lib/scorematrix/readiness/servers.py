@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 
-from scorematrix.results.targets import SkipReason
+from scorematrix.results.target_records import SkipReason
 from scorematrix.scoring.place import PLACEHOLDERS, ServerPlace
 from scorematrix.scoring.registry import PEERS
 

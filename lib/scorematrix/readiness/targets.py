@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal
 
-from scorematrix.results.targets import Datasheet
+from scorematrix.results.target_records import Datasheet
 
 DeviceKind = Literal["cpu", "gpu", "tpu"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scorematrix.compare.schema import ChunkResult, Comparison, PercentileValue, Side
-from scorematrix.report.elements import Fragment, details, heading, paragraph, table
-from scorematrix.report.ink import NONE, milliseconds, percent, significant, span
+from scorematrix.report.formatting import NONE, milliseconds, percent, significant, span
+from scorematrix.report.html import Fragment, details, heading, paragraph, table
 from scorematrix.results import Round
 from scorematrix.results.figures import pass_seconds
 

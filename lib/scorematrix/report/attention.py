@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from scorematrix.analysis.style import STYLE, describe
-from scorematrix.report.elements import Fragment, figure, paragraph, table
+from scorematrix.report.html import Fragment, figure, paragraph, table
 
 PAIRS = (
     ("never computed", "#FFFFFF"),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scorematrix.compare.schema import Comparison, Contrast
-from scorematrix.report.elements import Fragment, commands, heading, link, table, text
-from scorematrix.report.ink import counted, lengths
-from scorematrix.results.targets import Attempt
+from scorematrix.report.formatting import counted, lengths
+from scorematrix.report.html import Fragment, commands, heading, link, table, text
+from scorematrix.results.target_records import Attempt
 
 STATE_WORDS = {
     "jax": "JAX",

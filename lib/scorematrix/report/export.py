@@ -13,7 +13,7 @@ from bs4 import BeautifulSoup, Tag
 from scorematrix.compare import Comparison
 from scorematrix.notebooks import execute_notebook
 from scorematrix.report.banner import CONTENTS, title
-from scorematrix.report.elements import svg_frame
+from scorematrix.report.html import svg_frame
 from scorematrix.report.markdown import render_markdown
 from scorematrix.results import RunStore
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from scorematrix.compare.schema import Comparison, Contrast
 from scorematrix.report.banner import title, verdict_word
-from scorematrix.report.ink import NONE, milliseconds, significant, small, span
+from scorematrix.report.formatting import NONE, milliseconds, significant, small, span
 
 
 def render_markdown(comparison: Comparison) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from scorematrix.compare.schema import Comparison
 from scorematrix.compare.steady import LEAST_PASSES
 from scorematrix.compare.timing import CEILING_SHARE
-from scorematrix.report.elements import Fragment, bullets, heading, table
-from scorematrix.report.ink import NONE, counted, lengths
+from scorematrix.report.formatting import NONE, counted, lengths
+from scorematrix.report.html import Fragment, bullets, heading, table
 
 
 def _in_turns(comparison: Comparison) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from scorematrix.analysis import Run
 from scorematrix.report import appendix, banner, methods, preflight, servers, trust
-from scorematrix.report.elements import Fragment
+from scorematrix.report.html import Fragment
 
 HINT = "You have no run yet: `make report` makes one. This recorded run ships with the clone."
 NAMED = ("jax", "torch", "transformers", "vllm", "libtpu")

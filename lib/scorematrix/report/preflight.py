@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scorematrix.report.elements import Fragment, bullets, paragraph, table
-from scorematrix.report.ink import NONE, giga, milliseconds, percent, significant
+from scorematrix.report.formatting import NONE, giga, milliseconds, percent, significant
+from scorematrix.report.html import Fragment, bullets, paragraph, table
 from scorematrix.results.figures import cell_figures
 from scorematrix.results.schema import PlannedRound, Round
-from scorematrix.results.targets import CompiledCell, CompiledRecord, Readiness
+from scorematrix.results.target_records import CompiledCell, CompiledRecord, Readiness
 
 if TYPE_CHECKING:
     from scorematrix.compare.schema import Comparison

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from scorematrix.report.ink import significant
+from scorematrix.report.formatting import significant
 from scorematrix.results.figures import cell_figures
 from scorematrix.results.schema import Round
 from scorematrix.results.status import LastFigure, RunFollower, RunStatus

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from scorematrix.analysis.style import STYLE, describe, empty
-from scorematrix.results.targets import Readiness, TargetState
+from scorematrix.results.target_records import Readiness, TargetState
 
 READY, SKIPPED, UNPLANNED = ("#CFE8DC", ""), ("#FBE3C8", "///"), ("#F4F4F4", "")
 """Face colour and hatch. Every field has text too, so that neither colour nor hatch is needed to read it."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scorematrix.analysis.style import canvas, describe, empty, legend, look
-from scorematrix.compare.load import load_sentence, record_figures
+from scorematrix.compare.load_figures import load_sentence, record_figures
 from scorematrix.compare.schema import Comparison, Side
 from scorematrix.report.audits import audit_sentence, replay_lines
-from scorematrix.report.elements import Fragment, bullets, figure, heading, paragraph, table
-from scorematrix.report.load import MLPERF_COLUMNS, load_columns, load_notes, load_rows, mlperf_rows
+from scorematrix.report.html import Fragment, bullets, figure, heading, paragraph, table
+from scorematrix.report.load_rows import MLPERF_COLUMNS, load_columns, load_notes, load_rows, mlperf_rows
 from scorematrix.results import SERVER_VIEW, Round, ServerStudy
 from scorematrix.results.audits import AuditReport
-from scorematrix.results.load import LoadRecord
+from scorematrix.results.load_records import LoadRecord
 
 SHOWN_FIRST = ("server_version", "served_model", "protocol", "server_device", "started_by", "start_seconds")
 MANY = 12

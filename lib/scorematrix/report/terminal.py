@@ -8,9 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from scorematrix.compare.schema import Comparison
-from scorematrix.report.ink import form_times, giga, milliseconds, percent
+from scorematrix.report.formatting import form_times, giga, milliseconds, percent
 from scorematrix.results.audits import AuditReport
-from scorematrix.results.targets import Attempt, CompiledCell, Readiness
+from scorematrix.results.target_records import Attempt, CompiledCell, Readiness
 
 
 def closing_lines(comparison: Comparison) -> list[str]:

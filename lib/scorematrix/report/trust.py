@@ -5,8 +5,8 @@ from __future__ import annotations
 from scorematrix.compare.schema import Comparison, Contrast
 from scorematrix.report.appendix import samples_anchor
 from scorematrix.report.banner import evidence_anchor, verdict_word
-from scorematrix.report.elements import Fragment, details, links, marked, paragraph, table
-from scorematrix.report.ink import NONE, percent, significant, span
+from scorematrix.report.formatting import NONE, percent, significant, span
+from scorematrix.report.html import Fragment, details, links, marked, paragraph, table
 
 
 def evidence(comparison: Comparison) -> Fragment:

@@ -2,7 +2,7 @@
 
 from scorematrix.results.cells import Cell
 from scorematrix.results.files import StorageFailed, read_document, write_document
-from scorematrix.results.load import (
+from scorematrix.results.load_records import (
     LOAD_SCHEMA_VERSION,
     LoadCeiling,
     LoadPoint,
@@ -40,7 +40,7 @@ from scorematrix.results.schema import (
 )
 from scorematrix.results.store import OUTPUTS, NoRunYet, RunInUse, RunStore, find_run, newest_runs
 from scorematrix.results.studies import ServerStudy
-from scorematrix.results.targets import (
+from scorematrix.results.target_records import (
     Attempt,
     CompiledCell,
     CompiledRecord,

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from scorematrix.checksum import SealedDocument
 from scorematrix.results.schema import SCHEMA_VERSION, PlannedRound
-from scorematrix.sealed import SealedDocument
 
 
 class Manifest(SealedDocument):

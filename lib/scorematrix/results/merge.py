@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from scorematrix.results.schema import Round
 from scorematrix.results.store import RunStore
 from scorematrix.results.studies import ServerStudy
-from scorematrix.results.targets import Readiness
+from scorematrix.results.target_records import Readiness
 
 
 def merge_runs(into: RunStore, others: Sequence[RunStore]) -> list[str]:

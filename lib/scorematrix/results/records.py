@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scorematrix.results.files import read_document, write_document
-from scorematrix.results.targets import Attempt, CompiledRecord, TargetRecord
+from scorematrix.results.target_records import Attempt, CompiledRecord, TargetRecord
 
 
 class RecordStore:

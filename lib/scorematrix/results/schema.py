@@ -8,9 +8,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from scorematrix.checksum import SealedDocument
 from scorematrix.results.cells import Cell, Part
 from scorematrix.results.probes import Ceilings, FormTime, Probes, Profile, ReferenceSample
-from scorematrix.sealed import SealedDocument
 
 SCHEMA_VERSION = 2
 """Version of the files. A newer one is refused; older ones still load.

@@ -17,7 +17,7 @@ from scorematrix.results.files import read_document
 from scorematrix.results.manifest import Manifest
 from scorematrix.results.schema import SIDES, PlannedRound, Round
 from scorematrix.results.store import RunStore
-from scorematrix.results.targets import Readiness
+from scorematrix.results.target_records import Readiness
 
 Document = TypeVar("Document", Readiness, Round)
 Kind = tuple[str, str, str, str]

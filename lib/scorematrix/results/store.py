@@ -18,7 +18,7 @@ from scorematrix.results.journal import Entry, Event, note, outcome_of, read_jou
 from scorematrix.results.manifest import Manifest
 from scorematrix.results.schema import Round, Try
 from scorematrix.results.studies import ServerStudy
-from scorematrix.results.targets import Readiness
+from scorematrix.results.target_records import Readiness
 from scorematrix.workload.workload import Workload
 
 OUTPUTS = Path(__file__).resolve().parents[3] / "outputs"

@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from scorematrix.checksum import SealedDocument
 from scorematrix.results.audits import AuditReport
-from scorematrix.results.load import LoadRecord
-from scorematrix.sealed import SealedDocument
+from scorematrix.results.load_records import LoadRecord
 
 
 class ServerStudy(SealedDocument):

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from scorematrix.models.catalogue import Model
 from scorematrix.scoring import Backend
-from scorematrix.serving.line import LineClosed, LineFull, ScoringLine
+from scorematrix.serving.batch_queue import BatchQueue, LineClosed, QueueFull
 from scorematrix.serving.wire import BadRequest, answer_body, error_body, read_body
 
 LOG = logging.getLogger("scorematrix.serving")
@@ -53,7 +53,7 @@ class ScoringApp:
 
     def __init__(self, backend: Backend, model: Model, limits: Limits | None = None) -> None:
         self.backend, self.model, self.limits = backend, model, limits or Limits()
-        self.line = ScoringLine(
+        self.line = BatchQueue(
             backend, max_waiting=self.limits.max_waiting, max_batch_items=self.limits.max_batch_items
         )
         self._registry = registry = CollectorRegistry()
@@ -116,7 +116,7 @@ class ScoringApp:
             return 200, answer_body(parsed, scores, self.model.name)
         except BadRequest as error:
             return 400, error_body(str(error), 400)
-        except LineFull:
+        except QueueFull:
             waiting = self.limits.max_waiting
             return 503, error_body(f"{waiting} requests are already queued; retry in {RETRY_AFTER_SECONDS} s", 503)
         except LineClosed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from scorematrix.sealed import SealedDocument
+from scorematrix.checksum import SealedDocument
 from scorematrix.workload.request import ScoreRequest
 
 

@@ -23,7 +23,7 @@ from scorematrix.compare.build import reference_scores
 from scorematrix.compare.controls import ControlEvidence, gather_controls
 from scorematrix.compare.evidence import gather
 from scorematrix.compare.gates import run_gates
-from scorematrix.compare.looks import Looks, look_schedule
+from scorematrix.compare.sequential import Looks, look_schedule
 from scorematrix.compare.statistics import geometric_interval
 from scorematrix.compare.timing import side_timing_gates
 from scorematrix.compare.verdict import judge

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from scorematrix.compare import compare_run
-from scorematrix.compare.looks import look_schedule
+from scorematrix.compare.sequential import look_schedule
 from scorematrix.matrix import Params
 from scorematrix.matrix.conductor import Conductor
 from scorematrix.matrix.plan import plan_groups

@@ -41,18 +41,18 @@ READY = b"ready\n"
 
 
 @dataclass(frozen=True)
-class Station:
+class RankConfig:
     """The settings that a rank gets at its start.
 
     Attributes:
-        meeting: path of a file through which the ranks meet; nobody has written it yet.
+        rendezvous: path of a file through which the ranks meet; nobody has written it yet.
         threads: number of threads of this process, if it computes on the CPU.
         stall_seconds: longest wait for the others in a collective.
     """
 
     rank: int
     mesh: Mesh
-    meeting: str
+    rendezvous: str
     device: str
     dtype: AskedDType
     step_tokens: int | None
@@ -70,7 +70,7 @@ class Rank(BestNativeBackend):
 
     _most_graphs = 0  # communication between ranks is not recorded
 
-    def __init__(self, model: Model | ModelDescription, station: Station) -> None:
+    def __init__(self, model: Model | ModelDescription, station: RankConfig) -> None:
         if station.device == "gpu":
             torch.cuda.set_device(station.rank)
         else:
@@ -154,13 +154,13 @@ class Rank(BestNativeBackend):
         return device_share(model.config, self._mesh), weights, sliced
 
 
-def join(station: Station) -> DeviceMesh:
+def join(station: RankConfig) -> DeviceMesh:
     """Meet the other ranks, and return when all are there."""
     kind, backend = {"cpu": ("cpu", "gloo"), "gpu": ("cuda", "nccl")}[station.device]
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")  # at a time-out, end the call and not the process
     timeout = timedelta(seconds=station.stall_seconds)
     # Documented as dist.FileStore, but not among the names that the package exports.
-    store = dist.FileStore(station.meeting, station.mesh.size)  # pyright: ignore[reportPrivateImportUsage]
+    store = dist.FileStore(station.rendezvous, station.mesh.size)  # pyright: ignore[reportPrivateImportUsage]
     dist.init_process_group(backend, store=store, rank=station.rank, world_size=station.mesh.size, timeout=timeout)
     ranks = np.arange(station.mesh.size).reshape(station.mesh.data, station.mesh.model)
     over_data, _ = dist.new_subgroups_by_enumeration(ranks.T.tolist(), timeout=timeout)

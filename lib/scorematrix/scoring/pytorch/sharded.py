@@ -32,7 +32,7 @@ from scorematrix.scoring.contract import AskedDType, CompileEvent, Scores
 from scorematrix.scoring.mesh import Mesh
 from scorematrix.scoring.prefix_cache import PrefixCache
 from scorematrix.scoring.pytorch import device as devices
-from scorematrix.scoring.pytorch.rank import READY, Rank, Station
+from scorematrix.scoring.pytorch.rank import READY, Rank, RankConfig
 from scorematrix.scoring.sharding import device_share
 from scorematrix.workload.request import ScoreRequest
 
@@ -74,11 +74,11 @@ class ShardedBackend:
         self._others = OtherRanks(mesh)
         self._end = weakref.finalize(self, _end, self._others, threads)
         share = max(1, threads // mesh.size) if kind == "cpu" else threads
-        settings = (mesh, self._others.meeting, kind, dtype, step_tokens, reuse_prefix, share, stall_seconds)
+        settings = (mesh, self._others.rendezvous, kind, dtype, step_tokens, reuse_prefix, share, stall_seconds)
         described = ModelDescription(model.name, model.source, model.config, None)
         with self._together():
-            self._others.start([(described, Station(rank, *settings)) for rank in range(1, mesh.size)])
-            self._rank = Rank(model, Station(0, *settings))
+            self._others.start([(described, RankConfig(rank, *settings)) for rank in range(1, mesh.size)])
+            self._rank = Rank(model, RankConfig(0, *settings))
         self.compile_events: list[CompileEvent] = self._rank.compile_events
         info = self._rank.info
         self.info = dataclasses.replace(info, settings={**info.settings, "mesh": str(mesh)})
@@ -159,10 +159,10 @@ class OtherRanks:
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
         self._folder = tempfile.TemporaryDirectory(prefix="scorematrix-mesh-")
-        self.meeting = str(Path(self._folder.name) / "meeting")
+        self.rendezvous = str(Path(self._folder.name) / "rendezvous")
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, assignments: Sequence[tuple[ModelDescription, Station]]) -> None:
+    def start(self, assignments: Sequence[tuple[ModelDescription, RankConfig]]) -> None:
         """Start a process for each station, and wait until all are up."""
         for _, station in assignments:
             with self._log(station.rank).open("wb") as log:

@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from scorematrix.report.elements import Fragment, text
+from scorematrix.report.html import Fragment, text
 from scorematrix.report.progress import status_rows
 from scorematrix.results.status import RunFollower, RunStatus
 from scorematrix.results.store import RunStore

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from scorematrix.compare.run_diff_interval import UnpairedRatio, p_beyond_margin
 from scorematrix.compare.schema import Gate
 from scorematrix.compare.statistics import CONFIDENCE, MIN_ROUNDS, holm
-from scorematrix.compare.unpaired import UnpairedRatio, p_beyond_margin
 from scorematrix.compare.verdict import OPEN, margin_words, percent
 
 ChangeState = Literal["faster", "slower", "no_change", "undecided", "not_enough_evidence", "missing", "invalid"]

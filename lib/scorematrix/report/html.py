@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from scorematrix.report.ink import NONE
+from scorematrix.report.formatting import NONE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

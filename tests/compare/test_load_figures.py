@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from scorematrix.compare.load import best_closed, highest_sustained, load_sentence, point_figures, record_figures
+from scorematrix.compare.load_figures import (
+    best_closed,
+    highest_sustained,
+    load_sentence,
+    point_figures,
+    record_figures,
+)
 from scorematrix.results import LoadCeiling, LoadPoint, LoadRecord, LoadWindow, LoadWorkload
 
 MS = 1_000_000

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from scorematrix.results.targets import SkipReason
+from scorematrix.results.target_records import SkipReason
 
 RefusalKind = Literal[
     "quota_region",

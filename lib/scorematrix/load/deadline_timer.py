@@ -21,7 +21,7 @@ class _Spec(ctypes.Structure):
     _fields_ = (("interval", ctypes.c_long * 2), ("value", ctypes.c_long * 2))
 
 
-class Alarm:
+class DeadlineTimer:
     """Timer for one waiter at a time in a running event loop. Outside Linux its resolution is a millisecond."""
 
     def __init__(self) -> None:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from scorematrix.compare.build import compare_run, reference_scores
-from scorematrix.compare.change import Change, correct_changes, judge_change
 from scorematrix.compare.controls import control_gates
-from scorematrix.compare.different import Difference, different, one_device
 from scorematrix.compare.evidence import SideEvidence, gather
 from scorematrix.compare.gates import run_gates
+from scorematrix.compare.run_diff_interval import UnpairedRatio, welch_interval
+from scorematrix.compare.run_diff_settings import Difference, different, one_device
+from scorematrix.compare.run_diff_sides import Change, correct_changes, judge_change
 from scorematrix.compare.schema import Comparison, Contrast, Gate, Side
 from scorematrix.compare.timing import side_timing_gates
-from scorematrix.compare.unpaired import UnpairedRatio, welch_interval
 from scorematrix.results import Manifest, Readiness, Round
 from scorematrix.results.merge import first_difference
 from scorematrix.workload.workload import Workload

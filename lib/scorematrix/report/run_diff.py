@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from scorematrix.compare.between import RunChange, RunRecord, SideChange, VerdictChange, compare_runs
+from scorematrix.compare.run_diff import RunChange, RunRecord, SideChange, VerdictChange, compare_runs
 from scorematrix.compare.schema import Side
 from scorematrix.report.banner import verdict_word
-from scorematrix.report.elements import Fragment, bullets, paragraph, table
-from scorematrix.report.ink import NONE, significant, span
+from scorematrix.report.formatting import NONE, significant, span
+from scorematrix.report.html import Fragment, bullets, paragraph, table
 from scorematrix.report.markdown import safe, table_lines
 from scorematrix.results import RunStore
 

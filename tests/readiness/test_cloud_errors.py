@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from scorematrix.readiness.refusals import Refusal, classify
+from scorematrix.readiness.cloud_errors import Refusal, classify
 
 TPU_QUOTA = "Quota limit 'TPUV6EPerProjectPerZoneForTPUAPI' has been exceeded. Limit: 0 in zone us-east5-b."
 TEXTS: list[tuple[str, str, str, str]] = [

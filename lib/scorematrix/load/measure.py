@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import scorematrix
-from scorematrix.load.book import Plan
 from scorematrix.load.ceiling import generator_ceiling
 from scorematrix.load.generator import LoadGenerator
 from scorematrix.load.mlperf import SCENARIOS, run_mlperf
-from scorematrix.results.load import LoadPoint, LoadRecord, LoadWorkload, MlperfResult
+from scorematrix.load.request_log import Plan
+from scorematrix.results.load_records import LoadPoint, LoadRecord, LoadWorkload, MlperfResult
 from scorematrix.results.schema import Environment
 from scorematrix.results.times import utc_now
 from scorematrix.scoring.server import ScoreClient

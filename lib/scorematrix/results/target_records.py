@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from scorematrix.checksum import SealedDocument
 from scorematrix.results.cells import Part
 from scorematrix.results.schema import SCHEMA_VERSION
-from scorematrix.sealed import SealedDocument
 
 SkipReason = Literal[
     "quota",

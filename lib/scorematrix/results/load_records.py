@@ -7,9 +7,9 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from scorematrix.checksum import SealedDocument
 from scorematrix.results.cells import Part
 from scorematrix.results.schema import Environment
-from scorematrix.sealed import SealedDocument
 
 LOAD_SCHEMA_VERSION = 1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scorematrix.kernels import LONGEST_FOLDER, PrivateKernelManager
+from scorematrix.notebook_kernels import LONGEST_FOLDER, PrivateKernelManager
 
 
 def test_two_kernels_do_not_meet() -> None:

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from scorematrix.readiness import check_readiness, holders
-from scorematrix.readiness.holders import lock_owner, taken, with_holder
+from scorematrix.readiness import check_readiness, device_users
+from scorematrix.readiness.device_users import lock_owner, taken, with_holder
 from tests.conftest import environment_of_users
 from tests.factory import CPU_ONLY, make_params, write_run
 
@@ -94,8 +94,8 @@ class FakeNvml:
 @pytest.fixture
 def machine(other, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> subprocess.Popen:
     """A machine whose TPU and GPU the other process has."""
-    monkeypatch.setattr(holders, "TPU_LOCK", tmp_path / "lockfile")
-    monkeypatch.setattr(holders, "TPU_NODES", (str(tmp_path / "accel"),))
+    monkeypatch.setattr(device_users, "TPU_LOCK", tmp_path / "lockfile")
+    monkeypatch.setattr(device_users, "TPU_NODES", (str(tmp_path / "accel"),))
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml((other.pid, 5 * 10**9)))
     return other
 
@@ -123,9 +123,9 @@ def test_a_pid_that_the_error_names_is_believed(machine) -> None:
 def test_without_a_lock_whoever_has_the_device_node_open_is_named(
     machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holders, "TPU_LOCK", tmp_path / "no lockfile")
+    monkeypatch.setattr(device_users, "TPU_LOCK", tmp_path / "no lockfile")
     assert taken(VFIO, "tpu").startswith(f"the TPU is taken by process pid {machine.pid}, python")
-    monkeypatch.setattr(holders, "TPU_NODES", (str(tmp_path / "vfio"),))
+    monkeypatch.setattr(device_users, "TPU_NODES", (str(tmp_path / "vfio"),))
     assert taken(VFIO, "tpu") == "the TPU is taken by another process, which this account is not shown"
 
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from scorematrix.load import Plan, find_saturation, generator_ceiling, measure_load
-from scorematrix.report.load import load_words
+from scorematrix.report.load_rows import load_words
 from scorematrix.results import LoadPoint, LoadRecord, LoadWindow, read_document
 from scorematrix.workload import canonical_workload
 from tests.conftest import call_cli, real_time, run_cli

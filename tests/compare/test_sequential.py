@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scorematrix.compare import compare_run
-from scorematrix.compare.looks import look_schedule
+from scorematrix.compare.sequential import look_schedule
 from scorematrix.compare.statistics import Interval, geometric_interval, rounds_to_decide
 from tests.factory import equal_seconds, make_params, make_run
 

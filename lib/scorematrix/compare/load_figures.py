@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 
 from scorematrix.compare.statistics import PERCENTILE_SAMPLES, Percentile, percentile
-from scorematrix.results.load import LoadCeiling, LoadPoint, LoadRecord
+from scorematrix.results.load_records import LoadCeiling, LoadPoint, LoadRecord
 
 SHOWN_PERCENTS = (50, 95, 99)
 LAG_SHARE = 0.1

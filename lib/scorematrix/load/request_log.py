@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
 
-from scorematrix.results.load import LoadTally, LoadWindow
+from scorematrix.results.load_records import LoadTally, LoadWindow
 
 SHOWN_FAULTS = 3
 
@@ -39,7 +39,7 @@ class Plan:
 
 
 @dataclass(eq=False)
-class _Page:
+class _Record:
     """Counts and times of one window. Page 0 is the warm-up."""
 
     offered: int = 0
@@ -59,7 +59,7 @@ class LostRequest(AssertionError):
     """The generator's accounts do not balance: a bug in the generator, never a fault of the server."""
 
 
-class Book:
+class RequestLog:
     """The accounts of one point.
 
     Args:
@@ -73,8 +73,8 @@ class Book:
             now += length * 1e9
             ends.append(now)
         self._ends, self.start_ns, self.end_ns = ends, start_ns, int(now)
-        self._pages = [_Page() for _ in plan.lengths]
-        self._open: dict[int, tuple[_Page, int]] = {}
+        self._pages = [_Record() for _ in plan.lengths]
+        self._open: dict[int, tuple[_Record, int]] = {}
         self.faults: dict[str, list[str]] = {}
 
     @property

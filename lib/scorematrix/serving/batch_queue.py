@@ -14,7 +14,7 @@ from scorematrix.scoring import Backend, Scores, checked_scores
 from scorematrix.workload import ScoreRequest
 
 
-class LineFull(Exception):
+class QueueFull(Exception):
     """The queue is full: retry later or on another server."""
 
 
@@ -28,7 +28,7 @@ class _Waiting:
     done: asyncio.Future
 
 
-class ScoringLine:
+class BatchQueue:
     """A bounded request queue in front of a backend.
 
     Waiting requests with the same query, labels and softmax mode become one call. An item's score does not depend on
@@ -59,7 +59,7 @@ class ScoringLine:
         """Return the scores of each request.
 
         Raises:
-            LineFull: if too many requests wait already.
+            QueueFull: if too many requests wait already.
             LineClosed: if the server is stopping.
             Exception: whatever the backend raises.
         """
@@ -68,7 +68,7 @@ class ScoringLine:
             if not self._open:
                 raise LineClosed
             if len(self._waiting) >= self._max_waiting:
-                raise LineFull
+                raise QueueFull
             self._waiting.append(waiting)
             self._change.notify()
         return await waiting.done

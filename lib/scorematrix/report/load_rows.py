@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from scorematrix.compare.load import PointFigures, in_words, record_figures
+from scorematrix.compare.load_figures import PointFigures, in_words, record_figures
 from scorematrix.compare.statistics import PERCENTILE_SAMPLES, Percentile
-from scorematrix.results.load import LoadPoint, LoadRecord, LoadTally
+from scorematrix.results.load_records import LoadPoint, LoadRecord, LoadTally
 
 COLUMNS = ("load", "requests/s", "items/s", "p50 ms", "p95 ms", "p99 ms", "refused", "failed", "sent late")
 MLPERF_COLUMNS = ("scenario", "verdict", "figure", "requests", "failed", "details")

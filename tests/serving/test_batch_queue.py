@@ -11,8 +11,8 @@ import pytest
 
 from scorematrix import ScoreRequest
 from scorematrix.scoring import BackendInfo
-from scorematrix.serving import ScoringLine
-from scorematrix.serving.line import LineClosed, LineFull
+from scorematrix.serving import BatchQueue
+from scorematrix.serving.batch_queue import LineClosed, QueueFull
 
 
 class GatedBackend:
@@ -39,7 +39,7 @@ def request(query: int, *items: int, softmax: bool = True) -> ScoreRequest:
     return ScoreRequest([query], [[item] for item in items], [1, 2], softmax)
 
 
-def run(line: ScoringLine, backend: GatedBackend, asked: list[ScoreRequest]) -> list:
+def run(line: BatchQueue, backend: GatedBackend, asked: list[ScoreRequest]) -> list:
     """All of them at once; the first is in work before the others come."""
 
     async def ask() -> list:
@@ -58,7 +58,7 @@ def run(line: ScoringLine, backend: GatedBackend, asked: list[ScoreRequest]) -> 
 
 def test_requests_of_one_query_go_together_and_get_their_own() -> None:
     backend = GatedBackend()
-    line = ScoringLine(backend, max_batch_items=5)
+    line = BatchQueue(backend, max_batch_items=5)
     asked = [request(5, 1), request(6, 10, 11), request(7, 20), request(6, 12), request(6, 13, 14, 15), request(6, 16)]
     answers = run(line, backend, asked)
     for one, (answer,) in zip(asked, answers, strict=True):
@@ -71,21 +71,21 @@ def test_requests_of_one_query_go_together_and_get_their_own() -> None:
 @pytest.mark.parametrize("other", [request(6, 2, softmax=False), ScoreRequest([6], [[2]], [2, 1])])
 def test_other_questions_do_not_go_together(other: ScoreRequest) -> None:
     backend = GatedBackend()
-    run(ScoringLine(backend), backend, [request(5, 1), request(6, 1), other])
+    run(BatchQueue(backend), backend, [request(5, 1), request(6, 1), other])
     assert len(backend.asked) == 3
 
 
 def test_no_more_wait_than_may_and_an_error_costs_its_own_request_only() -> None:
     backend = GatedBackend()
-    line = ScoringLine(backend, max_waiting=2)
+    line = BatchQueue(backend, max_waiting=2)
     first, failed, sound, refused = run(line, backend, [request(5, 1), request(13, 1), request(8, 9), request(9, 1)])
     assert first[0].tolist() == [[1, 5]] and sound[0].tolist() == [[9, 8]]
-    assert isinstance(failed, MemoryError) and isinstance(refused, LineFull)
+    assert isinstance(failed, MemoryError) and isinstance(refused, QueueFull)
 
 
 def test_whoever_left_is_not_computed_for() -> None:
     backend = GatedBackend()
-    line = ScoringLine(backend)
+    line = BatchQueue(backend)
 
     async def ask() -> None:
         first = asyncio.ensure_future(line.score([request(5, 1)]))
@@ -104,7 +104,7 @@ def test_whoever_left_is_not_computed_for() -> None:
 
 def test_closing_finishes_what_waits_and_takes_nothing_more() -> None:
     backend = GatedBackend()
-    line = ScoringLine(backend)
+    line = BatchQueue(backend)
 
     async def ask() -> None:
         waiting = [asyncio.ensure_future(line.score([request(q, 1)])) for q in (5, 6)]

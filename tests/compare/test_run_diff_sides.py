@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from scipy import stats
 
-from scorematrix.compare.between import RunChange, RunRecord, compare_runs
-from scorematrix.compare.change import correct_changes, judge_change
+from scorematrix.compare.run_diff import RunChange, RunRecord, compare_runs
+from scorematrix.compare.run_diff_interval import p_beyond_margin, welch_interval
+from scorematrix.compare.run_diff_sides import correct_changes, judge_change
 from scorematrix.compare.schema import Gate
-from scorematrix.compare.unpaired import p_beyond_margin, welch_interval
-from scorematrix.report.change import change_lines, change_markdown, change_page
+from scorematrix.report.run_diff import change_lines, change_markdown, change_page
 from scorematrix.results import Round
 from tests.factory import ENVIRONMENT, changed, make_params, make_run, make_scores
 from tests.report.test_no_winner import BASE, make, runs

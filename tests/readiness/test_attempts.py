@@ -10,8 +10,8 @@ import pytest
 from scorematrix.compare import compare_run
 from scorematrix.matrix import needed_targets
 from scorematrix.readiness import check_readiness, load_written
+from scorematrix.readiness.attempts import summed_up
 from scorematrix.readiness.targets import target
-from scorematrix.readiness.tried import summed_up
 from scorematrix.results import Attempt
 from tests.conftest import ROOT, call_cli, report_of
 from tests.factory import CPU_ONLY, make_params

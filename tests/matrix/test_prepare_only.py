@@ -1,0 +1,46 @@
+"""A prepared run whose rounds somebody else executes, with plain papermill."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scorematrix.results import RunStore
+from tests.conftest import call_cli
+
+PARAMS = str(Path(__file__).parents[1] / "fixtures" / "tiny.yaml")
+
+
+def test_nothing_is_measured_and_every_ready_round_has_its_command(tmp_path: Path) -> None:
+    done = call_cli("run", PARAMS, "--run-id", "p", "--prepare-only", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    store = RunStore(tmp_path / "outputs" / "runs" / "p")
+    commands = [shlex.split(line) for line in done.stdout.splitlines()]
+    ready = [p for p in store.manifest().plan if store.readiness().skip(p.target, p.backend) is None]
+    assert len(commands) == len(ready) > 0 and store.rounds() == []
+    for command, planned in zip(commands, sorted(ready, key=lambda p: p.position), strict=True):
+        given = dict(zip(command[command.index("-p") + 1 :: 3], command[command.index("-p") + 2 :: 3], strict=True))
+        assert command[0] == "papermill" and Path(given["run_dir"]) == store.folder.resolve()
+        assert (given["backend"], given["role"], given["index"]) == (planned.backend, planned.role, str(planned.index))
+
+
+def test_what_measures_is_refused_beside_it(tmp_path: Path) -> None:
+    done = call_cli("run", PARAMS, "--prepare-only", "--report", cwd=tmp_path)
+    assert done.returncode == 2 and "--prepare-only" in done.stderr and "--report" in done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.slow
+def test_plain_papermill_records_a_round(tmp_path: Path) -> None:
+    done = call_cli("run", PARAMS, "--run-id", "p", "--prepare-only", cwd=tmp_path)
+    command = shlex.split(done.stdout.splitlines()[0])
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    executed = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    assert executed.returncode == 0, executed.stderr[-2000:]
+    (round_,) = RunStore(tmp_path / "outputs" / "runs" / "p").rounds()
+    assert all(cell.status == "ok" for cell in round_.cells) and round_.alone_because
