@@ -25,17 +25,17 @@ ALLOWED = {
     "privacy": set(),
     "accelerator": {"readiness", "results"},
     "bundle": {"results"},
-    "yaml_files": set(),
-    "workload": {"checksum", "models"},  # models: for the type of an open GGUF file only
+    "text_files": set(),
+    "workload": {"checksum", "models", "text_files"},  # models: for the type of an open GGUF file only
     "models": {"workload"},
     "scoring": {"models", "workload"},
-    "results": {"checksum", "workload"},
-    "readiness": {"yaml_files", "privacy", "results", "scoring"},
+    "results": {"checksum", "text_files", "workload"},
+    "readiness": {"text_files", "privacy", "results", "scoring"},
     "measure": {"privacy", "results", "scoring", "workload"},
     "notebooks": {"notebook_kernels", "privacy"},
     "matrix": {
         "audit",
-        "yaml_files",
+        "text_files",
         "notebook_kernels",
         "load",
         "measure",

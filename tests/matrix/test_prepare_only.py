@@ -1,4 +1,4 @@
-"""A prepared run whose rounds somebody else executes, with plain papermill."""
+"""A prepared run whose rounds somebody else executes, with plain papermill; each once, and those of the plan only."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from scorematrix.matrix import RoundInSteps
 from scorematrix.results import RunStore
 from tests.conftest import call_cli
+from tests.factory import write_run
 
 PARAMS = str(Path(__file__).parents[1] / "fixtures" / "tiny.yaml")
 
@@ -44,3 +46,21 @@ def test_plain_papermill_records_a_round(tmp_path: Path) -> None:
     assert executed.returncode == 0, executed.stderr[-2000:]
     (round_,) = RunStore(tmp_path / "outputs" / "runs" / "p").rounds()
     assert all(cell.status == "ok" for cell in round_.cells) and round_.alone_because
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, "round jax.portable.cpu.r01 is recorded.*--retry-failed"),
+        ({"index": 99}, "index=99 is not in this run's plan"),
+        ({"backend": "jaxx"}, "backend='jaxx' is not in this run's plan; it has .*jax"),
+        ({"role": "reference"}, "jax.portable.cpu.reference.r01 is not in this run's plan"),
+    ],
+)
+def test_a_round_is_recorded_once_and_only_if_planned(change: dict, message: str, tmp_path: Path) -> None:
+    store = write_run(tmp_path / "run")
+    before = {path: path.read_bytes() for path in store.folder.rglob("*.json")}
+    planned = next(p for p in store.manifest().plan if p.name == "jax.portable.cpu.r01")
+    with pytest.raises(ValueError, match=message):
+        RoundInSteps(store.folder, planned.model_copy(update=change))
+    assert {path: path.read_bytes() for path in store.folder.rglob("*.json")} == before

@@ -33,6 +33,8 @@ from scorematrix.results import (
 )
 from scorematrix.results.times import utc_now
 
+LONGEST_ID = 100
+
 
 class Choice(NamedTuple):
     """What tuning chose for a side; None: nothing to choose, or nothing chosen yet."""
@@ -272,8 +274,11 @@ def run_folder(outputs: Path | str, run_id: str) -> Path:
     Raises:
         ValueError: if the id is not a plain folder name.
     """
-    if not run_id or run_id.startswith(".") or not all(c.isalnum() or c in "._-" for c in run_id):
-        raise ValueError(f"run_id={run_id!r} must be letters, digits, '.', '_' and '-', and not start with '.'")
+    allowed = all(c.isalnum() or c in "._-" for c in run_id)
+    if not run_id or run_id.startswith(".") or not allowed or len(run_id) > LONGEST_ID:
+        raise ValueError(
+            f"run_id={run_id!r} must be at most {LONGEST_ID} letters, digits, '.', '_' and '-', and not start with '.'"
+        )
     return Path(outputs) / "runs" / run_id
 
 

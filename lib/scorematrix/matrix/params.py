@@ -28,7 +28,7 @@ from scorematrix.readiness.targets import target
 from scorematrix.results.schema import SIDES, Waiting, stands_for
 from scorematrix.scoring.place import ServerPlace
 from scorematrix.scoring.registry import REFERENCE, backend_entry
-from scorematrix.yaml_files import read_yaml
+from scorematrix.text_files import read_yaml
 
 
 class Params(Section):

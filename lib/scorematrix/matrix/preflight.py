@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from scorematrix.models import locate
 from scorematrix.readiness import TARGETS, check_readiness, frameworks_in, probe_machine, target
 from scorematrix.results import Readiness, Round, RunStore, TargetRecord, read_document
 from scorematrix.scoring.registry import BACKENDS, backend_entry, registered_backends
+from scorematrix.text_files import parse_json, read_text
 from scorematrix.workload import Workload
 
 
@@ -77,12 +77,7 @@ def validate_path(path: Path) -> str:
         return f"a sound run with {len(rounds)} rounds"
     if path.suffix in (".yaml", ".yml"):
         return f"sound params, sha256 {load_params(path).sha256[:12]}..."
-    try:
-        keys = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a complete JSON file ({error})") from None
+    keys = parse_json(read_text(path), str(path))
     if isinstance(keys, dict) and "requests" in keys:
         return f"a sound workload, {read_document(path, Workload).n_items} items"
     if isinstance(keys, dict) and "cells" in keys:

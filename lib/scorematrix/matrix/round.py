@@ -50,6 +50,7 @@ class RoundInSteps:
 
     def __init__(self, run: str | Path, planned: PlannedRound, conductor: str = "") -> None:
         store = RunStore(run)
+        planned = _planned(store, planned)
         self._params = Params.model_validate(store.manifest().params)
         self._kind = target(planned.target).kind
         set_up_process(self._kind, self._params.threads, cache_folder() / "compiled", planned.waiting or "passive")
@@ -121,6 +122,28 @@ class RoundInSteps:
         group_facts = {"alone_because": "its notebook was executed alone"}
         rng = np.random.default_rng([self._params.seed, self._planned.index])
         Conductor({self._planned.name: member}, score, group_facts, rng).conduct()
+
+
+def _planned(store: RunStore, round_: PlannedRound) -> PlannedRound:
+    """Return a round with its place in the plan.
+
+    Raises:
+        ValueError: for a round that is not in the run's plan, or that is recorded.
+    """
+    plan = store.manifest().plan
+    for field in ("backend", "view", "target", "role", "index"):
+        known = list(dict.fromkeys(getattr(planned, field) for planned in plan))
+        if (value := getattr(round_, field)) not in known:
+            raise ValueError(f"{field}={value!r} is not in this run's plan; it has {', '.join(map(str, known))}")
+    places = {planned.name: planned.position for planned in plan}
+    if round_.name not in places:
+        raise ValueError(f"round {round_.name} is not in this run's plan; see `plan` in {store.folder}/run.json")
+    if store.round_path(round_.name).exists():
+        raise ValueError(
+            f"round {round_.name} is recorded, and a round is recorded once; start a new run to measure it again, or "
+            "use `scorematrix run --retry-failed` if it failed"
+        )
+    return round_.model_copy(update={"position": places[round_.name]})
 
 
 class _TurnTaker:

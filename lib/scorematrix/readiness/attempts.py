@@ -14,7 +14,7 @@ from scorematrix.readiness.cloud_errors import Refusal, classify
 from scorematrix.readiness.provision import region_of
 from scorematrix.readiness.targets import Target, target
 from scorematrix.results.target_records import Attempt, SkipReason, TargetRecord
-from scorematrix.yaml_files import read_as
+from scorematrix.text_files import read_as
 
 TELLING: tuple[SkipReason, ...] = ("permission", "quota", "capacity", "unsupported", "unknown")
 """Of several refusals, the first of these reasons must be cleared first."""

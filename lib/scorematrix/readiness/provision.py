@@ -15,7 +15,7 @@ from scorematrix.readiness.cloud_errors import classify
 from scorematrix.readiness.targets import target
 from scorematrix.results.target_records import Attempt
 from scorematrix.results.times import utc_now
-from scorematrix.yaml_files import read_as
+from scorematrix.text_files import read_as
 
 SAME_ZONE_TRIES = 2
 """Tries per zone if the machine was created and then taken away."""

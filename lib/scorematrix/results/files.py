@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from scorematrix.results.schema import SCHEMA_VERSION
+from scorematrix.text_files import parse_json, read_text
 
 Document = TypeVar("Document", bound=BaseModel)
 REMEDY = "move it away and rerun the command that wrote it (in a run: `scorematrix run`, which writes missing files)"
@@ -29,15 +29,16 @@ def read_document(path: Path, kind: type[Document]) -> Document:
     Raises:
         ValueError: naming the file, what is wrong, and the remedy.
     """
+    text = read_text(path, hint="rerun the command that writes it (in a run: `scorematrix run`)")
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing; rerun the command that writes it (in a run: `scorematrix run`)") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a complete JSON file ({error}); {REMEDY}") from None
+        content = parse_json(text, str(path))
+    except ValueError as error:
+        raise ValueError(f"{error}; {REMEDY}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} contains {type(content).__name__}, not an object; {REMEDY}")
     field = kind.model_fields.get("schema_version")
     newest = field.default if field else SCHEMA_VERSION
-    version = content.get("schema_version", newest) if isinstance(content, dict) else None
+    version = content.get("schema_version", newest)
     if not isinstance(version, int) or version > newest:
         raise ValueError(
             f"{path}: schema_version={version} is newer than {newest}, the newest that this "

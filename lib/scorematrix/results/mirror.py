@@ -31,6 +31,10 @@ class Mirror:
     def __init__(self, address: str) -> None:
         import fsspec
 
+        if not is_address(address):
+            raise ValueError(
+                f"mirror={address!r} is not an address; give one such as gs://bucket/folder or file:///path"
+            )
         try:
             self._fs, root = fsspec.core.url_to_fs(address)
         except (ImportError, ValueError) as error:

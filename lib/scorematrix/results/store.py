@@ -48,12 +48,21 @@ class RunStore:
         """Return all rounds, in their order of execution.
 
         Raises:
-            ValueError: for a file that is truncated, edited, of a newer version, or of another run's params.
+            ValueError: for a file that is truncated, edited, renamed, of a newer version, or not of this run's plan.
         """
-        rounds = [read_document(path, Round) for path in sorted((self.folder / "rounds").glob("*.json"))]
-        manifest = self.manifest()
-        for round_ in rounds:
+        folder, manifest = self.folder / "rounds", self.manifest()
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder} is not a folder; move it away and rerun `scorematrix run`")
+        rounds, planned = [], {planned.name for planned in manifest.plan}
+        for path in sorted(folder.glob("*.json")):
+            round_ = read_document(path, Round)
+            name = f"{self.folder.name}/rounds/{path.name}"
+            if path.stem != round_.name:
+                raise ValueError(f"{name} contains round {round_.name}: a copied or renamed file; move it away")
+            if round_.name not in planned:
+                raise ValueError(f"{name} is not in the run's plan; move it away")
             self._check_own(round_, f"rounds/{round_.name}.json", manifest)
+            rounds.append(round_)
         return sorted(rounds, key=lambda r: r.position)
 
     def studies(self) -> list[ServerStudy]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import os
 from importlib import resources
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from scorematrix.text_files import parse_json, read_text
 from scorematrix.workload.tokenizer import TextTokenizer
 from scorematrix.workload.workload import Workload, WorkloadRequest
 
@@ -34,8 +35,8 @@ def read_examples(name_or_path: str) -> list[TextExample]:
     """
     if name_or_path in SHIPPED:
         text = resources.files("scorematrix.workload").joinpath(f"data/{name_or_path}.jsonl").read_text("utf-8")
-    elif Path(name_or_path).is_file():
-        text = Path(name_or_path).read_text("utf-8")
+    elif os.path.lexists(name_or_path):
+        text = read_text(Path(name_or_path), "workload.dataset")
     else:
         raise ValueError(
             f"workload.dataset={name_or_path!r} is neither a shipped data set ({', '.join(SHIPPED)}) "
@@ -46,8 +47,8 @@ def read_examples(name_or_path: str) -> list[TextExample]:
         if not line.strip():
             continue
         try:
-            examples.append(TextExample.model_validate(json.loads(line)))
-        except (ValidationError, json.JSONDecodeError) as error:
+            examples.append(TextExample.model_validate(parse_json(line, "it")))
+        except ValueError as error:  # pydantic's too
             raise ValueError(f"{name_or_path}, line {number}: {error}") from None
     if not examples:
         raise ValueError(f"{name_or_path} has no example; write one JSON object per line")
@@ -71,8 +72,15 @@ def text_workload(
     Raises:
         ValueError: naming the example and the label or gold answer that does not fit.
     """
-    requests = []
-    for example in read_examples(name_or_path)[:n_queries]:
+    requests, examples = [], read_examples(name_or_path)
+    if n_queries is not None and n_queries > len(examples):
+        raise ValueError(f"workload.n_queries={n_queries}, but {name_or_path} has {len(examples)}; give at most that")
+    for example in examples[:n_queries]:
+        if items_per_query is not None and items_per_query > len(example.items):
+            raise ValueError(
+                f"workload.items_per_query={items_per_query}, but {name_or_path}, {example.id} has "
+                f"{len(example.items)} items; give at most that"
+            )
         items = example.items[:items_per_query]
         gold = None
         if example.gold is not None:
