@@ -13,7 +13,7 @@ from scorematrix.report.audits import audit_sentence
 from tests.conftest import call_cli
 from tests.faults.lies import LIES, LyingBackend
 
-TINY = ("--model", "random:tiny-qwen3", "--device", "cpu")
+TINY = ("--model", "random:tiny-qwen3", "--device", "cpu", "--seconds", "0")
 
 
 def test_every_view_is_audited_and_sound() -> None:
@@ -49,7 +49,7 @@ def test_mistakes_end_with_2(arguments: list[str], words: str) -> None:
 def test_what_was_found_before_a_break_stands() -> None:
     model = load_model("random:tiny-qwen3")
     sound = load_backend("pytorch", model=model, device="cpu", dtype="float32")
-    report = audit_backend(LyingBackend(sound, LIES["breaks on many items"].answer), model)
+    report = audit_backend(LyingBackend(sound, LIES["breaks on many items"].answer), model, seconds=0)
     found = {gate.name: gate.status for gate in report.gates}
     assert found["form"] == "failed" and found["parity"] == "passed" and "neighbours" not in found
 
@@ -57,9 +57,11 @@ def test_what_was_found_before_a_break_stands() -> None:
 def test_sentences_name_what_failed_or_did_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model("random:tiny-qwen3")
     sound = load_backend("pytorch", model=model, device="cpu", dtype="float32")
-    lying = audit_sentence(audit_backend(LyingBackend(sound, LIES["neighbour leakage of 0.01"].answer), model))
+    lying = audit_sentence(
+        audit_backend(LyingBackend(sound, LIES["neighbour leakage of 0.01"].answer), model, seconds=0)
+    )
     assert lying.startswith("pytorch portable: UNSOUND") and "neighbours" in lying
     monkeypatch.setattr("scorematrix.audit.auditor.missing_packages", lambda name: ["transformers"])
-    unproved = audit_backend(sound, model)
+    unproved = audit_backend(sound, model, seconds=0)
     assert unproved.verdict == "not_proved"
     assert all(word in audit_sentence(unproved) for word in ("NOT PROVED", "parity", "ranking"))

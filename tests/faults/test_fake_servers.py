@@ -111,7 +111,19 @@ def test_our_own_server_raises_no_alarm(seed: int, served: Server) -> None:
 def test_the_command_shows_table_and_requests(sound: Sound) -> None:
     """The fake serves other weights than the command compares with: parity must fail, and the table stand."""
     with fake_server(sound, single_item_500) as url:
-        asked = ("audit", "--url", url, "--model", "random:tiny-llama", "--device", "cpu", "--timeout", "20")
+        asked = (
+            "audit",
+            "--url",
+            url,
+            "--model",
+            "random:tiny-llama",
+            "--device",
+            "cpu",
+            "--timeout",
+            "20",
+            "--seconds",
+            "1",
+        )
         shown, plain = call_cli(*asked), call_cli(*asked, "--json")
     assert shown.returncode == plain.returncode == 3, shown.stderr
     for words in ("a single item", "SERVER ERROR", "not sent", f"curl -s {url}/v1/score"):

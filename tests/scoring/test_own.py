@@ -103,7 +103,7 @@ def test_an_own_scorer_has_one_view(model: Model) -> None:
 
 @pytest.mark.parametrize("scorer", [PerItem, SharedPrefix])
 def test_the_numpy_scorers_pass_the_audit(tiny: Model, scorer: type) -> None:
-    report = audit_backend(load_backend(scorer, model=tiny), tiny)
+    report = audit_backend(load_backend(scorer, model=tiny), tiny, seconds=0)
     assert report.verdict == "sound", [g for g in report.gates if g.status != "passed"]
 
 
@@ -113,9 +113,9 @@ def test_a_sound_callable_passes_the_audit_and_a_lying_one_does_not(model: Model
         exp = np.exp(rows - rows.max(axis=1, keepdims=True))
         return exp / exp.sum(axis=1, keepdims=True)
 
-    assert audit_backend(load_backend(last_token, model=model), model).verdict == "sound"
+    assert audit_backend(load_backend(last_token, model=model), model, seconds=0).verdict == "sound"
     without_last = load_backend(lambda q, i, l: last_token(q, [ids[:-1] or ids for ids in i], l), model=model)
-    assert audit_backend(without_last, model).verdict == "unsound"
+    assert audit_backend(without_last, model, seconds=0).verdict == "unsound"
 
 
 MINE = "numpy-per-item"
@@ -212,7 +212,18 @@ def test_a_registered_scorer_is_found_audited_and_run(
     (folder / "beside.py").write_text(SCORERS)
     listed = call_cli("models", cwd=folder, **package)
     assert "their_scorers:score" in listed.stdout, listed.stderr
-    audit = call_cli("audit", "--backend", "theirs", "--model", "random:tiny-llama", "--json", cwd=folder, **package)
+    audit = call_cli(
+        "audit",
+        "--backend",
+        "theirs",
+        "--model",
+        "random:tiny-llama",
+        "--seconds",
+        "1",
+        "--json",
+        cwd=folder,
+        **package,
+    )
     assert json.loads(audit.stdout)[0]["verdict"] == "sound", audit.stderr
     backends = ["theirs", "beside:score"]
     content = RUN | {"backends": [{"backend": b} for b in backends], "comparisons": [dict.fromkeys(backends, "cpu")]}

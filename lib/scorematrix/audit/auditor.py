@@ -8,24 +8,40 @@ from scorematrix.audit.contract import BrokenPromise, Score, asker, contract_gat
 from scorematrix.audit.isolation import isolation_gates
 from scorematrix.audit.parity import parity_gates
 from scorematrix.audit.probes import Probes, make_probes
+from scorematrix.audit.search import search_gates
 from scorematrix.compare.numerics import Caps, caps_for
 from scorematrix.models.catalogue import Model
 from scorematrix.results.audits import AuditReport, Gate
 from scorematrix.scoring import REFERENCE, Backend, load_backend, missing_packages
 
+SECONDS = 45.0
+"""Of the search."""
 ROUNDING = {"float32": 1e-5, "bfloat16": 0.03}
 """Allowed change of a probability when the same request is computed in another shape."""
 
 
-def audit_backend(backend: Backend, model: Model, *, seed: int = 0) -> AuditReport:
-    """Send the probes to a loaded backend and judge its answers.
+def audit_backend(backend: Backend, model: Model, *, seed: int = 0, seconds: float = SECONDS) -> AuditReport:
+    """Send the probes to a loaded backend, search for a request that it answers wrongly, and judge its answers.
 
     Args:
         model: the model that the backend was loaded with; the reference computes with the same weights.
         seed: of the probes' token ids.
+        seconds: of the search; 0 leaves it out.
     """
     info, probes = backend.info, make_probes(model.config.vocab_size, seed, softmax_only=backend.info.softmax_only)
-    gates = sound_gates(backend, probes, reference_scores(model))
+    reference = reference_scores(model)
+    gates = sound_gates(backend, probes, reference)
+    if seconds and all(gate.status != "failed" for gate in gates):
+        gates += search_gates(
+            asker(backend),
+            reference,
+            probes,
+            allowed=backend_caps(backend).max,
+            rounding=ROUNDING[info.dtype],
+            max_tokens=model.config.max_positions,
+            seconds=seconds,
+            seed=seed,
+        )
     if any(gate.name == "finite" and gate.status == "passed" for gate in gates):  # its answers are scores
         gates.append(refusal_gate(backend, probes))
     return AuditReport(

@@ -11,6 +11,7 @@ from scorematrix.audit.isolation import SAME
 from scorematrix.audit.layout import insertions_gate, item_first_gate
 from scorematrix.audit.length import too_long_gate
 from scorematrix.audit.probes import Probes, make_probes
+from scorematrix.audit.search import search_gates
 from scorematrix.audit.table import contract_gate, contract_rows
 from scorematrix.audit.wire import Wire
 from scorematrix.models.catalogue import Model
@@ -30,6 +31,7 @@ def audit_server(
     timeout_seconds: float = 120.0,
     seed: int = 0,
     risky: bool = False,
+    seconds: float = 0.0,
 ) -> AuditReport:
     """Send the probes to a live server, and judge its answers and refusals.
 
@@ -41,6 +43,7 @@ def audit_server(
         dtype: the number format that it was started with.
         device: what it runs on, as text; "cpu" applies the CPU's accuracy limits.
         risky: also send, last, requests that have crashed servers.
+        seconds: of the search for a request that it answers wrongly; 0 leaves it out.
 
     Raises:
         ValueError: if the address is malformed, or nothing listens there.
@@ -53,7 +56,7 @@ def audit_server(
         if not wire.is_there():
             raise ValueError(f"url={url!r}: nothing listens there; start the server, or correct host and port")
         probes = make_probes(model.config.vocab_size, seed, served_model)
-        gates = _gates(client, wire, model, probes)
+        gates = _gates(client, wire, model, probes, seconds, seed)
         rows = list(contract_rows(wire, probes, ROUNDING[dtype], risky=risky))
     finally:
         client.close()
@@ -70,7 +73,7 @@ def audit_server(
     )
 
 
-def _gates(client: ScoreClient, wire: Wire, model: Model, probes: Probes) -> list[Gate]:
+def _gates(client: ScoreClient, wire: Wire, model: Model, probes: Probes, seconds: float, seed: int) -> list[Gate]:
     score, reference = asker(client), reference_scores(model)
     gates = sound_gates(client, probes, reference)
     parity = next((gate for gate in gates if gate.name == "parity"), None)
@@ -87,6 +90,18 @@ def _gates(client: ScoreClient, wire: Wire, model: Model, probes: Probes) -> lis
         gates.append(Gate(name="insertions", status="failed", detail=detail, request=probes.shown(broken.request)))
     gates.append(item_first_gate(wire, reference, probes, largest))
     gates.append(concurrency_gate(score, probes, ROUNDING[client.info.dtype]))
+    if seconds and all(gate.status != "failed" for gate in gates):
+        gates += search_gates(
+            score,
+            reference,
+            probes,
+            allowed=largest,
+            rounding=ROUNDING[client.info.dtype],
+            max_tokens=model.config.max_positions,
+            seconds=seconds,
+            seed=seed,
+            is_live=True,
+        )
     gates.append(too_long_gate(wire, probes, model.config.max_positions))
     return gates
 

@@ -31,6 +31,9 @@ def audit(
     dtype: DType = "auto",
     mesh: Mesh = None,
     seed: Annotated[int, typer.Option(help="Random seed of the requests.")] = 0,
+    seconds: Annotated[
+        float, typer.Option(help="Time to search for a request that is answered wrongly, per view. 0: none.", min=0.0)
+    ] = 45.0,
     as_json: AsJson = False,
 ) -> None:
     """Check one backend or live server.
@@ -50,10 +53,10 @@ def audit(
     if url is not None and mesh is not None:
         raise ValueError(f"--mesh={mesh!r} needs --backend; a live server sets its mesh itself, leave it out")
     if url is not None:
-        reports = [_live(url, server, served_model, model, device, dtype, timeout, seed, risky)]
+        reports = [_live(url, server, served_model, model, device, dtype, timeout, seed, risky, seconds)]
     else:
         assert backend is not None
-        reports = _ours(backend, view, model, device, dtype, mesh, seed)
+        reports = _ours(backend, view, model, device, dtype, mesh, seed, seconds)
     if as_json:
         out.print_json(data=[report.model_dump(mode="json") | {"verdict": report.verdict} for report in reports])
     else:
@@ -69,7 +72,7 @@ def audit(
 
 
 def _ours(
-    backend: str, view: str | None, model: str, device: str, dtype: str, mesh: str | None, seed: int
+    backend: str, view: str | None, model: str, device: str, dtype: str, mesh: str | None, seed: int, seconds: float
 ) -> list[AuditReport]:
     from scorematrix.audit import audit_backend
     from scorematrix.models import load_model
@@ -81,7 +84,7 @@ def _ours(
     reports = []
     for one in [view] if view else entry.views:
         scorer = load_backend(backend, view=one, model=loaded, device=kind, dtype=number, mesh=mesh)
-        reports.append(audit_backend(scorer, loaded, seed=seed))
+        reports.append(audit_backend(scorer, loaded, seed=seed, seconds=seconds))
     return reports
 
 
@@ -95,18 +98,19 @@ def _live(
     timeout: float | None,
     seed: int,
     risky: bool,
+    seconds: float,
 ) -> AuditReport:
     """Audit a live server. The CPU's accuracy limits apply only if `device` is cpu."""
     from scorematrix.audit import audit_server
     from scorematrix.models import load_model
     from scorematrix.scoring.server import ScoreClient
 
-    server, seconds = server or "sglang", timeout or 120.0
+    server, timeout = server or "sglang", timeout or 120.0
     number, where = number_format(dtype), "server" if device == "auto" else device
     if number == "auto":
         number = "float32"
     # Report a wrong address before loading the model.
-    ScoreClient(url, server=server, dtype=number, device=where, timeout_seconds=seconds).close()
+    ScoreClient(url, server=server, dtype=number, device=where, timeout_seconds=timeout).close()
     return audit_server(
         url,
         load_model(model),
@@ -114,7 +118,8 @@ def _live(
         served_model=served_model or "default",
         dtype=number,
         device=where,
-        timeout_seconds=seconds,
+        timeout_seconds=timeout,
         seed=seed,
         risky=risky,
+        seconds=seconds,
     )

@@ -1,0 +1,168 @@
+"""Lies that depend on sizes, ids, equal items, history or age: the search finds each, and shrinks it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from scorematrix import load_backend
+from scorematrix.audit import audit_backend
+from scorematrix.models import Model, load_model
+from scorematrix.scoring import Backend, Scores
+from scorematrix.workload import ScoreRequest
+from tests.faults.lies import LyingBackend, with_items
+
+SECONDS = 20.0
+
+
+def rounded(scores: Scores) -> Scores:
+    """To bfloat16."""
+    bits = scores.astype(np.float32).view(np.uint32)
+    return ((bits + 0x8000) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
+def only_first(n: int) -> Callable:
+    def answer(sound: Backend, request: ScoreRequest) -> Scores:
+        scores = sound.score(request)
+        scores[n:] = scores[:1]
+        return scores
+
+    return answer
+
+
+def swapped_beyond(n: int) -> Callable:
+    def answer(sound: Backend, request: ScoreRequest) -> Scores:
+        scores = sound.score(request)
+        scores[n:] = scores[n:][::-1].copy()
+        return scores
+
+    return answer
+
+
+def middle_dropped(n: int) -> Callable:
+    return lambda s, r: s.score(with_items(r, lambda i: i if len(i) <= n else i[: n // 2] + i[-(n // 2) :]))
+
+
+def rounded_items(n: int) -> Callable:
+    def answer(sound: Backend, request: ScoreRequest) -> Scores:
+        scores = sound.score(request)
+        long = [len(ids) > n for ids in request.items_ids]
+        scores[long] = rounded(scores[long])
+        return scores
+
+    return answer
+
+
+def query_cut(n: int) -> Callable:
+    return lambda s, r: s.score(dataclasses.replace(r, query_ids=r.query_ids[-n:]))
+
+
+def reversed_calls(n: int) -> Callable:
+    return lambda s, r: s.score(r) if len(r.items_ids) <= n else s.score(r)[::-1].copy()
+
+
+def labels_lost(n: int) -> Callable:
+    def answer(sound: Backend, request: ScoreRequest) -> Scores:
+        scores = sound.score(request)
+        scores[:, n:] = 1e-9
+        return scores
+
+    return answer
+
+
+def twins_mixed(sound: Backend, request: ScoreRequest) -> Scores:
+    scores, seen = sound.score(request), Counter()
+    for i, ids in enumerate(request.items_ids):
+        if seen[ids]:
+            scores[i] = scores[0]
+        seen[ids] += 1
+    return scores
+
+
+def wrong_after(n: int) -> Callable:
+    calls = Counter()
+
+    def answer(sound: Backend, request: ScoreRequest) -> Scores:
+        calls["n"] += 1
+        scores = sound.score(request)
+        return scores if calls["n"] <= n else scores[:, ::-1].copy()
+
+    return answer
+
+
+def cached_by(key: Callable[[ScoreRequest], object]) -> Callable:
+    kept: dict = {}
+
+    def answer(sound: Backend, request: ScoreRequest) -> Scores:
+        shape = (len(request.items_ids), len(request.label_ids))
+        name = (key(request), shape, request.apply_softmax)
+        if name not in kept:
+            kept[name] = sound.score(request)
+        return kept[name].copy()
+
+    return answer
+
+
+def special_dropped(sound: Backend, request: ScoreRequest) -> Scores:
+    return sound.score(with_items(request, lambda i: tuple(t for t in i if t != 0) or i))
+
+
+LIES: dict[str, Callable[[], Callable]] = {
+    "only the first 32 items are right": lambda: only_first(32),
+    "only the first 100 items are right": lambda: only_first(100),
+    "wrong order beyond 16 items": lambda: swapped_beyond(16),
+    "wrong order beyond 64 items": lambda: swapped_beyond(64),
+    "the middle of items over 64 tokens is dropped": lambda: middle_dropped(64),
+    "the middle of items over 128 tokens is dropped": lambda: middle_dropped(128),
+    "items over 32 tokens are rounded to bfloat16": lambda: rounded_items(32),
+    "items over 16 tokens are rounded to bfloat16": lambda: rounded_items(16),
+    "queries are cut to 256 tokens": lambda: query_cut(256),
+    "queries are cut to 100 tokens": lambda: query_cut(100),
+    "reversed in calls over 100": lambda: reversed_calls(100),
+    "labels beyond the eighth are lost": lambda: labels_lost(8),
+    "labels beyond the 32nd are lost": lambda: labels_lost(32),
+    "equal items are mixed up": lambda: twins_mixed,
+    "wrong after 200 calls": lambda: wrong_after(200),
+    "cached by query and first item": lambda: cached_by(lambda r: (r.query_ids, r.items_ids[0], r.label_ids)),
+    "cached by sorted tokens": lambda: cached_by(
+        lambda r: (r.query_ids, tuple(tuple(sorted(i)) for i in r.items_ids), r.label_ids)
+    ),
+    "cached without the labels": lambda: cached_by(lambda r: (r.query_ids, r.items_ids)),
+    "token 0 of items is dropped": lambda: special_dropped,
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load_model("random:tiny-llama", seed=11)
+
+
+@pytest.fixture(scope="module")
+def sound(model: Model) -> Backend:
+    return load_backend("pytorch", view="portable", model=model, device="cpu", dtype="float32")
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_the_search_finds_it_and_shows_a_small_request(name: str, model: Model, sound: Backend) -> None:
+    report = audit_backend(LyingBackend(sound, LIES[name]()), model, seconds=SECONDS)
+    failed = {gate.name: gate for gate in report.gates if gate.status == "failed"}
+    assert report.verdict == "unsound" and failed, name
+    assert all(gate.request for gate in failed.values())
+
+
+def test_a_cache_of_whole_requests_is_found_by_its_speed(model: Model, sound: Backend) -> None:
+    lie = cached_by(lambda r: (r.query_ids, r.items_ids, r.label_ids))
+    report = audit_backend(LyingBackend(sound, lie), model, seconds=2.0)
+    assert "no cache" in {gate.name for gate in report.gates if gate.status == "failed"}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_sound_backend_raises_no_alarm(seed: int, model: Model, sound: Backend) -> None:
+    report = audit_backend(sound, model, seed=seed, seconds=5.0)
+    assert report.verdict == "sound", [gate for gate in report.gates if gate.status != "passed"]
+    search = next(gate for gate in report.gates if gate.name == "search")
+    assert search.found["calls"] >= 100
