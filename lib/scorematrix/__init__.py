@@ -20,6 +20,7 @@ from scorematrix.scoring.registry import load_backend
 from scorematrix.workload.request import ScoreRequest
 
 if TYPE_CHECKING:
+    from scorematrix import plots
     from scorematrix.analysis import Run, open_run
 
 __all__ = ["Run", "ScoreRequest", "__version__", "load_backend", "open_run", "plots"]

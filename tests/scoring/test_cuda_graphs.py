@@ -191,7 +191,9 @@ print(run_round(sys.argv[1], planned).model_dump_json())
 
 @pytest.mark.chaos
 def test_a_round_records_what_could_not_be_prepared(tmp_path: Path) -> None:
-    store = write_run(tmp_path / "run", params=make_params(rounds=2, chunk_sizes=[2], passes=1))
+    backends = [{"backend": name, "views": ["portable", "best_native"]} for name in ("jax", "pytorch")]
+    params = make_params(rounds=2, chunk_sizes=[2], passes=1, backends=backends)
+    store = write_run(tmp_path / "run", params=params, keep=lambda planned: False)
     command = [sys.executable, "-c", ROUND, str(store.folder)]
     done = subprocess.run(command, env=environment_of_users(), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

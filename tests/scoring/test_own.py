@@ -21,7 +21,7 @@ from scorematrix.notebooks import execute_notebook
 from scorematrix.results import RunStore, read_document
 from scorematrix.scoring import list_backends
 from scorematrix.scoring.numpy_decoder import PerItem, SharedPrefix, last_logits
-from tests.conftest import ROOT, call_cli, report_of
+from tests.conftest import ROOT, call_cli, real_time, report_of
 from tests.factory import make_params, make_run
 from tests.here import execute_here
 
@@ -190,6 +190,7 @@ RUN = {
 }  # fmt: skip
 
 
+@real_time
 @pytest.mark.slow
 @pytest.mark.usefixtures("rounds_here")
 def test_a_registered_scorer_is_found_audited_and_run(

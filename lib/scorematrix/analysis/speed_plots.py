@@ -1,5 +1,9 @@
 """Plots of who is faster: ratios, curves, latency. Each takes a frame of a run and returns a `Figure`."""
 
+# What rows and cells of a frame hold is unknown to a type checker.
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false, reportOperatorIssue=false
+# pyright: reportCallIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false
+
 from __future__ import annotations
 
 import textwrap

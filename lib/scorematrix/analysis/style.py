@@ -70,7 +70,7 @@ def look(backend: str, view: str) -> dict[str, Any]:
 def looks(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Return the look of every side of a frame, by its short name, in the frame's order."""
     sides = frame[["side", "backend", "view"]].drop_duplicates("side")
-    return {row.side: look(row.backend, row.view) for row in sides.itertuples(index=False)}
+    return {str(side): look(str(backend), str(view)) for side, backend, view in sides.to_numpy()}
 
 
 def palette(sides: Iterable[str]) -> dict[str, str]:

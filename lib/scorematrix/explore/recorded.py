@@ -54,8 +54,9 @@ def cell_calls(run: Run, side: str = "", chunk_size: int = 0) -> pd.DataFrame:
         raise ValueError(f"side={side!r} is not measured in this run; measured: {', '.join(known)}")
     side_calls = calls[calls["side"].eq(side or known[0])]
     if not chunk_size:
-        chosen = run.sides().set_index("side").loc[side or known[0], "chunk_size"]
-        chunk_size = int(side_calls["chunk_size"].iloc[0] if pd.isna(chosen) else chosen)
+        sides = run.sides()
+        chosen = sides.loc[sides["side"].eq(side or known[0]), "chunk_size"].dropna()
+        chunk_size = int(next(iter([*chosen, *side_calls["chunk_size"]])))
     selected = side_calls[side_calls["chunk_size"].eq(chunk_size)]
     if selected.empty:
         sizes = ", ".join(map(str, sorted(side_calls["chunk_size"].unique())))

@@ -58,30 +58,32 @@ def browse_runs(run: Run) -> widgets.VBox:
     output = widgets.Output()
 
     def current() -> Run:
-        if runs.value not in opened:
-            opened[runs.value] = open_run(runs.value)
-        return opened[runs.value]
+        folder = str(runs.value)
+        if folder not in opened:
+            opened[folder] = open_run(folder)
+        return opened[folder]
 
     def show_sides(_: object = None) -> None:
         cells = current().cells().query("status == 'ok'")
         sides.options = list(dict.fromkeys(cells["side"]))
+        sides.value = sides.options[0] if sides.options else None
         show_sizes()
 
     def show_sizes(_: object = None) -> None:
         cells = current().cells().query("status == 'ok'")
-        side_cells = cells[cells["side"].eq(sides.value)]
-        sizes.options = [int(size) for size in side_cells["chunk_size"]]
-        if side_cells["chosen"].any():
-            sizes.value = int(side_cells.loc[side_cells["chosen"], "chunk_size"].iloc[0])
+        cells = cells[cells["side"].eq(str(sides.value))]
+        sizes.options = [int(size) for size in cells["chunk_size"]]
+        chosen = [int(size) for size in cells.loc[cells["chosen"], "chunk_size"]]
+        sizes.value = next(iter([*chosen, *sizes.options]), None)
         show()
 
     def show(_: object = None) -> None:
         output.clear_output(wait=True)
         with output:
-            if sides.value is None:
+            if sizes.value is None:
                 print("No cell of this run is measured yet.")
             else:
-                display(plots.samples(cell_calls(current(), sides.value, sizes.value or 0)))
+                display(plots.samples(cell_calls(current(), str(sides.value), sizes.value)))
 
     for menu, change in ((runs, show_sides), (sides, show_sizes), (sizes, show)):
         menu.observe(change, "value")

@@ -69,6 +69,7 @@ def dressed(html: str) -> str:
     soup = BeautifulSoup(html, "html.parser")
     framed = ""
     for table in soup.select("table.dataframe"):
+        assert table.thead is not None and table.tbody is not None  # pandas writes both
         table.attrs = {"class": "frame"}
         _one_header(table.thead.find_all("tr"))
         for cell in table.thead.find_all("th"):

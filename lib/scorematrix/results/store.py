@@ -57,7 +57,7 @@ class RunStore:
         for path in sorted(folder.glob("*.json")):
             round_ = read_document(path, Round)
             name = f"{self.folder.name}/rounds/{path.name}"
-            if path.stem != round_.name:
+            if path.stem != round_.name and round_.schema_version > 1:  # version 1 had other names
                 raise ValueError(f"{name} contains round {round_.name}: a copied or renamed file; move it away")
             if round_.name not in planned:
                 raise ValueError(f"{name} is not in the run's plan; move it away")
