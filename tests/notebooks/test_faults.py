@@ -66,7 +66,7 @@ FULL = [
     # where the small disk is, its size, what does not fit
     ("outputs", "8k", "readiness.json"),  # before the run is there at all
     ("outputs", "28k", "r00"),  # the executed copy of the first round
-    ("outputs", "40k", "r01"),  # of the second
+    ("outputs", "52k", "r01"),  # of the second
     ("outputs/runs/r/rounds", "8k", "r01.json"),  # the kernel itself meets the full disk
 ]
 

@@ -180,5 +180,5 @@ def _latency(cell: ChunkResult, percent: int) -> str:
     """Return a percentile in milliseconds, or the sample count if it is too small."""
     value: PercentileValue | None = next((p for p in cell.latency if p.percent == percent), None)
     if value is None or value.state == "suppressed":
-        return f"{NONE} (n={value.n if value else 0})"
-    return milliseconds(value.value_seconds) + (" wide" if value.state == "wide" else "")
+        return f"{NONE}: {value.n if value else 0} samples"
+    return milliseconds(value.value_seconds) + (" (few samples)" if value.state == "wide" else "")

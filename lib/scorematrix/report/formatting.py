@@ -1,4 +1,4 @@
-"""Figures as text: converted units, three significant digits, NOT AVAILABLE for missing values."""
+"""Figures as text: converted units, three significant digits, `n/a` for missing values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from scorematrix.compare.schema import Side
 
-NONE = "NOT AVAILABLE"
+NONE = "n/a"
 
 
 def significant(value: float | None, digits: int = 3) -> str:

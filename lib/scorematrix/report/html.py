@@ -86,7 +86,7 @@ def table(
         cells = [f'<th scope="row">{text(row[0])}</th>']
         place = 1
         for _, run in groupby(row[1:], key=lambda value: value if value == NONE else object()):
-            value, *same = run  # adjacent NOT AVAILABLE values share one cell
+            value, *same = run  # adjacent n/a values share one cell
             span = 1 + len(same)
             across = f' colspan="{span}"' if span > 1 else ""
             cells.append(f"<td{kind[place]}{across}>{marked(value)}</td>")
@@ -113,7 +113,7 @@ def svg_frame(svg: str) -> Fragment:
     return Fragment(f'<figure class="drawing">{frame}</figure>')
 
 
-_MARKS = ("PASSED", "FAILED", "NOT RUN", "DEFERRED", "INVALID", "SKIPPED", "NOT AVAILABLE", "UNDECIDED")
+_MARKS = ("PASSED", "FAILED", "NOT RUN", "DEFERRED", "INVALID", "SKIPPED", "UNDECIDED")
 
 
 def marked(value: str) -> str:

@@ -76,7 +76,7 @@ def _card(side: Side, rounds: Sequence[Round]) -> Fragment:
     record = next((r.record for r in rounds if r.record), None)
     if record is None:
         why = "it was skipped, see the banner" if side.state == "skipped" else "none of its rounds is recorded"
-        return paragraph(f"NOT AVAILABLE: {why}.")
+        return paragraph(f"No data: {why}.")
     names = [*SHOWN_FIRST, *sorted(name for name in record.settings if name not in SHOWN_FIRST)]
     rows = [[name.replace("_", " "), str(record.settings[name])] for name in names if name in record.settings]
     rows += [["number format", record.dtype], ["precision", record.precision]]
@@ -103,7 +103,7 @@ def _study(study: ServerStudy | None, backend: str) -> Fragment:
     if study.load is not None:
         parts += _load(study.load)
     for part, why in study.errors.items():
-        parts += paragraph(f"{part} of {backend}: NOT AVAILABLE, it failed: {why}")
+        parts += paragraph(f"{part} of {backend}: no data, it failed: {why}")
     return parts
 
 

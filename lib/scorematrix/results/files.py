@@ -29,9 +29,10 @@ def read_document(path: Path, kind: type[Document]) -> Document:
     Raises:
         ValueError: naming the file, what is wrong, and the remedy.
     """
-    text = read_text(path, hint="rerun the command that writes it (in a run: `scorematrix run`)")
+    if not os.path.lexists(path):
+        raise ValueError(f"{path} does not exist; rerun the command that writes it (in a run: `scorematrix run`)")
     try:
-        content = parse_json(text, str(path))
+        content = parse_json(read_text(path), str(path))
     except ValueError as error:
         raise ValueError(f"{error}; {REMEDY}") from None
     if not isinstance(content, dict):
