@@ -14,7 +14,7 @@ from scorematrix.models.catalogue import Model
 from scorematrix.results.audits import AuditReport, Gate
 from scorematrix.scoring import REFERENCE, Backend, load_backend, missing_packages
 
-SECONDS = 45.0
+SECONDS = 30.0
 """Of the search."""
 ROUNDING = {"float32": 1e-5, "bfloat16": 0.03}
 """Allowed change of a probability when the same request is computed in another shape."""

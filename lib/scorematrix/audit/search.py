@@ -21,8 +21,8 @@ from scorematrix.results.audits import Gate
 from scorematrix.scoring import Scores
 from scorematrix.workload.request import ScoreRequest
 
-EDGES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 101, 127, 129, 200, 255, 257, 513, 1025, 2049)
-"""Sizes of blocks, pages, windows and buckets, and their neighbours."""
+EDGES = (33, 9, 65, 17, 129, 2, 101, 257, 1, 32, 64, 8, 16, 513, 100, 15, 31, 63, 127, 1025, 200, 3, 7, 255, 2049)
+"""Sizes of blocks, pages, windows and buckets, and their neighbours; the most telling first."""
 MOST = {"items": 257, "item": 513, "query": 2049, "labels": 65}
 """The largest size drawn per axis."""
 LEAST_CALLS = 260
@@ -124,10 +124,10 @@ class Search:
     # Drawing.
 
     def edges(self) -> Iterator[ScoreRequest]:
-        """Yield a request per axis and edge, the cheap ones first."""
+        """Yield a request per axis and edge."""
         limit = {axis: min(most, self.max_tokens - 16) for axis, most in MOST.items()}
         limit["labels"] = min(limit["labels"], self.probes.vocab_size)
-        for edge, axis in sorted((edge, axis) for axis in MOST for edge in EDGES if edge <= limit[axis]):
+        for edge, axis in ((edge, axis) for edge in EDGES for axis in MOST if edge <= limit[axis]):
             yield self.drawn(**{"items": 3, "item": 4, "query": 9, "labels": 3} | {axis: edge})
 
     def drawn(self, items: int, item: int, query: int, labels: int) -> ScoreRequest:
@@ -220,7 +220,7 @@ def _searched(search: Search, end: float, seconds: float) -> Gate:
                 return _failed(search, one, fault, end + seconds / 4)
         if search.earlier and (again := search.fault_again()) is not None:
             return _failed(search, *again, end=0.0)
-    while search.n_calls < LEAST_CALLS and time.monotonic() < end + seconds / 2:
+    while search.n_calls < LEAST_CALLS and time.monotonic() < end + seconds / 4:
         n_requests += 1
         if (fault := search.fault(one := search.drawn(2, 3, 5, 2))) is not None:
             return _failed(search, one, fault, end + seconds)

@@ -33,7 +33,7 @@ def audit(
     seed: Annotated[int, typer.Option(help="Random seed of the requests.")] = 0,
     seconds: Annotated[
         float, typer.Option(help="Time to search for a request that is answered wrongly, per view. 0: none.", min=0.0)
-    ] = 45.0,
+    ] = 30.0,
     as_json: AsJson = False,
 ) -> None:
     """Check one backend or live server.
