@@ -12,7 +12,7 @@ import pytest
 
 from scorematrix.matrix import RoundInSteps
 from scorematrix.results import RunStore
-from tests.conftest import call_cli
+from tests.conftest import call_cli, environment_of_users
 from tests.factory import write_run
 
 PARAMS = str(Path(__file__).parents[1] / "fixtures" / "tiny.yaml")
@@ -64,3 +64,23 @@ def test_a_round_is_recorded_once_and_only_if_planned(change: dict, message: str
     with pytest.raises(ValueError, match=message):
         RoundInSteps(store.folder, planned.model_copy(update=change))
     assert {path: path.read_bytes() for path in store.folder.rglob("*.json")} == before
+
+
+STEPS = """
+import sys
+from scorematrix.matrix import RoundInSteps
+from scorematrix.results import PlannedRound
+planned = PlannedRound(index=1, role="confirm", backend="pytorch", view="portable", target="cpu", position=1)
+steps = RoundInSteps(sys.argv[1], planned)
+for step in (steps.load, steps.prepare, steps.warm_up, steps.measure):
+    step()
+    print(steps._order["do"])
+"""
+
+
+def test_no_timed_order_waits_between_two_steps(tmp_path: Path) -> None:
+    """The conductor's clock would count the time between two cells of the notebook."""
+    store = write_run(tmp_path / "run", keep=lambda planned: False)
+    command = [sys.executable, "-c", STEPS, str(store.folder)]
+    done = subprocess.run(command, env=environment_of_users(), capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["prepare", "warm_up", "ping", "settle"], done.stderr

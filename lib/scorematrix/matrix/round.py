@@ -79,8 +79,8 @@ class RoundInSteps:
         return self._draft.setup
 
     def warm_up(self) -> None:
-        """Make the untimed passes, up to the first timed call."""
-        self._follow("ping", "warm_up")
+        """Make the untimed passes. The next order, an empty one, waits for `measure`: a timed one must not."""
+        self._follow("warm_up")
 
     def measure(self) -> None:
         """Make the timed calls, in turns if there is a conductor, and chunk size by chunk size."""

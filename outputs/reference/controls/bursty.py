@@ -80,7 +80,7 @@ def measure(design: str, seed: int, budget_seconds: float) -> dict:
         "verdict": contrast.verdict,
         "jax over pytorch": effect and [round(v, 4) for v in (effect.ratio, effect.low, effect.high)],
         "half_width": effect and round(math.log(effect.high / effect.low) / 2, 4),
-        "failed": [gate.name for gate in contrast.gates if gate.status == "failed"],
+        "failed": [f"{gate.name}: {gate.detail}" for gate in contrast.gates if gate.status == "failed"],
     }
 
 
