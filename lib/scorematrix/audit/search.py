@@ -19,6 +19,7 @@ from scorematrix.audit.probes import Probes
 from scorematrix.audit.shrink import shrunk
 from scorematrix.results.audits import Gate
 from scorematrix.scoring import Scores
+from scorematrix.scoring.server.answers import RequestRejected
 from scorematrix.workload.request import ScoreRequest
 
 EDGES = (33, 9, 65, 17, 129, 2, 101, 257, 1, 32, 64, 8, 16, 513, 100, 15, 31, 63, 127, 1025, 200, 3, 7, 255, 2049)
@@ -45,6 +46,7 @@ class Search:
         allowed: the largest difference of a probability from the reference.
         rounding: the largest difference between two answers of the backend for the same item.
         max_tokens: query and item together; a model's positions.
+        may_refuse: a live server may have limits: a request that it rejects is no fault, and is counted.
     """
 
     score: Score
@@ -54,6 +56,8 @@ class Search:
     rounding: float
     max_tokens: int
     rng: np.random.Generator
+    may_refuse: bool = False
+    n_refused: int = 0
     n_calls: int = 0
     worst: float = 0.0
     largest: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MOST, 0))
@@ -64,6 +68,9 @@ class Search:
         try:
             answer = self._asked(request)
         except BrokenPromise as broken:
+            if self.may_refuse and isinstance(broken.__cause__, RequestRejected):
+                self.n_refused += 1
+                return None
             return str(broken)
         n_items = len(request.items_ids)
         lengths = [len(ids) for ids in request.items_ids]
@@ -201,7 +208,7 @@ def search_gates(
 ) -> list[Gate]:
     """Search for a wrong answer for so many seconds; then look for a cache of requests, unless it is a live server."""
     known = reference if callable(reference) else None
-    search = Search(score, known, probes, allowed, rounding, max_tokens, np.random.default_rng([seed, 24]))
+    search = Search(score, known, probes, allowed, rounding, max_tokens, np.random.default_rng([seed, 24]), is_live)
     end = time.monotonic() + seconds
     gate = _searched(search, end, seconds)
     if is_live or gate.status == "failed":
@@ -232,7 +239,7 @@ def _searched(search: Search, end: float, seconds: float) -> Gate:
         status="passed",
         detail=f"{n_requests} requests of up to {most['items']} items, {most['item']} tokens per item, "
         f"{most['query']} query tokens and {most['labels']} labels: largest difference {search.worst:.1e} "
-        f"of {search.allowed:.0e} allowed",
+        f"of {search.allowed:.0e} allowed{f'; {search.n_refused} were refused' if search.n_refused else ''}",
         found={"max": search.worst, "calls": search.n_calls},
         allowed={"max": search.allowed},
     )

@@ -70,7 +70,9 @@ def judge(
         return Verdict("not_enough_evidence", reason, "raise rounds in the params", MIN_ROUNDS - n, wants_rounds=True)
     if waiting := [gate for gate in gates if gate.status in OPEN]:
         reason = "; ".join(f"gate {gate.name} has not passed: {gate.detail}" for gate in waiting)
-        return Verdict("not_enough_evidence", reason, "see the reason", wants_rounds=_only_rounds(waiting))
+        only_rounds = _only_rounds(waiting)
+        step = "more rounds, or a quieter machine: a new run with --until-decided" if only_rounds else "see the gates"
+        return Verdict("not_enough_evidence", reason, step, wants_rounds=only_rounds)
     low, high, bound = math.log(interval.low), math.log(interval.high), math.log1p(margin)
     tie_margin = margin if tie_margin is None else tie_margin
     tie_bound, margin_text = math.log1p(tie_margin), margin_words(margin, tie_margin)
