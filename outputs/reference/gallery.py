@@ -26,8 +26,8 @@ from scorematrix.results import RunStore, find_run
 HERE = Path(__file__).parent
 FOR_README = ("quick", "bench-s-f32")
 WIDTH, MOST = 1000, 1900
-# The picture ends where the scoreboard does: at the heading after it.
-END = """() => { const heads = [...document.querySelectorAll('h2')], at = heads.findIndex(h => h.id === 'scoreboard');
+# The picture ends with the speed ratios: at the heading after them.
+END = """() => { const heads = [...document.querySelectorAll('h2')], at = heads.findIndex(h => h.id === 'who-is-faster');
   return heads[at + 1]?.getBoundingClientRect().top ?? document.body.scrollHeight }"""
 
 

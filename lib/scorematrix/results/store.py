@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from scorematrix.results.files import read_document, write_document, write_text
 from scorematrix.results.journal import Entry, Event, note, outcome_of, read_journal, tries_of
 from scorematrix.results.manifest import Manifest
-from scorematrix.results.schema import Round, Try
+from scorematrix.results.schema import ROUND_VERSION, Round, Try
 from scorematrix.results.studies import ServerStudy
 from scorematrix.results.target_records import Readiness
 from scorematrix.workload.workload import Workload
@@ -57,7 +57,9 @@ class RunStore:
         for path in sorted(folder.glob("*.json")):
             round_ = read_document(path, Round)
             name = f"{self.folder.name}/rounds/{path.name}"
-            if path.stem != round_.name and round_.schema_version > 1:  # version 1 had other names
+            # Older files do not name the role.
+            old_name = f"{round_.backend}.{round_.view}.{round_.target}.r{round_.index:02d}"
+            if path.stem not in (round_.name, old_name if round_.schema_version < ROUND_VERSION else ""):
                 raise ValueError(f"{name} contains round {round_.name}: a copied or renamed file; move it away")
             if round_.name not in planned:
                 raise ValueError(f"{name} is not in the run's plan; move it away")
