@@ -27,7 +27,8 @@ HERE = Path(__file__).parent
 FOR_README = ("quick", "bench-s-f32")
 WIDTH, MOST = 1000, 1900
 # The picture ends with the speed ratios: at the heading after them.
-END = """() => { const heads = [...document.querySelectorAll('h2')], at = heads.findIndex(h => h.id === 'who-is-faster');
+END = """() => { const heads = [...document.querySelectorAll('h2')];
+  const at = heads.findIndex(head => head.id === 'who-is-faster');
   return heads[at + 1]?.getBoundingClientRect().top ?? document.body.scrollHeight }"""
 
 
