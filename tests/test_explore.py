@@ -107,10 +107,11 @@ def test_the_form_scores_what_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == [("m", ("other", ["c", "d", "e"], [" yes", " no"]))] and not button.disabled
 
 
-def test_bad_input_is_said_in_the_form(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_input_is_said_in_the_form(capsys: pytest.CaptureFixture) -> None:
     pytest.importorskip("ipywidgets", reason="ipywidgets is not installed (pip install .)")
     from scorematrix.explore import widgets
 
     form = widgets.score_form("no-such-model", "q", ["a"], [" yes", " no"], "portable", {})
     form.children[-2].click()
+    assert "Error: " in (said := capsys.readouterr().out) and "no-such-model" in said
     assert not form.children[-2].disabled

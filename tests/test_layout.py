@@ -56,7 +56,7 @@ ALLOWED = {
     "serving": {"models", "scoring", "workload"},
     "load": {"results", "scoring", "workload"},
     "cluster": {"matrix", "measure", "privacy", "readiness", "results", "scoring"},
-    "explore": {"analysis", "measure", "models", "plots", "report", "results", "scoring", "workload"},
+    "explore": {"analysis", "models", "plots", "report", "results", "scoring", "workload"},
     "cli": {
         "accelerator",
         "audit",

@@ -12,6 +12,7 @@ and `t_interval` (an error bar).
 
 from scorematrix.analysis.evidence_plots import accuracy, roofline, samples, sequence, startup
 from scorematrix.analysis.speed_plots import (
+    geometric_mean,
     heatmap,
     latency,
     latency_throughput,
@@ -24,6 +25,7 @@ from scorematrix.analysis.style import palette, use_style
 
 __all__ = [
     "accuracy",
+    "geometric_mean",
     "heatmap",
     "latency",
     "latency_throughput",

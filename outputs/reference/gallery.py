@@ -74,7 +74,7 @@ def render(folder: Path) -> None:
 
 
 def picture(report: Path) -> bytes:
-    """The top of a report, down to the end of its scoreboard."""
+    """The top of a report, down to the end of its speed ratios."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
         page = browser.new_page(viewport={"width": WIDTH, "height": 800})

@@ -9,6 +9,7 @@ import pytest
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 import scorematrix
+from scorematrix import plots
 from scorematrix.analysis import Run, open_run
 from scorematrix.analysis.opened import FRAMES
 from scorematrix.results.figures import cell_figures
@@ -71,8 +72,23 @@ def test_requests_and_rates_are_sums_of_calls(run: Run) -> None:
     figures = {figure.name: figure for figure in cell_figures(record)}
     rate = run.rates().query("round == 'jax.portable.cpu.r01' and chunk_size == 4")["items_per_second"]
     assert rate.tolist() == [pytest.approx(figures["4"].items_per_second)]
+    for side in run.comparison.sides:  # the comparison's estimator
+        for cell in side.chunks:
+            own = run.rates().query("role == 'confirm' and chunk_size == @cell.chunk_size")
+            own = own[own["side"].eq(f"{side.backend} {side.view} on {side.target}")]["items_per_second"]
+            assert plots.geometric_mean(own) == pytest.approx(cell.items_per_second)
+            assert plots.t_interval(own) == pytest.approx((cell.items_per_second_low, cell.items_per_second_high))
     control = next(r for r in run.records if r.role == "control")
     assert [figure.name for figure in cell_figures(control)] == ["8", "8 slowed by 5%"]
+
+
+def test_void_rounds_have_no_rate() -> None:
+    def edit(r):
+        compiled = [c.model_dump() | {"compiles_in_window": 1} for c in r.cells]
+        return changed(r, cells=compiled) if (r.backend, r.index) == ("jax", 3) else r
+
+    rates = Run(*make_run(edit=edit)).rates()
+    assert set(rates.query("backend == 'jax' and role == 'confirm'")["index"]) == {1, 2, 4, 5}
 
 
 def test_cells_and_verdicts_are_those_of_the_comparison(run: Run) -> None:

@@ -139,6 +139,20 @@ def remembering(limit: int) -> Answer:
     return answer
 
 
+def cached_by(key: Callable[[ScoreRequest], object]) -> Answer:
+    """Scores are kept by a part of the request, or by a summary of it."""
+    kept: dict = {}
+
+    def answer(sound: Backend, request: ScoreRequest) -> Scores:
+        shape = (len(request.items_ids), len(request.label_ids))
+        name = (key(request), shape, request.apply_softmax)
+        if name not in kept:
+            kept[name] = sound.score(request)
+        return kept[name].copy()
+
+    return answer
+
+
 def rises_over(least_items: int) -> Answer:
     """Breaks on calls of an unusual size, as an engine does that was tried at one size only."""
 
@@ -214,6 +228,10 @@ LIES: dict[str, Lie] = {
     "scores cached for any query": Lie(
         "no memory", lambda s, r: s.score(dataclasses.replace(r, query_ids=(1, 2, 3))), "another query"
     ),
+    "scores cached by sorted tokens": Lie(
+        "no memory", cached_by(lambda r: (r.query_ids, tuple(tuple(sorted(i)) for i in r.items_ids), r.label_ids))
+    ),
+    "scores cached without the labels": Lie("label order", cached_by(lambda r: (r.query_ids, r.items_ids))),
     "softmax where none was asked": Lie("range", lambda s, r: s.score(dataclasses.replace(r, apply_softmax=True))),
     "rows that do not sum to 1": Lie("range", lambda s, r: s.score(r) * np.float32(0.98)),
     "breaks on a single item": Lie("form", lambda s, r: s.score(r) if len(r.items_ids) > 1 else 1 / 0, "ZeroDivision"),

@@ -23,7 +23,6 @@ from scorematrix.compare.evidence import gather
 from scorematrix.matrix import Params, draft, round
 from scorematrix.matrix.conductor import Conductor
 from scorematrix.matrix.draft import Draft
-from scorematrix.matrix.member import Local
 from scorematrix.matrix.plan import plan_groups
 from scorematrix.matrix.round import _TurnTaker
 from scorematrix.matrix.turns import score_of, seeds_for
@@ -234,19 +233,18 @@ class Trial:
         return [one.write() for one in drafts.values()]
 
 
-class Member(Local):
+class Member:
     """A simulated process. Orders take time to reach it, and its work may continue after its answer."""
 
     def __init__(self, planned: PlannedRound, answer, machine: Machine) -> None:
-        super().__init__(planned, answer)
-        self._machine = machine
+        self.planned, self._answer, self._machine = planned, answer, machine
 
     def ask(self, **order: Any) -> dict[str, Any]:
         """Carry out an order."""
         self._machine.pass_by(PIPE_NS / 1e9)
         self._machine.turn_of = self.planned
         self._machine.n_turns += order["do"] == "turn"
-        answer = super().ask(**order)
+        answer = self._answer(order)
         owed, self._machine.owed = self._machine.owed, 0.0
         if owed:
             self._machine.work(owed)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 from scorematrix.matrix.conductor import Conductor, MemberLost
-from scorematrix.matrix.member import Remote
+from scorematrix.matrix.member import ConductorGone, Remote, orders_from
 from scorematrix.matrix.turns import Block, Score
 from scorematrix.measure.noise import Bystanders
 from scorematrix.results import PlannedRound
@@ -198,11 +199,11 @@ def test_a_process_that_waits_uses_no_core_and_one_that_dies_is_lost(tmp_path: P
     """A real member at the other end of a real socket."""
     code = (
         "import sys, time\n"
-        "from scorematrix.matrix.member import serve_turns\n"
-        "def answer(order):\n"
-        "    if order['do'] == 'turn': sys.exit(3)\n"
-        "    return {'cpu': time.process_time()}\n"
-        "serve_turns(sys.argv[1], 'a', answer, lambda: None)\n"
+        "from scorematrix.matrix.member import orders_from\n"
+        "orders = orders_from(sys.argv[1], 'a')\n"
+        "order = next(orders)\n"
+        "while order['do'] != 'turn': order = orders.send({'cpu': time.process_time()})\n"
+        "sys.exit(3)\n"
     )
     path = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as listener:
@@ -223,16 +224,13 @@ def test_a_process_that_waits_uses_no_core_and_one_that_dies_is_lost(tmp_path: P
 
 
 @real_time
-def test_a_process_whose_conductor_is_gone_leaves(tmp_path: Path) -> None:
-    from scorematrix.matrix.member import serve_turns
-
-    path, left = str(tmp_path / "s"), threading.Event()
-    with socket.socket(socket.AF_UNIX) as listener:
+def test_a_process_whose_conductor_is_gone_has_no_more_orders(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as pool:
         listener.bind(path)
         listener.listen()
-        thread = threading.Thread(target=serve_turns, args=(path, "a", lambda _: {}, left.set))
-        thread.start()
+        first = pool.submit(next, orders_from(path, "a"))
         connection, _ = listener.accept()
         connection.close()
-        thread.join(10)
-    assert left.is_set()
+        with pytest.raises(ConductorGone):
+            first.result(10)

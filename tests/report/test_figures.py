@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from scorematrix import plots
 from scorematrix.analysis import Run
-from scorematrix.analysis.style import figure_svg, looks
+from scorematrix.analysis.style import by_side, figure_svg
 from tests.factory import changed, make_params, make_run
 
 BACKENDS = [
@@ -33,7 +33,7 @@ def every_plot(run: Run) -> dict[str, Figure]:
         "speed_ratios": plots.speed_ratios(run.verdicts()),
         "throughput": plots.throughput(run.rates()),
         "heatmap": plots.heatmap(cells),
-        "matched": plots.matched(run.matched(), run.verdicts()),
+        "matched": plots.matched(run.matched()),
         "latency_throughput": plots.latency_throughput(cells),
         "latency": plots.latency(requests),
         "roofline": plots.roofline(cells, run.sides()),
@@ -50,13 +50,13 @@ def words_of(figure: Figure) -> list[str]:
 
 def test_no_two_sides_look_alike() -> None:
     params = make_params(backends=BACKENDS, comparisons=[{"jax": "cpu", "pytorch": "cpu"}])
-    found = [tuple(look.items()) for look in looks(Run(*make_run(params)).sides()).values()]
+    found = [tuple(style.items()) for _, style, _ in by_side(Run(*make_run(params)).sides())]
     assert len(found) == 8 and len(set(found)) == 8
 
 
 def test_every_plot_is_public_and_says_what_it_shows(run: Run) -> None:
     shown = every_plot(run)
-    assert set(shown) == set(plots.__all__) - {"palette", "t_interval", "use_style"}
+    assert set(shown) == set(plots.__all__) - {"geometric_mean", "palette", "t_interval", "use_style"}
     for name, figure in shown.items():
         svg = figure_svg(figure)
         title, words = re.search(r"<title[^>]*>([^<]*)</title><desc[^>]*>([^<]*)</desc>", svg).groups()

@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from scorematrix.analysis.style import canvas, describe, empty, legend, look, looks, tip
+from scorematrix.analysis.style import by_side, canvas, describe, empty, legend, side_style, tooltip_at
 
 PARTS = (
     ("load_seconds", "load model and backend", "#BBBBBB", ""),
@@ -31,25 +31,24 @@ def roofline(cells: pd.DataFrame, sides: pd.DataFrame) -> Figure:
     if known.empty:
         return empty(title, "it needs operation counts and ceilings, which tuning rounds measure")
     figure, axes = canvas(4.4)
-    reach, spoken = known["flop_per_weight_byte"], []
+    reach, values = known["flop_per_weight_byte"], []
     ridges = ceilings["matmul_gflop_per_second"] / ceilings["copy_gb_per_second"]
     left, right = min(reach.min(), ridges.min()) / 2, max(reach.max(), ridges.max()) * 2
-    for side, style in looks(known).items():
-        side_cells, (peak, copy), ridge = known[known["side"].eq(side)], ceilings.loc[side], ridges[side]
+    for side, style, side_cells in by_side(known):
+        (peak, copy), ridge = ceilings.loc[side], ridges[side]
         axes.plot([left, ridge, right], [left * copy, peak, peak], color=style["color"], linestyle=style["linestyle"],
                   linewidth=0.9, alpha=0.8)  # fmt: skip
         axes.plot(side_cells["flop_per_weight_byte"], side_cells["gflop_per_second"], label=side,
                   **style | {"linestyle": "none"})  # fmt: skip
-        for point in side_cells.itertuples():
-            (dot,) = axes.plot(point.flop_per_weight_byte, point.gflop_per_second, marker="o", markersize=14, alpha=0)
-            tip(dot, f"{side}, chunk size {point.chunk_size}: {point.gflop_per_second:.4g} GFLOP/s")
-        best = side_cells[side_cells["chosen"]]
-        spoken += [f"{side}: {b.gflop_per_second:.3g} of {peak:.3g} GFLOP/s" for b in best.itertuples()]
+        for size, x, y in side_cells[["chunk_size", "flop_per_weight_byte", "gflop_per_second"]].to_numpy():
+            tooltip_at(axes, x, y, f"{side}, chunk size {size}: {y:.4g} GFLOP/s")
+        chosen = side_cells[side_cells["chosen"]]
+        values += [f"{side}: {c.gflop_per_second:.3g} of {peak:.3g} GFLOP/s" for c in chosen.itertuples()]
     # Views of a backend have nearly the same ceilings, so only the highest is labelled.
     best = ceilings.groupby(known.drop_duplicates("side").set_index("side")["backend"]).max()
     for number, (backend, (peak, copy)) in enumerate(best.sort_values("matmul_gflop_per_second").iterrows()):
         is_below = number < len(best) - 1
-        place = {"color": look(str(backend), "")["color"], "fontsize": 8, "va": "top" if is_below else "bottom"}
+        place = {"color": side_style(str(backend))["color"], "fontsize": 8, "va": "top" if is_below else "bottom"}
         for caption, at, side, shift in (
             (f"{backend}: fastest matmul {peak:.3g} GFLOP/s", (right, peak), "right", 0),
             (f"{backend}: copy {copy:.3g} GB/s", (left * 1.3, left * 1.3 * copy), "left", 6),
@@ -58,7 +57,7 @@ def roofline(cells: pd.DataFrame, sides: pd.DataFrame) -> Figure:
             axes.annotate(caption, at, ha=side, textcoords="offset points", xytext=offset, **place)
     axes.set(xscale="log", yscale="log", xlabel="operations per byte of weights read (FLOP/B)", ylabel="GFLOP/s")
     legend(axes)
-    return describe(figure, title, "; ".join(spoken) + ".")
+    return describe(figure, title, "; ".join(values) + ".")
 
 
 def startup(starts: pd.DataFrame) -> Figure:
@@ -94,8 +93,7 @@ def accuracy(scores: pd.DataFrame) -> Figure:
         return empty(title, "no confirmation round can be compared with a reference")
     first = first[first["label"].eq(first.groupby("request")["label"].transform("first"))]
     figure, axes = canvas(4.0)
-    for side, style in looks(first).items():
-        side_scores = first[first["side"].eq(side)]
+    for side, style, side_scores in by_side(first):
         sns.scatterplot(side_scores, x="reference", y="difference", label=side, color=style["markerfacecolor"],
                         marker=style["marker"], edgecolor=style["color"], alpha=0.7, ax=axes)  # fmt: skip
     axes.axhline(0, color="black", linewidth=0.8)
@@ -118,8 +116,7 @@ def sequence(requests: pd.DataFrame) -> Figure:
     figure, axes = canvas(3.9)
     passes = requests.groupby(["side", "backend", "view", "position", "pass"], sort=False)["seconds"].sum()
     passes = passes.reset_index()
-    for side, style in looks(passes).items():
-        side_passes = passes[passes["side"].eq(side)]
+    for side, style, side_passes in by_side(passes):
         axes.plot(side_passes["position"], side_passes["seconds"], label=side, **style | {"linestyle": "none"})
     axes.set(xlabel="position of the round in the run", ylabel="seconds per pass", ylim=(0, None))
     legend(axes)

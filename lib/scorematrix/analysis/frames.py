@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from scorematrix.compare.rounds import round_seconds
 from scorematrix.results import Round
 from scorematrix.results.cells import Cell
 from scorematrix.workload.workload import Workload
@@ -68,13 +69,13 @@ def _request_calls(
         yield (kind, p, q, i, min(chunk_size, n_items - i * chunk_size), ns / 1e9, *where)
 
 
-def requests(of: pd.DataFrame) -> pd.DataFrame:
+def requests(calls_: pd.DataFrame) -> pd.DataFrame:
     """Return one row per timed request: all its calls, one after the other. Control rounds are left out.
 
     Args:
-        of: `calls`.
+        calls_: `calls`.
     """
-    timed = of[of["kind"].eq("timed") & of["role"].ne("control")]
+    timed = calls_[calls_["kind"].eq("timed") & calls_["role"].ne("control")]
     keys = [*KEY, *ROUND, "chunk_size", "pass", "request"]
     totals = timed.groupby(keys, sort=False, observed=True).agg(
         n_calls=("call", "size"), n_items=("n_items", "sum"), seconds=("seconds", "sum"), disturbed=("disturbed", "any")
@@ -82,17 +83,19 @@ def requests(of: pd.DataFrame) -> pd.DataFrame:
     return totals.reset_index()
 
 
-def rates(of: pd.DataFrame) -> pd.DataFrame:
+def rates(rounds: Iterable[Round], workload: Workload, name: Namer) -> pd.DataFrame:
     """Return one row per round and chunk size: its median pass, and items per second.
 
-    Args:
-        of: `requests`.
+    These are the comparison's values: cells that failed, and rounds that the hardware slowed, are left out.
     """
-    keys = [*KEY, *ROUND, "chunk_size"]
-    passes = of.groupby([*keys, "pass"], sort=False)[["n_items", "seconds"]].sum()
-    medians = passes.groupby(keys, sort=False).median().reset_index()
-    medians = medians.rename(columns={"seconds": "seconds_per_pass", "n_items": "items_per_pass"})
-    return medians.assign(items_per_second=medians["items_per_pass"] / medians["seconds_per_pass"])
+    rows = [
+        (*key_of(r, name), *_round(r), cell.chunk_size, seconds, workload.n_items / seconds)
+        for r in rounds
+        if r.role != "control"
+        for cell in r.cells
+        for seconds in round_seconds([r], cell.chunk_size).values()
+    ]
+    return pd.DataFrame(rows, columns=[*KEY, *ROUND, "chunk_size", "seconds_per_pass", "items_per_second"])
 
 
 def scores(rounds: Iterable[Round], workload: Workload, name: Namer) -> pd.DataFrame:
@@ -122,15 +125,15 @@ def scores(rounds: Iterable[Round], workload: Workload, name: Namer) -> pd.DataF
     return frame.assign(difference=frame["probability"] - frame["reference"])
 
 
-def last_scores(of: pd.DataFrame, cells_: pd.DataFrame) -> pd.DataFrame:
+def last_scores(scores_: pd.DataFrame, cells_: pd.DataFrame) -> pd.DataFrame:
     """Return the scores of each side's last confirmation round, at its chosen chunk size.
 
     Args:
-        of: `scores`.
+        scores_: `scores`.
         cells_: `cells`.
     """
     chosen = cells_.loc[cells_["chosen"], ["side", "chunk_size"]]
-    confirmed = of[of["role"].eq("confirm")].merge(chosen, on=["side", "chunk_size"])
+    confirmed = scores_[scores_["role"].eq("confirm")].merge(chosen, on=["side", "chunk_size"])
     return confirmed[confirmed["index"].eq(confirmed.groupby("side")["index"].transform("max"))]
 
 

@@ -18,6 +18,9 @@ EXAMPLE = "quick"
 """The recorded run that is shown until there is another."""
 
 
+EXAMPLE_HINT = "You have no run yet: `make report` makes one. This recorded run ships with the clone."
+
+
 def open_run(run: str | Path = "", outputs: Path | str = "outputs") -> Run:
     """Open a run, finished or not.
 
@@ -111,7 +114,7 @@ class Run:
 
     def rates(self) -> pd.DataFrame:
         """Return one row per round and chunk size: items per second of its median pass."""
-        return frames.rates(frames.requests(self._calls))
+        return frames.rates(self.records, self.workload, self._name)
 
     def scores(self) -> pd.DataFrame:
         """Return one row per round, item and label: the probability, and its difference from the reference."""
@@ -141,7 +144,7 @@ class Run:
         lines += [f"  {contrast.sentence}" for contrast in c.contrasts]
         lines.append(f"  frames: {', '.join(f'{name}()' for name in FRAMES)}")
         if self.is_example:
-            lines.append("  You have no run yet: `make report` makes one. This recorded run ships with the clone.")
+            lines.append(f"  {EXAMPLE_HINT}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

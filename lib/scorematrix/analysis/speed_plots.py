@@ -16,21 +16,22 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from scipy import stats
 
 from scorematrix.analysis.style import (
     COLOURS,
     MARKERS,
     QUESTIONS,
+    by_side,
     canvas,
     chunk_ticks,
     describe,
     empty,
     legend,
-    looks,
     palette,
-    tip,
+    tooltip,
+    tooltip_at,
 )
+from scorematrix.compare.statistics import geometric_interval
 
 SHADES = LinearSegmentedColormap.from_list("speed", ["#F7FBFF", "#6BAED6"])
 TAIL_SAMPLES = 20
@@ -44,13 +45,15 @@ LADDERS = (
 STATUS_WORDS = {"failed": "INVALID", "timeout": "INVALID", "skipped": "SKIPPED", "not_run": "no round yet"}
 
 
+def geometric_mean(values: pd.Series) -> float:
+    """Return the geometric mean, as the comparison uses it for rates: `estimator=plots.geometric_mean` in seaborn."""
+    return geometric_interval(values.tolist()).center
+
+
 def t_interval(values: pd.Series) -> tuple[float, float]:
-    """Return the 95 % t interval of a mean; pass the function to seaborn as `errorbar=plots.t_interval`."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, mean
-    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-    return mean - half, mean + half
+    """Return the comparison's 95 % interval of the geometric mean: `errorbar=plots.t_interval` in seaborn."""
+    interval = geometric_interval(values.tolist())
+    return (interval.low, interval.high) if interval.n > 1 else (interval.center, interval.center)
 
 
 def speed_ratios(verdicts: pd.DataFrame) -> Figure:
@@ -64,14 +67,14 @@ def speed_ratios(verdicts: pd.DataFrame) -> Figure:
         return empty(title, "this run compares nothing")
     figure, axes = canvas(1.3 + 0.55 * len(verdicts))
     known = verdicts[verdicts["speed_ratio"].notna() & ~verdicts["verdict"].isin(["deferred", "invalid"])]
-    edge, spoken = _edge(known), []
+    edge, values = _edge(known), []
     for row, v in enumerate(verdicts[::-1].itertuples(index=False)):
         word, where = v.verdict.upper(), f"{v.comparison}, {v.view}"
         if v.verdict in ("deferred", "invalid") or np.isnan(v.speed_ratio):
             axes.barh(row, edge - 1 / edge, left=1 / edge, height=0.6, facecolor="none", edgecolor="#999999",
                       hatch="///", linewidth=0)  # fmt: skip
             axes.text(1.0, row, word, ha="center", va="center", backgroundcolor="white", fontweight="bold")
-            spoken.append(f"{where}: {word}, no ratio")
+            values.append(f"{where}: {word}, no ratio")
             continue
         for margin, shade in ((v.win_margin, "#EEEEEE"), (v.tie_margin, "#CCCCCC")):
             axes.barh(row, margin + 1 - 1 / (1 + margin), left=1 / (1 + margin), height=0.6, color=shade)
@@ -80,10 +83,10 @@ def speed_ratios(verdicts: pd.DataFrame) -> Figure:
         (point, *_) = axes.errorbar(v.speed_ratio, row, xerr=bar, fmt=MARKERS.get(won, "D"), capsize=5, markersize=8,
                                     color=COLOURS.get(won, "#333333"), linewidth=2)  # fmt: skip
         figures = f"{v.speed_ratio:.3f} ({v.speed_ratio_low:.3f} to {v.speed_ratio_high:.3f})"
-        tip(point, f"{where}: {word}, {figures}")
+        tooltip(point, f"{where}: {word}, {figures}")
         axes.annotate(word, (1.0, row), xycoords=("axes fraction", "data"), textcoords="offset points", xytext=(6, -4),
                       fontweight="bold")  # fmt: skip
-        spoken.append(f"{where}: {word}, {figures}")
+        values.append(f"{where}: {word}, {figures}")
     axes.set_yticks(range(len(verdicts)), ["\n".join(textwrap.wrap(f"{v.comparison}, {v.view}", 34))
                                            for v in verdicts[::-1].itertuples()])  # fmt: skip
     axes.axvline(1.0, color="black", linewidth=0.8)
@@ -91,50 +94,48 @@ def speed_ratios(verdicts: pd.DataFrame) -> Figure:
     axes.set_xlim(1 / edge, edge)
     _log_ticks(axes, edge)
     axes.grid(axis="y", visible=False)
-    names = {(v.first, v.second) for v in verdicts.itertuples()}
-    first, second = names.pop() if len(names) == 1 else ("the first side", "the second")
+    first, second = _side_names(verdicts)
     axes.set_xlabel(f"speed of {first} / speed of {second} (right of 1: {first} is faster)")
-    return describe(figure, title, "; ".join(reversed(spoken)) + ".")
+    return describe(figure, title, "; ".join(reversed(values)) + ".")
 
 
-def throughput(rates: pd.DataFrame, x: str = "chunk_size", y: str = "items_per_second", **options: Any) -> Figure:
+def throughput(rates: pd.DataFrame) -> Figure:
     """Draw items per second by chunk size, a line per side, with bands and bars for the 95 % interval over rounds.
 
     With a single chunk size, every round is a point instead.
 
     Args:
         rates: `Run.rates()`; confirmation rounds are drawn.
-        options: for `seaborn.lineplot`, or for `seaborn.stripplot` if there is one chunk size.
     """
     title, rates = "Throughput by chunk size", rates[rates["role"].eq("confirm")]
     if rates.empty:
         return empty(title, "no confirmation round is recorded")
-    colours = palette(rates["side"])
-    if rates[x].nunique() == 1:
+    over_rounds: dict[str, Any] = {"estimator": geometric_mean, "errorbar": t_interval}
+    sizes, values = sorted(rates["chunk_size"].unique()), []
+    if len(sizes) == 1:
+        colours = palette(rates["side"])
         figure, axes = canvas(1.2 + 0.4 * len(colours))
-        sns.stripplot(rates, x=y, y="side", hue="side", palette=colours, legend=False, ax=axes, **options)
-        sns.pointplot(rates, x=y, y="side", hue="side", palette=colours, errorbar=t_interval, linestyle="none",
-                      legend=False, ax=axes)  # fmt: skip
-        axes.set(xlim=(0, None), ylabel="", xlabel=f"items/s at {x.replace('_', ' ')} {rates[x].iloc[0]}")
+        by = {"x": "items_per_second", "y": "side", "hue": "side", "palette": colours, "legend": False, "ax": axes}
+        sns.stripplot(rates, **by)
+        sns.pointplot(rates, **by, **over_rounds, linestyle="none")
+        axes.set(xlim=(0, None), ylabel="", xlabel=f"items/s at chunk size {sizes[0]}")
     else:
         figure, axes = canvas(4.2)
-        for side, style in looks(rates).items():
-            side_rates = rates[rates["side"].eq(side)]
-            sns.lineplot(side_rates, x=x, y=y, errorbar=t_interval, label=side, ax=axes,
-                         markeredgecolor=style["color"], **style, **options)  # fmt: skip
-            for size, group in side_rates.groupby(x)[y]:
-                low, high = t_interval(group)
-                (point,) = axes.plot([size] * 2, [low, high], color=style["color"], linewidth=style["linewidth"] / 2)
-                (dot,) = axes.plot(size, group.mean(), marker="o", markersize=14, alpha=0, linestyle="none")
-                for artist in (point, dot):
-                    tip(artist, f"{side}, {x.replace('_', ' ')} {size}: {group.mean():.4g} ({low:.4g} to {high:.4g})")
-        chunk_ticks(axes, rates[x])
+    for side, style, side_rates in by_side(rates):
+        if len(sizes) > 1:
+            sns.lineplot(side_rates, x="chunk_size", y="items_per_second", label=side, ax=axes,
+                         markeredgecolor=style["color"], **over_rounds, **style)  # fmt: skip
+        for size, group in side_rates.groupby("chunk_size")["items_per_second"]:
+            rate, (low, high) = geometric_mean(group), t_interval(group)
+            values.append(f"{side}, chunk size {size}: {rate:.4g} ({low:.4g} to {high:.4g})")
+            if len(sizes) > 1:
+                axes.vlines(size, low, high, color=style["color"], linewidth=style["linewidth"] / 2)
+                tooltip_at(axes, size, rate, values[-1])
+    if len(sizes) > 1:
+        chunk_ticks(axes, rates["chunk_size"])
         axes.set(ylim=(0, None), ylabel="items/s")
         legend(axes)
-    means = rates.groupby(["side", x], sort=False)[y].mean()
-    spoken = "; ".join(f"{side}: " + ", ".join(f"{v:.3g} at {s}" for (_, s), v in curve.items())
-                       for side, curve in means.groupby(level=0, sort=False))  # fmt: skip
-    return describe(figure, title, f"Items/s: {spoken}.")
+    return describe(figure, title, f"Items/s: {'; '.join(values)}.")
 
 
 def heatmap(cells: pd.DataFrame) -> Figure:
@@ -173,18 +174,17 @@ def heatmap(cells: pd.DataFrame) -> Figure:
     return describe(figure, title, "Darker is faster. A star marks the chosen chunk size.")
 
 
-def matched(ratios: pd.DataFrame, verdicts: pd.DataFrame) -> Figure:
+def matched(ratios: pd.DataFrame) -> Figure:
     """Draw the speed ratio at equal chunk sizes, with 95 % intervals and the tie margin.
 
     Args:
         ratios: `Run.matched()`.
-        verdicts: `Run.verdicts()`, for names and margin.
     """
     title = "Speed ratio at the same chunk size"
     if ratios.empty:
         return empty(title, "no chunk size has two paired rounds of both sides")
     figure, axes = canvas(3.4)
-    spoken = []
+    values = []
     for number, ((name, view), rows) in enumerate(ratios.groupby(["comparison", "view"], sort=False)):
         colour, marker, line = QUESTIONS[number % len(QUESTIONS)]
         bars = [rows["speed_ratio"] - rows["speed_ratio_low"], rows["speed_ratio_high"] - rows["speed_ratio"]]
@@ -193,18 +193,16 @@ def matched(ratios: pd.DataFrame, verdicts: pd.DataFrame) -> Figure:
         figures = [f"{r.speed_ratio:.2f} ({r.speed_ratio_low:.2f} to {r.speed_ratio_high:.2f}) at {r.chunk_size}"
                    for r in rows.itertuples()]  # fmt: skip
         for r, ratio in zip(rows.itertuples(), figures, strict=True):
-            (dot,) = axes.plot(r.chunk_size, r.speed_ratio, marker="o", markersize=14, alpha=0, linestyle="none")
-            tip(dot, f"{name}, {view}: {ratio}")
-        spoken.append(f"{name}, {view}: {', '.join(figures)}")
-    margin = verdicts["tie_margin"].iloc[0]
+            tooltip_at(axes, r.chunk_size, r.speed_ratio, f"{name}, {view}: {ratio}")
+        values.append(f"{name}, {view}: {', '.join(figures)}")
+    margin = ratios["tie_margin"].iloc[0]
     axes.axhspan(1 / (1 + margin), 1 + margin, color="#CCCCCC", zorder=0)
     axes.axhline(1.0, color="black", linewidth=0.8)
     chunk_ticks(axes, ratios["chunk_size"])
-    names = {(v.first, v.second) for v in verdicts.itertuples() if v.verdict != "deferred"}
-    first, second = names.pop() if len(names) == 1 else ("first side", "second side")
+    first, second = _side_names(ratios)
     axes.set_ylabel(f"speed of {first} / speed of {second}")
     legend(axes)
-    return describe(figure, title, "; ".join(spoken) + ".")
+    return describe(figure, title, "; ".join(values) + ".")
 
 
 def latency_throughput(cells: pd.DataFrame) -> Figure:
@@ -219,14 +217,13 @@ def latency_throughput(cells: pd.DataFrame) -> Figure:
     if sound.empty:
         return empty(title, "percentiles need at least 5 rounds, p50 6 requests and p95 72")
     figure, axes = canvas(4.2)
-    for side, style in looks(sound).items():
-        side_cells = sound[sound["side"].eq(side)]
+    for side, style, side_cells in by_side(sound):
         axes.plot(side_cells[column], side_cells["items_per_second"], label=side, **style)
         ends = side_cells["chunk_size"].min(), side_cells["chunk_size"].max()
         for point in side_cells.itertuples():
             at = getattr(point, column), point.items_per_second
-            (dot,) = axes.plot(*at, marker="o", markersize=14, alpha=0, linestyle="none")
-            tip(dot, f"{side}, chunk size {point.chunk_size}: {at[1]:.4g} items/s, {at[0]:.4g} ms")
+            message = f"{side}, chunk size {point.chunk_size}: {at[1]:.4g} items/s, {at[0]:.4g} ms"
+            tooltip_at(axes, *at, message)
             if len(side_cells) <= 3 or point.chosen or point.chunk_size in ends:
                 axes.annotate(str(point.chunk_size), at, textcoords="offset points", xytext=(6, 5))
     axes.set(xlabel=f"{column[8:11]} latency of one request (ms)", ylabel="items/s", xlim=(0, None), ylim=(0, None))
@@ -245,8 +242,8 @@ def latency(requests: pd.DataFrame) -> Figure:
         return empty(title, "no confirmation round is recorded")
     figure, body, tail = canvas(3.9, columns=2)
     ms = requests.assign(ms=requests["seconds"] * 1e3)
-    for side, style in looks(ms).items():
-        side_ms = ms.loc[ms["side"].eq(side), "ms"]
+    for side, style, rows in by_side(ms):
+        side_ms = rows["ms"]
         line = {key: style[key] for key in ("color", "linestyle", "linewidth")}
         sns.ecdfplot(x=side_ms, ax=body, label=f"{side} (n={len(side_ms)})", **line)
         sns.ecdfplot(x=side_ms, ax=tail, complementary=True, **line)
@@ -259,6 +256,12 @@ def latency(requests: pd.DataFrame) -> Figure:
         axes.locator_params(axis="x", nbins=6)
     figure.legend(*body.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return describe(figure, title, f"All {len(requests)} timed requests; none dropped.")
+
+
+def _side_names(frame: pd.DataFrame) -> tuple[str, str]:
+    """Return the names of both sides, if all rows compare the same two."""
+    pairs = frame[["first", "second"]].drop_duplicates().to_numpy().tolist()
+    return tuple(pairs[0]) if len(pairs) == 1 else ("the first side", "the second side")
 
 
 def _edge(known: pd.DataFrame) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
@@ -49,11 +50,11 @@ STYLE: dict[RcKeyType, Any] = {
 }
 WIDTH = 10.2
 """Inches; the width that the exported page has for a figure."""
-TIP = "tip:"
+TOOLTIP = "tip:"
 """Prefix of the gid of an artist with a tooltip; the rest of the gid is the tooltip's text."""
 
 
-def look(backend: str, view: str) -> dict[str, Any]:
+def side_style(backend: str, view: str = "") -> dict[str, Any]:
     """Return colour, marker and line of a side, as matplotlib's `plot` takes them. No two sides share all of them."""
     framework = backend if backend in COLOURS else SIDES.get(backend, backend)
     colour, marker = OTHERS[zlib.crc32(backend.encode()) % len(OTHERS)]
@@ -67,20 +68,27 @@ def look(backend: str, view: str) -> dict[str, Any]:
     }
 
 
-def looks(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Return the look of every side of a frame, by its short name, in the frame's order."""
-    sides = frame[["side", "backend", "view"]].drop_duplicates("side")
-    return {str(side): look(str(backend), str(view)) for side, backend, view in sides.to_numpy()}
+def by_side(frame: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any], pd.DataFrame]]:
+    """Yield each side's short name, style and rows, in the frame's order."""
+    for key, rows in frame.groupby(["side", "backend", "view"], sort=False):
+        side, backend, view = map(str, key)
+        yield side, side_style(backend, view), rows
 
 
 def palette(sides: Iterable[str]) -> dict[str, str]:
     """Return a colour per side or backend, for seaborn's `palette`."""
-    return {side: look(*f"{side} ".split(" ")[:2])["color"] for side in dict.fromkeys(sides)}
+    return {side: side_style(side.split(" ")[0])["color"] for side in dict.fromkeys(sides)}
 
 
-def tip(artist: Artist, message: str) -> None:
+def tooltip(artist: Artist, message: str) -> None:
     """Set an artist's tooltip, which notebooks and the exported page show."""
-    artist.set_gid(TIP + message)
+    artist.set_gid(TOOLTIP + message)
+
+
+def tooltip_at(axes: Axes, x: float, y: float, message: str) -> None:
+    """Set the tooltip of a point, on an invisible marker that the pointer easily meets."""
+    (dot,) = axes.plot(x, y, marker="o", markersize=14, alpha=0, linestyle="none")
+    tooltip(dot, message)
 
 
 def describe(figure: Figure, title: str, description: str = "") -> Figure:
@@ -153,14 +161,16 @@ def figure_svg(figure: Figure) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
     svg = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(rf'<g id="{TIP}([^"]*)">', r"<g><title>\1</title>", svg)
+    svg = re.sub(rf'<g id="{TOOLTIP}([^"]*)">', r"<g><title>\1</title>", svg)
     # Ids must differ between the figures of one page, and nothing may look like an external link.
     name = f"figure-{zlib.crc32(svg.encode()):08x}"
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
     svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
     svg = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{name}-\1"', svg)
     svg = svg.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
-    labels = f'<title id="{name}-title">{_escaped(title)}</title><desc id="{name}-desc">{_escaped(description)}</desc>'
+    labels = (
+        f'<title id="{name}-title">{html.escape(title)}</title><desc id="{name}-desc">{html.escape(description)}</desc>'
+    )
     start, rest = svg.split(">", 1)
     return f'{start} role="img" aria-labelledby="{name}-title {name}-desc">{labels}{rest}'
 
@@ -172,7 +182,3 @@ def _label(figure: Figure) -> str:
     titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
     shown = [f"{axes.get_ylabel()} by {axes.get_xlabel()}" for axes in figure.axes if axes.get_ylabel()]
     return next((name for name in [*titles, *shown] if name), "A plot")
-
-
-def _escaped(value: str) -> str:
-    return value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

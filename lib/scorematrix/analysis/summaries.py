@@ -135,15 +135,16 @@ def gates(comparison: Comparison) -> pd.DataFrame:
 
 def matched(comparison: Comparison) -> pd.DataFrame:
     """Return one row per comparison and chunk size: the speed ratio at equal chunk sizes. Descriptive only."""
+    margin = comparison.params["margin"]
     rows = [
-        (c.name, c.view, m.chunk_size, speed.ratio, speed.low, speed.high)
+        (c.name, c.view, c.first.label, c.second.label, m.chunk_size, speed.ratio, speed.low, speed.high, margin)
         for c in comparison.contrasts
         if c.verdict != "deferred"
         for m in c.matched
         if m.effect and (speed := m.effect.inverse)
     ]
-    numbers = ["speed_ratio", "speed_ratio_low", "speed_ratio_high"]
-    return pd.DataFrame(rows, columns=["comparison", "view", "chunk_size", *numbers])
+    columns = ["comparison", "view", "first", "second", "chunk_size", "speed_ratio", "speed_ratio_low"]
+    return pd.DataFrame(rows, columns=[*columns, "speed_ratio_high", "tie_margin"])
 
 
 def controls(comparison: Comparison) -> pd.DataFrame:

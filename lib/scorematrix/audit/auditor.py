@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from scorematrix.audit.contract import BrokenPromise, Score, asker, contract_gates, finite_gate, refusal_gate
 from scorematrix.audit.isolation import isolation_gates
 from scorematrix.audit.parity import parity_gates
 from scorematrix.audit.probes import Probes, make_probes
-from scorematrix.audit.search import search_gates
+from scorematrix.audit.search import Search, search_gates
 from scorematrix.compare.numerics import Caps, caps_for
 from scorematrix.models.catalogue import Model
 from scorematrix.results.audits import AuditReport, Gate
@@ -32,20 +34,27 @@ def audit_backend(backend: Backend, model: Model, *, seed: int = 0, seconds: flo
     reference = reference_scores(model)
     gates = sound_gates(backend, probes, reference)
     if seconds and all(gate.status != "failed" for gate in gates):
-        gates += search_gates(
-            asker(backend),
-            reference,
-            probes,
-            allowed=backend_caps(backend).max,
-            rounding=ROUNDING[info.dtype],
-            max_tokens=model.config.max_positions,
-            seconds=seconds,
-            seed=seed,
-        )
+        gates += search_gates(make_search(backend, model, probes, reference, seed), seconds)
     if any(gate.name == "finite" and gate.status == "passed" for gate in gates):  # its answers are scores
         gates.append(refusal_gate(backend, probes))
     return AuditReport(
         backend=info.backend, view=info.view, device=info.device, dtype=info.dtype, model=model.name, gates=gates
+    )
+
+
+def make_search(
+    backend: Backend, model: Model, probes: Probes, reference: Score | str, seed: int, may_refuse: bool = False
+) -> Search:
+    """Return a search with the backend's limits. The arguments are those of `audit_backend` and of `Search`."""
+    return Search(
+        asker(backend),
+        reference if callable(reference) else None,
+        probes,
+        allowed=backend_caps(backend).max,
+        rounding=ROUNDING[backend.info.dtype],
+        max_tokens=model.config.max_positions,
+        rng=np.random.default_rng([seed, 24]),
+        may_refuse=may_refuse,
     )
 
 

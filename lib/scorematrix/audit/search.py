@@ -194,45 +194,20 @@ class Search:
         return self.drawn(**sizes)
 
 
-def search_gates(
-    score: Score,
-    reference: Score | str,
-    probes: Probes,
-    *,
-    allowed: float,
-    rounding: float,
-    max_tokens: int,
-    seconds: float,
-    seed: int,
-    is_live: bool = False,
-) -> list[Gate]:
+def search_gates(search: Search, seconds: float) -> list[Gate]:
     """Search for a wrong answer for so many seconds; then look for a cache of requests, unless it is a live server."""
-    known = reference if callable(reference) else None
-    search = Search(score, known, probes, allowed, rounding, max_tokens, np.random.default_rng([seed, 24]), is_live)
-    end = time.monotonic() + seconds
-    gate = _searched(search, end, seconds)
-    if is_live or gate.status == "failed":
-        return [gate]
-    return [gate, caching_gate(search)]
+    gate = _searched(search, seconds)
+    return [gate] if search.may_refuse or gate.status == "failed" else [gate, caching_gate(search)]
 
 
-def _searched(search: Search, end: float, seconds: float) -> Gate:
-    n_requests, edges = 0, search.edges()
-    for request in chain(edges, iter(search.random, None)):
-        if time.monotonic() > end:
-            break
-        for one in (request, *([search.related()] if search.earlier else [])):
-            n_requests += 1
-            if (fault := search.fault(one)) is not None:
-                return _failed(search, one, fault, end + seconds / 4)
-        if search.earlier and (again := search.fault_again()) is not None:
-            return _failed(search, *again, end=0.0)
-    while search.n_calls < LEAST_CALLS and time.monotonic() < end + seconds / 4:
+def _searched(search: Search, seconds: float) -> Gate:
+    n_requests, end = 0, time.monotonic() + seconds
+    for request in _requests(search, end, end + seconds / 4):
         n_requests += 1
-        if (fault := search.fault(one := search.drawn(2, 3, 5, 2))) is not None:
-            return _failed(search, one, fault, end + seconds)
-        if (again := search.fault_again()) is not None:
-            return _failed(search, *again, end=0.0)
+        if (fault := search.fault(request)) is not None:
+            return _failed(search, *shrunk(request, fault, search.fault, time.monotonic() + seconds / 4))
+        if search.earlier and (again := search.fault_again()) is not None:
+            return _failed(search, *again)  # of no use to shrink: alone it may be right
     most = search.largest
     return Gate(
         name="search",
@@ -245,12 +220,26 @@ def _searched(search: Search, end: float, seconds: float) -> Gate:
     )
 
 
-def _failed(search: Search, request: ScoreRequest, fault: str, end: float) -> Gate:
-    smallest, why = shrunk(request, fault, search.fault, end)
-    sizes = f"{len(smallest.items_ids)} items of up to {max(map(len, smallest.items_ids))} tokens"
-    sizes += f", {len(smallest.query_ids)} query tokens, {len(smallest.label_ids)} labels"
-    shown = search.probes.shown(smallest)
-    return Gate(name="search", status="failed", detail=f"{why} ({sizes})", request=shown)
+def _requests(search: Search, end: float, last_end: float) -> Iterator[ScoreRequest]:
+    """Yield requests of telling sizes, each followed by a variation of an earlier one; then small ones to LEAST_CALLS.
+
+    Args:
+        end, last_end: of the first and of the second kind, by the monotonic clock.
+    """
+    for request in chain(search.edges(), iter(search.random, None)):
+        if time.monotonic() > end:
+            break
+        yield request
+        if search.earlier:
+            yield search.related()
+    while search.n_calls < LEAST_CALLS and time.monotonic() < last_end:
+        yield search.drawn(2, 3, 5, 2)
+
+
+def _failed(search: Search, request: ScoreRequest, fault: str) -> Gate:
+    sizes = f"{len(request.items_ids)} items of up to {max(map(len, request.items_ids))} tokens"
+    sizes += f", {len(request.query_ids)} query tokens, {len(request.label_ids)} labels"
+    return Gate(name="search", status="failed", detail=f"{fault} ({sizes})", request=search.probes.shown(request))
 
 
 def caching_gate(search: Search) -> Gate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scorematrix.audit.auditor import ROUNDING, backend_caps, reference_scores, sound_gates
+from scorematrix.audit.auditor import ROUNDING, backend_caps, make_search, reference_scores, sound_gates
 from scorematrix.audit.concurrency import concurrency_gate
 from scorematrix.audit.contract import BrokenPromise, Score, asker
 from scorematrix.audit.isolation import SAME
@@ -91,17 +91,7 @@ def _gates(client: ScoreClient, wire: Wire, model: Model, probes: Probes, second
     gates.append(item_first_gate(wire, reference, probes, largest))
     gates.append(concurrency_gate(score, probes, ROUNDING[client.info.dtype]))
     if seconds and all(gate.status != "failed" for gate in gates):
-        gates += search_gates(
-            score,
-            reference,
-            probes,
-            allowed=largest,
-            rounding=ROUNDING[client.info.dtype],
-            max_tokens=model.config.max_positions,
-            seconds=seconds,
-            seed=seed,
-            is_live=True,
-        )
+        gates += search_gates(make_search(client, model, probes, reference, seed, may_refuse=True), seconds)
     gates.append(too_long_gate(wire, probes, model.config.max_positions))
     return gates
 

@@ -135,13 +135,6 @@ class Side(Part):
     usd_per_million_items: float | None = Field(None, description="only where the params give a price")
     watts: float | None = Field(None, description="mean power of the GPUs while cells were measured")
 
-    @property
-    def ridge_flops_per_byte(self) -> float | None:
-        """Return the operations per byte above which the matmul ceiling, not the copy bandwidth, is the limit."""
-        if not self.matmul_flops_per_second or not self.copy_bytes_per_second:
-            return None
-        return self.matmul_flops_per_second / self.copy_bytes_per_second
-
 
 class Matched(Part):
     """Both sides at the same chunk size: descriptive, never the verdict."""

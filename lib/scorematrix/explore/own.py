@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scorematrix.measure.process import wait_passively
 from scorematrix.report.attention import LayoutCount, LayoutMatrix, attention_page
 from scorematrix.report.html import Fragment
 from scorematrix.scoring.contract import finite_scores
@@ -45,7 +44,6 @@ def compare_backends(
     Raises:
         ValueError: for a view that no framework serves, or a scorer with invalid output.
     """
-    wait_passively()  # spinning threads would slow down other work on this machine
     backends: dict[str, Any] = {}
     frame = pd.DataFrame({"item": list(items)})
     for name in ENGINES:

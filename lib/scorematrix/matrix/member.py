@@ -13,7 +13,6 @@ from typing import Any
 from scorematrix.matrix.conductor import Member, MemberLost
 from scorematrix.results import PlannedRound
 
-Answer = Callable[[dict[str, Any]], dict[str, Any]]
 Orders = Generator[dict[str, Any], dict[str, Any], None]
 """Yields orders, and is sent the answer to each."""
 
@@ -54,7 +53,7 @@ def own_orders(planned: PlannedRound, conduct: Callable[[Member], None]) -> Orde
 
     def play() -> None:
         try:
-            conduct(_Passing(planned, given, answered))
+            conduct(_Queued(planned, given, answered))
         except Exception as error:
             given.put(error)
         else:
@@ -67,7 +66,7 @@ def own_orders(planned: PlannedRound, conduct: Callable[[Member], None]) -> Orde
         answered.put((yield order))
 
 
-class _Passing:
+class _Queued:
     """A member that passes orders to another thread and waits for its answers."""
 
     def __init__(self, planned: PlannedRound, given: queue.SimpleQueue, answered: queue.SimpleQueue) -> None:
@@ -76,23 +75,6 @@ class _Passing:
     def ask(self, **order: Any) -> dict[str, Any]:
         self._given.put(order)
         return self._answered.get()
-
-
-def serve_turns(path: str, name: str, answer: Answer, leave: Callable[[], None]) -> None:
-    """Execute a conductor's orders up to the last one.
-
-    Args:
-        leave: called if the conductor is gone.
-    """
-    orders = orders_from(path, name)
-    try:
-        order = next(orders)
-        while True:
-            order = orders.send(answer(order))
-    except StopIteration:
-        return
-    except ConductorGone:
-        leave()
 
 
 def _said(lines: Any, message: dict[str, Any]) -> dict[str, Any] | None:
@@ -108,17 +90,6 @@ def _said(lines: Any, message: dict[str, Any]) -> dict[str, Any] | None:
 def _say(lines: Any, message: dict[str, Any]) -> None:
     lines.write(json.dumps(message) + "\n")
     lines.flush()
-
-
-class Local:
-    """A member in the conductor's process, for a round that is executed alone."""
-
-    def __init__(self, planned: PlannedRound, answer: Answer) -> None:
-        self.planned, self._answer = planned, answer
-
-    def ask(self, **order: Any) -> dict[str, Any]:
-        """Execute the order here."""
-        return self._answer(order)
 
 
 class Remote:

@@ -140,7 +140,7 @@ def fill_run(
     """
     prepare_run(params, store)
     with store.lock():
-        readiness = _look_around(params, store, only, records, written)
+        readiness = _readiness_here(params, store, only, records, written)
         todo, kept = open_plan(params, store, readiness, retry_failed)
         groups, done, asked_at = groups_of(params, todo), 0, params.tuning_rounds + params.rounds
         budget = Budget(params, groups)
@@ -180,11 +180,11 @@ def prepare_here(
     """
     prepare_run(params, store)
     with store.lock():
-        todo, kept = open_plan(params, store, _look_around(params, store, only, records, written), False)
+        todo, kept = open_plan(params, store, _readiness_here(params, store, only, records, written), False)
     return [planned for planned in todo if planned.name not in kept]
 
 
-def _look_around(
+def _readiness_here(
     params: Params,
     store: RunStore,
     only: Collection[str] | None,

@@ -17,8 +17,6 @@ STATE_WORDS = {
     "deferred": "DEFERRED",
     "invalid": "INVALID",
 }
-
-
 CONTENTS = "<!-- contents -->"
 """Where the exporter puts the list of contents."""
 LONGEST_REASON = 280
@@ -92,13 +90,16 @@ def _card(same: Sequence[tuple[int, Contrast]]) -> str:
     where = f"{contrast.name}, {views} view{'s' if len(same) > 1 else ''}"
     reason = contrast.reason if len(contrast.reason) <= LONGEST_REASON else f"{contrast.reason[:LONGEST_REASON]}…"
     mark = f'<span class="mark {STATE_WORDS.get(kind, kind).lower()}">{text(verdict_word(contrast))}</span>'
-    links = " ".join(link("Evidence", evidence_anchor(n), f"{c.name}, {c.view} view") for n, c in same)
+    links = " ".join(
+        link("Evidence" if len(same) == 1 else f"Evidence, {c.view}", evidence_anchor(n), f"{c.name}, {c.view} view")
+        for n, c in same
+    )
     step = contrast.next_step if contrast.winner is None and contrast.verdict not in ("tie", "deferred") else None
     return (
         f'<article class="card {kind}"><h2 class="question">{text(where)}</h2>'
         f'<p class="answer">{mark} {text(answer)}</p>'
         + (f"<p>{text(figures)}</p>" if figures else "")
-        + f'<p class="why">{text(reason[:1].upper() + reason[1:])}. {links}</p>'
+        + f'<p class="why">Why: {text(reason)}. {links}</p>'
         + (f'<p class="why">Next: {commands(step)}.</p>' if step else "")
         + "</article>"
     )

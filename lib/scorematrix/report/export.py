@@ -49,7 +49,7 @@ def export_html(notebook: Path, comparison: Comparison) -> str:
     exporter = HTMLExporter(template_name="template", extra_template_basedirs=[str(TEMPLATES)])
     exporter.exclude_input = True
     exporter.exclude_anchor_links = True
-    exporter.register_filter("dressed", dressed)
+    exporter.register_filter("styled_frames", styled_frames)
     exporter.register_filter("svg_frame", lambda svg: svg_frame(svg).html)
     script = (TEMPLATES / "template" / "sort.js").read_text("utf-8").strip()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -59,7 +59,7 @@ def export_html(notebook: Path, comparison: Comparison) -> str:
     return with_contents(body)
 
 
-def dressed(html: str) -> str:
+def styled_frames(html: str) -> str:
     """Return a displayed data frame in the page's style, and any other markup unchanged.
 
     Missing numbers become `n/a`, underscores in column names become spaces, and index names share the header's row.
@@ -95,12 +95,12 @@ def _one_header(rows: Sequence[Tag]) -> None:
     """Move index names, for which pandas makes a separate row, into the row of the column names."""
     if len(rows) != 2:
         return
-    for name, column in zip(rows[1].find_all("th"), rows[0].find_all("th"), strict=False):
-        if name.get_text() and column.get_text():
-            return
-    for name, column in zip(rows[1].find_all("th"), rows[0].find_all("th"), strict=False):
-        if name.get_text():
-            column.string = name.get_text()
+    columns, names = (row.find_all("th") for row in rows)
+    named = [(name, column) for name, column in zip(names, columns, strict=True) if name.get_text()]
+    if any(column.get_text() for _, column in named):  # the columns have a name too
+        return
+    for name, column in named:
+        column.string = name.get_text()
     rows[1].decompose()
 
 

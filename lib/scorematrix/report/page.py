@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scorematrix.analysis import Run
+from scorematrix.analysis.opened import EXAMPLE_HINT, Run
 from scorematrix.report import appendix, banner, methods, preflight, servers, trust
 from scorematrix.report.html import Fragment
 
-HINT = "You have no run yet: `make report` makes one. This recorded run ships with the clone."
 NAMED = ("jax", "torch", "transformers", "vllm", "libtpu")
 """Packages whose versions the summary shows."""
 
@@ -23,7 +22,7 @@ class ReportPage:
         """Return the first screen: what is missing, the verdicts, what was measured, the contents."""
         packages = next((r.environment.packages for r in self.run.records if r.environment), {})
         versions = ", ".join(f"{name} {packages[name]}" for name in NAMED if name in packages)
-        return banner.summary(self.run.comparison, versions, HINT if self.run.is_example else "")
+        return banner.summary(self.run.comparison, versions, EXAMPLE_HINT if self.run.is_example else "")
 
     def compiled(self) -> Fragment:
         """Return compiler results for cells that cannot run here; empty if nothing was compiled."""

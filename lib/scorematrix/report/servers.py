@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scorematrix.analysis.style import canvas, describe, empty, legend, look
+from scorematrix.analysis.style import canvas, describe, empty, legend, side_style
 from scorematrix.compare.load_figures import load_sentence, record_figures
 from scorematrix.compare.schema import Comparison, Side
 from scorematrix.report.audits import audit_sentence, replay_lines
@@ -44,7 +44,7 @@ def load_curves(loads: Sequence[tuple[Side, LoadRecord]]) -> Fragment:
     drawing, axes = canvas(4.2)
     drawn, spoken = False, []
     for side, record in loads:
-        style = look(side.backend, side.view)
+        style = side_style(side.backend, side.view)
         for kind in ("closed", "open"):
             points = [f for f in record_figures(record) if f.point.kind == kind and f.p95_ns is not None]
             if not points:
