@@ -12,7 +12,7 @@ import pytest
 from scorematrix import ScoreRequest
 from scorematrix.scoring import BackendInfo
 from scorematrix.serving import BatchQueue
-from scorematrix.serving.batch_queue import LineClosed, QueueFull
+from scorematrix.serving.batch_queue import QueueClosed, QueueFull
 
 
 class GatedBackend:
@@ -110,7 +110,7 @@ def test_closing_finishes_what_waits_and_takes_nothing_more() -> None:
         waiting = [asyncio.ensure_future(line.score([request(q, 1)])) for q in (5, 6)]
         await asyncio.to_thread(backend.begun.wait, 10)
         closing = asyncio.ensure_future(asyncio.to_thread(line.close))
-        with pytest.raises(LineClosed):
+        with pytest.raises(QueueClosed):
             while True:  # until it has begun to close; who leaves is not computed for
                 with suppress(TimeoutError):
                     await asyncio.wait_for(line.score([request(7, 1)]), 0.05)

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from scorematrix.models.catalogue import Model
 from scorematrix.scoring import Backend
-from scorematrix.serving.batch_queue import BatchQueue, LineClosed, QueueFull
+from scorematrix.serving.batch_queue import BatchQueue, QueueClosed, QueueFull
 from scorematrix.serving.wire import BadRequest, answer_body, error_body, read_body
 
 LOG = logging.getLogger("scorematrix.serving")
@@ -53,7 +53,7 @@ class ScoringApp:
 
     def __init__(self, backend: Backend, model: Model, limits: Limits | None = None) -> None:
         self.backend, self.model, self.limits = backend, model, limits or Limits()
-        self.line = BatchQueue(
+        self.queue = BatchQueue(
             backend, max_waiting=self.limits.max_waiting, max_batch_items=self.limits.max_batch_items
         )
         self._registry = registry = CollectorRegistry()
@@ -64,9 +64,9 @@ class ScoringApp:
             "scorematrix_request_seconds", "From a complete body to its answer.", buckets=BUCKETS, registry=registry
         )
         waiting = Gauge("scorematrix_waiting", "Requests in the queue.", registry=registry)
-        waiting.set_function(lambda: self.line.n_waiting)
+        waiting.set_function(lambda: self.queue.n_waiting)
         calls = Gauge("scorematrix_backend_calls", "Calls to the backend so far.", registry=registry)
-        calls.set_function(lambda: self.line.n_calls)
+        calls.set_function(lambda: self.queue.n_calls)
         self._routes = Starlette(
             routes=[
                 Route("/health", self._health, methods=["GET"]),
@@ -85,7 +85,7 @@ class ScoringApp:
 
     def close(self) -> None:
         """Finish the queued requests and accept no more."""
-        self.line.close()
+        self.queue.close()
 
     async def _score(self, scope, receive, send) -> None:
         try:
@@ -111,7 +111,7 @@ class ScoringApp:
                 max_items=self.limits.max_items,
                 max_positions=self.model.config.max_positions,
             )
-            scores = await self.line.score(parsed.requests) if parsed.requests else []
+            scores = await self.queue.score(parsed.requests) if parsed.requests else []
             self._items.inc(sum(len(part) for part in scores))
             return 200, answer_body(parsed, scores, self.model.name)
         except BadRequest as error:
@@ -119,7 +119,7 @@ class ScoringApp:
         except QueueFull:
             waiting = self.limits.max_waiting
             return 503, error_body(f"{waiting} requests are already queued; retry in {RETRY_AFTER_SECONDS} s", 503)
-        except LineClosed:
+        except QueueClosed:
             return 503, error_body("the server is stopping", 503)
         except Exception:
             LOG.exception("a request could not be scored")

@@ -18,7 +18,7 @@ class QueueFull(Exception):
     """The queue is full: retry later or on another server."""
 
 
-class LineClosed(Exception):
+class QueueClosed(Exception):
     """The server is stopping and accepts no more requests."""
 
 
@@ -60,13 +60,13 @@ class BatchQueue:
 
         Raises:
             QueueFull: if too many requests wait already.
-            LineClosed: if the server is stopping.
+            QueueClosed: if the server is stopping.
             Exception: whatever the backend raises.
         """
         waiting = _Waiting(tuple(requests), asyncio.get_running_loop().create_future())
         with self._change:
             if not self._open:
-                raise LineClosed
+                raise QueueClosed
             if len(self._waiting) >= self._max_waiting:
                 raise QueueFull
             self._waiting.append(waiting)
