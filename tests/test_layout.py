@@ -226,6 +226,18 @@ def test_notebooks_are_thin_and_clean(path: Path) -> None:
             assert [n.name for n in nodes] == (["overlap"] if "def overlap" in source else [])
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_what_notebooks_import_is_there(path: Path) -> None:
+    sources = ("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code")
+    lines = [ast.unparse(node) for source in sources for node in ast.parse(source).body if is_import(node)]
+    assert lines
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)
+
+
+def is_import(node: ast.AST) -> bool:
+    return isinstance(node, ast.Import | ast.ImportFrom)
+
+
 def test_the_version_has_one_source() -> None:
     from importlib.metadata import version
 
