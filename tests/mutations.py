@@ -105,7 +105,7 @@ MUTATIONS = [
     Mutation("redaction", "notebooks.py",  # executed notebooks keep paths and secrets
              "            _redact(draft)\n", "", "tests/test_privacy.py"),
     Mutation("body-limit", "serving/app.py",  # a body without a length is read without end
-             "if size > limit:", "if False:", "tests/serving/test_server.py"),
+             "if size > limits.max_body_bytes:", "if False:", "tests/serving/test_server.py"),
     Mutation("load-latency", "load/generator.py",  # latency counts from sending, not from when a request was due
              "book.enter(number, scheduled, sent)", "book.enter(number, sent, sent)", "tests/load/test_open_loop.py"),
     Mutation("exit-code", "cli/runs.py",  # a failed gate ends with 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scorematrix.matrix.memory import best_native_need, portable_need, refused_chunks
+from scorematrix.matrix.memory import best_native_need, call_tokens, portable_need, refused_chunks
 from scorematrix.matrix.workloads import build_workload
 from scorematrix.models import read_description
 from scorematrix.readiness import target
@@ -131,3 +131,16 @@ def test_a_round_measures_what_fits_and_refuses_the_rest(fits: list[int], tmp_pa
     assert [size for size, cell in cells.items() if cell["status"] == "ok"] == fits
     assert "a small chip" in cells[8]["error"] and "needs about" in cells[8]["error"]
     assert (round_["error"] is None, round_["setup"] is None) == (bool(fits), not fits), "nothing is loaded in vain"
+
+
+@pytest.mark.parametrize("view", ["portable", "best_native"])
+def test_the_tokens_of_a_call_are_those_that_the_memory_allows(view: str) -> None:
+    allowed = {gib: call_tokens(QWEN3, view, "float32", "jax", gib * 2**30, 10**6) for gib in (4, 16)}
+    assert 1000 < allowed[4] < allowed[16] < 10**6
+    for more, fits in ((0, True), (1000, False)):
+        call = call_of(1, allowed[4] - 20 + more, apply_softmax=False)
+        need = portable_need(QWEN3, "float32", "jax", call)
+        assert view != "portable" or (need.total - need.weights <= 4 * 2**30) == fits
+    assert call_tokens(QWEN3, view, "float32", "jax", 16 * 2**30, 4000) == 4000
+    with pytest.raises(ValueError, match="max_memory"):
+        call_tokens(QWEN3, view, "float32", "jax", 2**20, 4000)

@@ -15,8 +15,8 @@ MODEL = "random:tiny-qwen3"
 class Server:
     """A running `scorematrix serve` and what it printed."""
 
-    def __init__(self, *options: str) -> None:
-        command = [sys.executable, "-m", "scorematrix", "serve", "--model", MODEL, "--port", "0", *options]
+    def __init__(self, *options: str, model: str = MODEL) -> None:
+        command = [sys.executable, "-m", "scorematrix", "serve", "--model", model, "--port", "0", *options]
         environment = environment_of_users(PYTHONUNBUFFERED="1", **QUICK_COMPILES)
         self.process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE)  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 
 from scorematrix import ScoreRequest
 from scorematrix.scoring import BackendInfo
-from scorematrix.serving import BatchQueue
+from scorematrix.serving import BatchQueue, Limits
 from scorematrix.serving.batch_queue import QueueClosed, QueueFull
 
 
@@ -58,7 +58,7 @@ def run(line: BatchQueue, backend: GatedBackend, asked: list[ScoreRequest]) -> l
 
 def test_requests_of_one_query_go_together_and_get_their_own() -> None:
     backend = GatedBackend()
-    line = BatchQueue(backend, max_batch_items=5)
+    line = BatchQueue(backend, Limits(max_batch_items=5))
     asked = [request(5, 1), request(6, 10, 11), request(7, 20), request(6, 12), request(6, 13, 14, 15), request(6, 16)]
     answers = run(line, backend, asked)
     for one, (answer,) in zip(asked, answers, strict=True):
@@ -77,7 +77,7 @@ def test_other_questions_do_not_go_together(other: ScoreRequest) -> None:
 
 def test_no_more_wait_than_may_and_an_error_costs_its_own_request_only() -> None:
     backend = GatedBackend()
-    line = BatchQueue(backend, max_waiting=2)
+    line = BatchQueue(backend, Limits(max_waiting=2))
     first, failed, sound, refused = run(line, backend, [request(5, 1), request(13, 1), request(8, 9), request(9, 1)])
     assert first[0].tolist() == [[1, 5]] and sound[0].tolist() == [[9, 8]]
     assert isinstance(failed, MemoryError) and isinstance(refused, QueueFull)
@@ -119,3 +119,59 @@ def test_closing_finishes_what_waits_and_takes_nothing_more() -> None:
         await closing
 
     asyncio.run(ask())
+
+
+def test_a_large_request_takes_several_calls_and_others_come_between() -> None:
+    backend = GatedBackend()
+    line = BatchQueue(backend, Limits(max_batch_items=2, max_call_tokens=6))
+    asked = [request(5, 1), request(6, *range(20, 25)), request(7, 30)]
+    answers = run(line, backend, asked)
+    for one, (answer,) in zip(asked, answers, strict=True):
+        assert answer.tolist() == [[ids[0], one.query_ids[0]] for ids in one.items_ids]
+    assert [[ids[0] for ids in r.items_ids] for r in backend.asked] == [[1], [20, 21], [30], [22, 23], [24]]
+
+
+def test_calls_hold_no_more_tokens_than_they_may() -> None:
+    backend = GatedBackend()
+    backend.gate.set()
+    line = BatchQueue(backend, Limits(max_call_tokens=8))
+    long = ScoreRequest([5, 6], [[1], [2, 3, 4, 5], [6], [7, 8, 9, 10, 11, 12]], [1, 2])
+    (answer,) = asyncio.run(line.score([long]))
+    line.close()
+    assert [len(r.items_ids) for r in backend.asked] == [3, 1] and answer[:, 0].tolist() == [1, 2, 6, 7]
+    assert max(r.n_tokens for r in backend.asked) == 8
+
+
+def test_no_further_call_is_made_for_whoever_left() -> None:
+    backend = GatedBackend()
+    line = BatchQueue(backend, Limits(max_batch_items=1))
+
+    async def ask() -> None:
+        left = asyncio.ensure_future(line.score([request(6, 1, 2, 3, 4)]))
+        await asyncio.to_thread(backend.begun.wait, 10)
+        assert 0 < line.call_seconds < 60
+        left.cancel()
+        await asyncio.sleep(0.05)
+        backend.gate.set()
+        await line.score([request(7, 9)])
+
+    asyncio.run(ask())
+    line.close()
+    assert [r.query_ids[0] for r in backend.asked] == [6, 7] and line.call_seconds == 0
+
+
+def test_abandoned_requests_are_refused_at_once() -> None:
+    backend = GatedBackend()
+    line = BatchQueue(backend, Limits(max_batch_items=1))
+
+    async def ask() -> list:
+        asked = [asyncio.ensure_future(line.score([request(q, 1, 2)])) for q in (5, 6)]
+        await asyncio.to_thread(backend.begun.wait, 10)
+        line.abandon()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    answers = asyncio.run(ask())
+    assert [type(answer) for answer in answers] == [QueueClosed, QueueClosed]
+    assert not line.close(timeout_seconds=0.05), "its call goes on"
+    backend.gate.set()
+    assert line.close() and len(backend.asked) == 1

@@ -85,7 +85,7 @@ def test_health_says_what_is_served(client: httpx.Client, model: Model) -> None:
     [
         ("POST", "/v1/score", b"{", 400),
         ("POST", "/v1/score", json.dumps(GOOD | {"label_token_ids": [-1]}).encode(), 400),
-        ("POST", "/v1/score", json.dumps(GOOD | {"items": [[1]] * 101}).encode(), 400),
+        ("POST", "/v1/score", json.dumps(GOOD | {"items": [[1]] * 101}).encode(), 413),
         ("POST", "/v1/score", json.dumps(GOOD | {"query": [1] * 512}).encode(), 400),  # 512 positions, none cut
         ("POST", "/v1/score", json.dumps(GOOD | {"items": []}).encode(), 200),
         ("POST", "/v1/score", b" " * (2**20 + 1), 413),

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from scorematrix.serving.wire import BadRequest, read_body
+from scorematrix.serving import Limits
+from scorematrix.serving.wire import BadRequest, TooMuch, read_body
 
 GOOD = {"query": [1, 2], "items": [[3], [4, 5]], "label_token_ids": [7, 9]}
 VOCAB = 100
 
 
-def read(content: object, max_items: int = 5, raw: bytes | None = None):
+def read(content: object, raw: bytes | None = None):
     body = json.dumps(content).encode() if raw is None else raw
-    return read_body(body, tokenizer=None, vocab_size=VOCAB, max_items=max_items, max_positions=12)
+    return read_body(body, Limits(max_items=5), tokenizer=None, vocab_size=VOCAB, max_positions=12)
 
 
 REFUSED = {
@@ -51,8 +53,8 @@ RAW = {
     "no UTF-8": (b'{"query": "\xff"}', "JSON"),
     "a list": (b"[1]", "list"),
     "empty": (b"", "JSON"),
-    "not a number": (b'{"query": [NaN]}', "NaN"),
-    "deep": (b"[" * 100_000, "deep"),
+    "not a number": (b'{"query": [NaN]}', "column 12"),
+    "deep": (b"[" * 100_000, "recursion"),
     "digits": (b'{"query": [' + b"9" * 10_000 + b"]}", "JSON"),
 }
 
@@ -72,6 +74,48 @@ def test_bodies_that_are_no_request(case: str) -> None:
     with pytest.raises(BadRequest) as caught:
         read(None, raw=raw)
     assert words in str(caught.value) and len(str(caught.value)) < 600
+
+
+SMALL = Limits(max_items=5, max_scores=6, max_tokens=8, max_call_tokens=6)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"items": [[1]] * 6}, "items has 6 items, 5"),
+        ({"items": [[1]] * 4}, "4 items times 2"),
+        ({"items": [[3], [4, 5], [6, 7, 8, 9]]}, "items[2] are 9 tokens, 8"),
+        ({"items": [[3] * 3, [4]], "item_first": True}, "items[1] are 8 tokens, 7"),
+        ({"items": [[3, 4, 5, 6, 7]]}, "items[0] are 7 tokens, the server's memory allows 6"),
+    ],
+)
+def test_what_exceeds_the_servers_limits_is_too_much(change: dict, words: str) -> None:
+    limits = replace(SMALL, max_tokens=7) if "item_first" in change else SMALL
+    with pytest.raises(TooMuch) as caught:
+        read_body(json.dumps(GOOD | change).encode(), limits, tokenizer=None, vocab_size=VOCAB)
+    assert words in str(caught.value) and caught.value.code == 413
+
+
+def test_texts_are_tokenized_up_to_the_first_that_is_too_much() -> None:
+    encoded: list[int] = []
+
+    class Counting:
+        longest_token = 4
+
+        def encode(self, text: str) -> list[int]:
+            encoded.append(len(text))
+            return [1] * len(text)
+
+    def read_texts(query: str, items: list[str]) -> None:
+        body = json.dumps({"query": query, "items": items, "label_token_ids": [1]}).encode()
+        read_body(body, Limits(max_tokens=100), tokenizer=Counting(), vocab_size=VOCAB, max_positions=50)
+
+    with pytest.raises(TooMuch):
+        read_texts("a", ["a" * 40] * 1000)
+    assert encoded == [1, 40, 40, 40]
+    with pytest.raises(BadRequest, match=r"items\[1\] has 201 characters"):
+        read_texts("a", ["a", "a" * 201])
+    assert encoded[4:] == [1, 1]
 
 
 def test_defaults_are_the_contracts() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -27,8 +30,15 @@ def serve(
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
     max_waiting: Annotated[int, typer.Option(help="Longest queue; further requests get 503.")] = 64,
     max_items: Annotated[int, typer.Option(help="Most items per request.")] = 10_000,
-    max_batch_items: Annotated[int, typer.Option(help="Most items in a batch of requests with one query.")] = 512,
-    max_body_mib: Annotated[int, typer.Option(help="Largest request body, in MiB.")] = 16,
+    max_scores: Annotated[int, typer.Option(help="Most scores per request: items times labels.")] = 2**20,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens per request.")] = 2**18,
+    max_seconds: Annotated[float, typer.Option(help="Longest time for a request; then it gets 503.")] = 300.0,
+    max_memory_gib: Annotated[
+        float | None, typer.Option(help="Working memory of a call. Default: half of what is free.")
+    ] = None,
+    max_batch_items: Annotated[int, typer.Option(help="Most items in a call of the backend.")] = 512,
+    max_body_mib: Annotated[int, typer.Option(help="Largest request body, in MiB.")] = 8,
+    body_seconds: Annotated[float, typer.Option(help="Longest time for a request's body to arrive.")] = 10.0,
     reuse_prefix: Annotated[int, typer.Option(help="Queries kept between requests (best_native).", min=0)] = 0,
 ) -> None:
     """Serve a backend at /v1/score.
@@ -42,7 +52,17 @@ def serve(
     from scorematrix.serving import serve as serve_app
 
     wait_passively()  # spinning threads would slow down other work on the serving machine
-    limits = Limits(max_body_mib * 2**20, max_items, max_waiting, max_batch_items)
+    limits = Limits(
+        max_body_bytes=max_body_mib * 2**20,
+        max_items=max_items,
+        max_scores=max_scores,
+        max_tokens=max_tokens,
+        max_seconds=max_seconds,
+        max_waiting=max_waiting,
+        max_batch_items=max_batch_items,
+        body_seconds=body_seconds,
+        max_receiving_bytes=max(8 * max_body_mib * 2**20, Limits.max_receiving_bytes),
+    )
     if backend != "noop":
         view = view or backend_entry(backend).default_view
         backend_entry(backend, view)
@@ -59,15 +79,19 @@ def serve(
             mesh=mesh,
             reuse_prefix=reuse_prefix,
         )
+        limits = replace(limits, max_call_tokens=_call_tokens(loaded.config, scorer.info, limits, max_memory_gib))
     info = scorer.info
     what = f"{info.backend} {info.view} on {info.device}, {info.dtype}, {loaded.name}"
-    serve_app(
+    has_ended = serve_app(
         ScoringApp(scorer, loaded, limits),
         host=host,
         port=port,
         on_ready=lambda address: out.print(f"{what}: {address}/v1/score"),
     )
     out.print("stopped")
+    if not has_ended:  # Python would wait for the thread, or crash while it ends
+        sys.stdout.flush()
+        os._exit(0)
 
 
 @app.command()
@@ -141,6 +165,22 @@ def load(
         out.print(escape(load_sentence(record)))
     if not any(point.totals.answered for point in record.points):
         raise typer.Exit(NOTHING_RAN)
+
+
+def _call_tokens(config, info, limits, memory_gib: float | None) -> int:
+    """Return the tokens of a call that the memory allows; what a device or another scorer needs is not known here."""
+    import psutil
+
+    from scorematrix.matrix.memory import call_tokens
+
+    if info.framework not in ("jax", "pytorch") or info.device != "cpu":
+        if memory_gib is not None:
+            raise ValueError(
+                f"--max-memory-gib={memory_gib} holds for JAX and PyTorch on a CPU; here, lower --max-batch-items"
+            )
+        return limits.max_call_tokens
+    allowed = psutil.virtual_memory().available // 2 if memory_gib is None else int(memory_gib * 2**30)
+    return call_tokens(config, info.view, info.dtype, info.framework, allowed, limits.max_call_tokens)
 
 
 def _numbers(name: str, text: str, kind: type) -> list:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import astuple, dataclass
 
 from scorematrix.matrix.params import Params
@@ -17,6 +18,7 @@ from scorematrix.scoring.shared_prefix import padded_size, token_values, tokens_
 from scorematrix.workload import ScoreRequest, Workload
 
 BYTES = {"float32": 4, "bfloat16": 2}
+CPU_STEP_BYTES = 1 << 29
 VOCABULARY_TILE = 8192
 """Rows of the head that the best-native views multiply at once."""
 
@@ -88,6 +90,29 @@ def best_native_need(
         keys=n_kept * 2 * size * config.n_layers * n_query * config.n_kv_heads * config.head_dim,
         logits=logits,
     )
+
+
+def call_tokens(config: DecoderConfig, view: str, dtype: str, framework: str, bytes_allowed: int, most: int) -> int:
+    """Return the most tokens of a call, query included, whose working memory on a CPU is within bytes_allowed.
+
+    Args:
+        most: the result is no higher.
+
+    Raises:
+        ValueError: if the memory does not even allow two tokens.
+    """
+
+    def working_bytes(n_tokens: int) -> int:
+        call = ScoreRequest((0,) * (n_tokens - 1), ((0,),), (0,), False)
+        if view == "portable":
+            need = portable_need(config, dtype, framework, call)
+        else:
+            need = best_native_need(config, dtype, call, tokens_a_step(config, CPU_STEP_BYTES))
+        return need.total - need.weights
+
+    if working_bytes(2) > bytes_allowed:
+        raise ValueError(f"max_memory={bytes_allowed / 2**30:.2f} GiB is too little for any call; allow more")
+    return bisect_right(range(2, most + 1), bytes_allowed, key=working_bytes) + 1
 
 
 def step_tokens_on(where: Target, config: DecoderConfig, mesh: Mesh) -> int:

@@ -1,11 +1,15 @@
-"""Serve a request queue over HTTP: `/v1/score`, `/health`, `/metrics`. No client input can stop the server."""
+"""Serve a request queue over HTTP: `/v1/score`, `/health`, `/metrics`. No client input can stop or stall the server."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.applications import Starlette
@@ -16,32 +20,31 @@ from starlette.routing import Route
 from scorematrix.models.catalogue import Model
 from scorematrix.scoring import Backend
 from scorematrix.serving.batch_queue import BatchQueue, QueueClosed, QueueFull
-from scorematrix.serving.wire import BadRequest, answer_body, error_body, read_body
+from scorematrix.serving.limits import Limits
+from scorematrix.serving.wire import Asked, BadRequest, answer_body, error_body, read_body
 
 LOG = logging.getLogger("scorematrix.serving")
 RETRY_AFTER_SECONDS = 1
 SCORE_PATH = "/v1/score"
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+CODES = (200, 400, 408, 413, 500, 503)
+SMALL_BYTES = 2**15
+"""Bodies up to this size are parsed on the event loop, which takes some 10 ms at most; larger ones on a thread."""
+SMALL_SCORES = 2**13
+"""Answers up to this size are encoded on the event loop."""
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Limits of a request and of the queue.
+class _Refused(Exception):
+    """An answer other than 200.
 
     Attributes:
-        max_waiting: longest queue; further requests get 503.
-        max_batch_items: most items in a batch of requests with one query.
+        closes: whether the connection ends with it, because the rest of the body is not read.
     """
 
-    max_body_bytes: int = 16 * 2**20
-    max_items: int = 10_000
-    max_waiting: int = 64
-    max_batch_items: int = 512
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
+    def __init__(self, code: int, message: str, closes: bool = False) -> None:
+        super().__init__(message)
+        self.code, self.closes = code, closes
 
 
 class ScoringApp:
@@ -53,12 +56,12 @@ class ScoringApp:
 
     def __init__(self, backend: Backend, model: Model, limits: Limits | None = None) -> None:
         self.backend, self.model, self.limits = backend, model, limits or Limits()
-        self.queue = BatchQueue(
-            backend, max_waiting=self.limits.max_waiting, max_batch_items=self.limits.max_batch_items
-        )
+        self.queue = BatchQueue(backend, self.limits)
+        self._receiving_bytes = 0
+        self._helper = ThreadPoolExecutor(1, "parsing")
         self._registry = registry = CollectorRegistry()
         answers = Counter("scorematrix_answers", "Answers by status code.", ["code"], registry=registry)
-        self._answers = {code: answers.labels(str(code)) for code in (200, 400, 413, 500, 503)}
+        self._answers = {code: answers.labels(str(code)) for code in CODES}
         self._items = Counter("scorematrix_items", "Items that were scored.", registry=registry)
         self._seconds = Histogram(
             "scorematrix_request_seconds", "From a complete body to its answer.", buckets=BUCKETS, registry=registry
@@ -83,78 +86,122 @@ class ScoringApp:
         else:
             await self._routes(scope, receive, send)
 
-    def close(self) -> None:
-        """Finish the queued requests and accept no more."""
-        self.queue.close()
+    def close(self, timeout_seconds: float = 60.0) -> bool:
+        """Finish the queued requests and accept no more; return whether the backend has finished."""
+        self._helper.shutdown(wait=False, cancel_futures=True)
+        return self.queue.close(timeout_seconds)
 
     async def _score(self, scope, receive, send) -> None:
+        start, closes = time.perf_counter(), False
         try:
             body = await self._body(scope, receive)
+            start = time.perf_counter()
+            code, answer = 200, await self._answer(body, receive)
         except ConnectionError:
             return  # the client has left
-        start = time.perf_counter()
-        code, answer = (413, error_body(self._too_large(), 413)) if body is None else await self._answer(body)
+        except _Refused as error:
+            code, answer, closes = error.code, error_body(str(error), error.code), error.closes
         self._seconds.observe(time.perf_counter() - start)
         self._answers[code].inc()
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
         if code == 503:
             headers.append((b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
+        if closes:
+            headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": code, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
 
-    async def _answer(self, body: bytes) -> tuple[int, bytes]:
-        try:
-            parsed = read_body(
-                body,
-                tokenizer=self.model.tokenizer,
-                vocab_size=self.model.config.vocab_size,
-                max_items=self.limits.max_items,
-                max_positions=self.model.config.max_positions,
-            )
-            scores = await self.queue.score(parsed.requests) if parsed.requests else []
-            self._items.inc(sum(len(part) for part in scores))
-            return 200, answer_body(parsed, scores, self.model.name)
-        except BadRequest as error:
-            return 400, error_body(str(error), 400)
-        except QueueFull:
-            waiting = self.limits.max_waiting
-            return 503, error_body(f"{waiting} requests are already queued; retry in {RETRY_AFTER_SECONDS} s", 503)
-        except QueueClosed:
-            return 503, error_body("the server is stopping", 503)
-        except Exception:
-            LOG.exception("a request could not be scored")
-            return 500, error_body("internal error, see the server's log", 500)
+    async def _answer(self, body: bytes, receive) -> bytes:
+        """Return the answer to a complete body.
 
-    async def _body(self, scope, receive) -> bytes | None:
-        """Return the body, or None if it is longer than allowed; its rest is then not read.
+        Raises:
+            ConnectionError: if the client left.
+            _Refused: for every answer but 200.
+        """
+        limits = self.limits
+        limit = asyncio.timeout(limits.max_seconds)
+        try:
+            async with limit:
+                parsed = await self._apart(len(body) > SMALL_BYTES, lambda: self._read(body))
+                scores = await _while_connected(self.queue.score(parsed.requests), receive) if parsed.requests else []
+                self._items.inc(sum(len(part) for part in scores))
+                is_large = sum(part.size for part in scores) > SMALL_SCORES
+                return await self._apart(is_large, lambda: answer_body(parsed, scores, self.model.name))
+        except BadRequest as error:
+            raise _Refused(error.code, str(error)) from None
+        except QueueFull:
+            full = f"{limits.max_waiting} requests are already queued; retry in {RETRY_AFTER_SECONDS} s"
+            raise _Refused(503, full) from None
+        except QueueClosed:
+            raise _Refused(503, "the server is stopping") from None
+        except ConnectionError:
+            raise
+        except Exception:
+            if limit.expired():
+                late = f"the request was not answered within {limits.max_seconds:g} s; send fewer items, or retry later"
+                raise _Refused(503, late) from None
+            LOG.exception("a request could not be scored")
+            raise _Refused(500, "internal error, see the server's log") from None
+
+    def _read(self, body: bytes) -> Asked:
+        config = self.model.config
+        return read_body(
+            body,
+            self.limits,
+            tokenizer=self.model.tokenizer,
+            vocab_size=config.vocab_size,
+            max_positions=config.max_positions,
+        )
+
+    async def _apart(self, is_large: bool, work: Callable[[], T]) -> T:
+        """Do small work here and large work on the helper thread, one after the other: health checks go on."""
+        return await asyncio.get_running_loop().run_in_executor(self._helper, work) if is_large else work()
+
+    async def _body(self, scope, receive) -> bytes:
+        """Return the body.
 
         Raises:
             ConnectionError: if the client left before the body was complete.
+            _Refused: if the body is longer than allowed, takes too long, or too many others are arriving.
         """
-        limit = self.limits.max_body_bytes
+        limits = self.limits
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-        if length.isdigit() and int(length) > limit:
-            return None
+        if length.isdigit() and int(length) > limits.max_body_bytes:
+            raise _Refused(413, self._too_large())
         parts, size = [], 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ConnectionError
-            part = message.get("body", b"")
-            size += len(part)
-            if size > limit:
-                return None
-            parts.append(part)
-            if not message.get("more_body", False):
-                return b"".join(parts)
+        try:
+            async with asyncio.timeout(limits.body_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ConnectionError
+                    part = message.get("body", b"")
+                    size += len(part)
+                    self._receiving_bytes += len(part)
+                    if size > limits.max_body_bytes:
+                        raise _Refused(413, self._too_large())
+                    if self._receiving_bytes > limits.max_receiving_bytes:
+                        busy = f"{limits.max_receiving_bytes} bytes of bodies are arriving already"
+                        raise _Refused(503, f"{busy}; retry in {RETRY_AFTER_SECONDS} s", closes=True)
+                    parts.append(part)
+                    if not message.get("more_body", False):
+                        return b"".join(parts)
+        except TimeoutError:
+            late = f"the body did not arrive within {limits.body_seconds:g} s; send it faster, or fewer items a request"
+            raise _Refused(408, late, closes=True) from None
+        finally:
+            self._receiving_bytes -= size
 
     def _too_large(self) -> str:
         return f"the body is longer than {self.limits.max_body_bytes} bytes; send fewer items a request"
 
     async def _health(self, request: Request) -> Response:
-        info = self.backend.info
+        """Say what is served and its limits; 503 while a call of the backend takes longer than it should."""
+        info, seconds = self.backend.info, self.queue.call_seconds
+        is_stalled = seconds > self.limits.stalled_seconds
         content = {
-            "status": "ok",
+            "status": "stalled" if is_stalled else "ok",
+            "call_seconds": round(seconds, 3),
             "backend": info.backend,
             "view": info.view,
             "device": info.device,
@@ -163,9 +210,33 @@ class ScoringApp:
             "reuse_prefix": info.settings.get("reuse_prefix", 0),
             "model": self.model.name,
             "vocab_size": self.model.config.vocab_size,
+            "max_positions": self.model.config.max_positions,
             "weights_sha256": self.model.weights.sha256,
+            "limits": asdict(self.limits),
         }
-        return Response(json.dumps(content), media_type="application/json")
+        return Response(json.dumps(content), 503 if is_stalled else 200, media_type="application/json")
 
     async def _metrics(self, request: Request) -> Response:
         return Response(generate_latest(self._registry), media_type="text/plain; version=0.0.4")
+
+
+async def _while_connected(answer: Coroutine[Any, Any, T], receive) -> T:
+    """Return an answer unless the client leaves first, in which case it is cancelled.
+
+    Raises:
+        ConnectionError: if the client left.
+    """
+    answered, left = asyncio.ensure_future(answer), asyncio.ensure_future(_left(receive))
+    try:
+        await asyncio.wait({answered, left}, return_when=asyncio.FIRST_COMPLETED)
+        if answered.done():
+            return answered.result()
+        raise ConnectionError
+    finally:
+        answered.cancel()
+        left.cancel()
+
+
+async def _left(receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

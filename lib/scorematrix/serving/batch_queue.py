@@ -1,16 +1,18 @@
-"""Queue requests for the thread that owns the backend, and batch those that differ only in their items."""
+"""Queue requests for the backend's thread: join those that differ only in their items, split large ones."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from scorematrix.scoring import Backend, Scores, checked_scores
+from scorematrix.serving.limits import Limits
 from scorematrix.workload import ScoreRequest
 
 
@@ -22,76 +24,138 @@ class QueueClosed(Exception):
     """The server is stopping and accepts no more requests."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Waiting:
-    requests: tuple[ScoreRequest, ...]
+    """A request in the queue, or what is left of it.
+
+    Attributes:
+        n_requests: number of `ScoreRequest`s it consists of.
+        parts: what is not scored yet: by position, a request of a size that one call may have.
+        found: by position, the scores so far.
+    """
+
+    n_requests: int
+    parts: deque[tuple[int, ScoreRequest]]
     done: asyncio.Future
+    found: dict[int, list[Scores]] = field(default_factory=dict)
+
+    def result(self) -> list[Scores]:
+        """Return the scores of each request."""
+        return [np.concatenate(self.found[i]) for i in range(self.n_requests)]
 
 
 class BatchQueue:
     """A bounded request queue in front of a backend.
 
-    Waiting requests with the same query, labels and softmax mode become one call. An item's score does not depend on
-    its neighbours, so no answer changes.
+    Waiting requests with the same query, labels and softmax mode become one call, and a request that is too large for
+    one call becomes several; between these, the others get their turn. An item's score does not depend on its
+    neighbours, so no answer changes.
 
     Args:
-        max_waiting: most waiting requests, without those in progress.
-        max_batch_items: most items in a batch of several requests.
+        limits: `max_waiting`, without requests in progress; `max_batch_items` and `max_call_tokens`.
     """
 
-    def __init__(self, backend: Backend, *, max_waiting: int = 64, max_batch_items: int = 512) -> None:
-        self._backend, self._max_waiting, self._max_batch_items = backend, max_waiting, max_batch_items
+    def __init__(self, backend: Backend, limits: Limits | None = None) -> None:
+        self._backend, self._limits = backend, limits or Limits()
         self._waiting: deque[_Waiting] = deque()
+        self._in_progress: list[_Waiting] = []
         self._change = threading.Condition()
         self._open = True
         self._answered: deque[tuple[asyncio.Future, list[Scores] | BaseException]] = deque()
         self._telling = False
+        self._call_began: float | None = None
         self.n_calls = 0
         self._thread = threading.Thread(target=self._work, name="scoring", daemon=True)
         self._thread.start()
 
     @property
     def n_waiting(self) -> int:
-        """Requests that are not in progress yet."""
+        """Requests that are not in progress."""
         return len(self._waiting)
 
+    @property
+    def call_seconds(self) -> float:
+        """Seconds since the running call of the backend began; 0 if there is none."""
+        began = self._call_began
+        return 0.0 if began is None else time.monotonic() - began
+
     async def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
-        """Return the scores of each request.
+        """Return the scores of each request. If the caller is cancelled, no further call is made for it.
 
         Raises:
             QueueFull: if too many requests wait already.
             QueueClosed: if the server is stopping.
             Exception: whatever the backend raises.
         """
-        waiting = _Waiting(tuple(requests), asyncio.get_running_loop().create_future())
+        parts = deque((i, part) for i, request in enumerate(requests) for part in self._split(request))
+        waiting = _Waiting(len(requests), parts, asyncio.get_running_loop().create_future())
         with self._change:
             if not self._open:
                 raise QueueClosed
-            if len(self._waiting) >= self._max_waiting:
+            if len(self._waiting) >= self._limits.max_waiting:
                 raise QueueFull
             self._waiting.append(waiting)
             self._change.notify()
         return await waiting.done
 
-    def close(self, timeout_seconds: float = 60.0) -> None:
-        """Accept no more requests, finish the waiting ones, and end the thread."""
+    def close(self, timeout_seconds: float = 60.0) -> bool:
+        """Accept no more requests, finish the waiting ones, and end the thread; return whether it has ended."""
         with self._change:
             self._open = False
             self._change.notify()
         self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()
+
+    def abandon(self) -> None:
+        """Accept no more requests and refuse all that are not answered yet. Call it on the event loop."""
+        with self._change:
+            self._open = False
+            refused = [*self._waiting, *self._in_progress]
+            self._waiting.clear()
+            self._change.notify()
+        for waiting in refused:
+            _settle(waiting.done, QueueClosed())
+
+    def _split(self, request: ScoreRequest) -> list[ScoreRequest]:
+        """Cut a request into parts of the size of a call."""
+        limits, ends, n_items, n_tokens = self._limits, [], 0, 0
+        room = limits.max_call_tokens - len(request.query_ids)
+        for i, ids in enumerate(request.items_ids):
+            if n_items and (n_items == limits.max_batch_items or n_tokens + len(ids) > room):
+                ends.append(i)
+                n_items = n_tokens = 0
+            n_items, n_tokens = n_items + 1, n_tokens + len(ids)
+        if not ends:
+            return [request]
+        starts = [0, *ends]
+        return [
+            replace(request, items_ids=request.items_ids[start:end])
+            for start, end in zip(starts, [*ends, len(request.items_ids)], strict=True)
+        ]
 
     def _work(self) -> None:
-        while (batch := self._next()) is not None:
+        while batch := self._next():
             try:
                 answers = self._answer(batch)
             except BaseException as error:  # any exception: the next request must still be answered
-                answers = [error] * len(batch)
-            self._tell(batch, answers)
+                self._finish(batch, [error] * len(batch))
+                continue
+            for waiting, scores in zip(batch, answers, strict=True):
+                position, _ = waiting.parts.popleft()
+                waiting.found.setdefault(position, []).append(scores)
+            self._finish(batch, [None if waiting.parts else waiting.result() for waiting in batch])
 
-    def _tell(self, batch: list[_Waiting], answers: list) -> None:
-        """Hand answers to the event loop. Wake it unless a wake-up is already pending."""
-        self._answered.extend((waiting.done, answer) for waiting, answer in zip(batch, answers, strict=True))
-        if not self._telling:
+    def _finish(self, batch: list[_Waiting], answers: list) -> None:
+        """Hand complete answers to the event loop; put requests without one, None, at the queue's end."""
+        with self._change:
+            self._in_progress = []
+            more = [waiting for waiting, answer in zip(batch, answers, strict=True) if answer is None]
+            self._waiting.extend(waiting for waiting in more if not waiting.done.done())
+        complete = [(w.done, answer) for w, answer in zip(batch, answers, strict=True) if answer is not None]
+        if not complete:
+            return
+        self._answered.extend(complete)
+        if not self._telling:  # else a wake-up is already pending
             self._telling = True
             batch[0].done.get_loop().call_soon_threadsafe(self._settle)
 
@@ -100,43 +164,50 @@ class BatchQueue:
         while self._answered:
             _settle(*self._answered.popleft())
 
-    def _next(self) -> list[_Waiting] | None:
-        """Return the oldest request and all that can share its call; None once the queue is closed and empty."""
+    def _next(self) -> list[_Waiting]:
+        """Return the oldest request and all that can share its call; none once the queue is closed and empty."""
         with self._change:
             while True:
                 while self._waiting:
                     first = self._waiting.popleft()
-                    if not first.done.cancelled():
-                        return [first, *self._alike(first)]
+                    if not first.done.done():
+                        self._in_progress = [first, *self._alike(first)]
+                        return self._in_progress
                 if not self._open:
-                    return None
+                    return []
                 self._change.wait()
 
     def _alike(self, first: _Waiting) -> list[_Waiting]:
-        if len(first.requests) != 1:
+        if len(first.parts) != 1:
             return []
-        key, n_items, others = _key(first.requests[0]), len(first.requests[0].items_ids), []
+        request, others = first.parts[0][1], []
+        key, n_items, n_tokens = _key(request), len(request.items_ids), request.n_tokens
         for waiting in list(self._waiting):
-            request = waiting.requests[0]
-            if len(waiting.requests) == 1 and _key(request) == key and not waiting.done.cancelled():
+            request = waiting.parts[0][1]
+            if len(waiting.parts) == 1 and _key(request) == key and not waiting.done.done():
                 n_items += len(request.items_ids)
-                if n_items > self._max_batch_items:
+                n_tokens += request.n_tokens - len(request.query_ids)
+                if n_items > self._limits.max_batch_items or n_tokens > self._limits.max_call_tokens:
                     break
                 self._waiting.remove(waiting)
                 others.append(waiting)
         return others
 
-    def _answer(self, batch: list[_Waiting]) -> list[list[Scores]]:
+    def _answer(self, batch: list[_Waiting]) -> list[Scores]:
+        requests = [waiting.parts[0][1] for waiting in batch]
         if len(batch) == 1:
-            return [[self._call(request) for request in batch[0].requests]]
-        requests = [waiting.requests[0] for waiting in batch]
+            return [self._call(requests[0])]
         joined = replace(requests[0], items_ids=tuple(ids for r in requests for ids in r.items_ids))
         ends = np.cumsum([len(r.items_ids) for r in requests])[:-1]
-        return [[part] for part in np.split(self._call(joined), ends)]
+        return np.split(self._call(joined), ends)
 
     def _call(self, request: ScoreRequest) -> Scores:
         self.n_calls += 1
-        return checked_scores(self._backend.score(request), request)
+        self._call_began = time.monotonic()
+        try:
+            return checked_scores(self._backend.score(request), request)
+        finally:
+            self._call_began = None
 
 
 def _key(request: ScoreRequest) -> tuple:

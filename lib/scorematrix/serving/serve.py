@@ -1,4 +1,4 @@
-"""Start and stop the server. By default it listens on this machine only; running requests finish before it stops."""
+"""Start and stop the server. By default it listens on this machine only; a stop lets short requests finish."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 
 import uvicorn
 
 from scorematrix.serving.app import ScoringApp
 
+GRACE_SECONDS = 5.0
+"""After the first signal, running requests may finish for so long; then they get 503, as after a second signal."""
+LAST_SECONDS = 2.0
+"""For the last answers, and then for the backend's running call."""
+
 
 def serve(
     app: ScoringApp, *, host: str = "127.0.0.1", port: int = 8000, on_ready: Callable[[str], None] = lambda _: None
-) -> None:
-    """Serve until SIGINT or SIGTERM, then finish the running requests.
+) -> bool:
+    """Serve until SIGINT or SIGTERM, then let running requests finish for `GRACE_SECONDS`.
 
     Args:
         port: 0 takes a free one.
         on_ready: called with the address once the server accepts requests.
+
+    Returns:
+        Whether the backend has ended its last call. If not, its thread is still at work.
 
     Raises:
         ValueError: if the address cannot be bound.
@@ -36,25 +43,70 @@ def serve(
             f"host={host!r}, port={port} cannot be bound: {error}; choose another, or port 0 for a free one"
         ) from None
     # No log line per bad request: a client could fill the log, or block the server on a pipe that nobody reads.
-    config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=60)
+    config = uvicorn.Config(
+        app,
+        log_level="error",
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=int(GRACE_SECONDS + LAST_SECONDS),
+    )
     shown = f"[{host}]" if ":" in host else host
-    server = _Server(config, lambda: on_ready(f"http://{shown}:{bound.getsockname()[1]}"))
-    # Once stopped, uvicorn raises the signal that stopped it again.
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    server = _Server(config, app, lambda: on_ready(f"http://{shown}:{bound.getsockname()[1]}"))
+    for stops in (signal.SIGTERM, signal.SIGINT):  # another one, while it is stopping, changes nothing
+        signal.signal(stops, lambda *_: None)
     try:
-        with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(server.serve(sockets=[bound]))
     finally:
-        app.close()
+        has_ended = app.close(LAST_SECONDS)
+    return has_ended
 
 
 class _Server(uvicorn.Server):
-    """A server that reports when it accepts requests."""
+    """A server that reports when it accepts requests, hangs up on slow clients, and stops in a bounded time."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, app: ScoringApp, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._on_ready = on_ready
+        self._app, self._on_ready = app, on_ready
 
     async def startup(self, sockets=None) -> None:
         await super().startup(sockets)
+        self._watch = asyncio.create_task(self._hang_up())
         self._on_ready()
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        delay = 0.0 if self.should_exit else GRACE_SECONDS
+        self.should_exit = True
+        loop = asyncio.get_running_loop()
+        loop.call_soon_threadsafe(loop.call_later, delay, self._abandon)
+
+    def _abandon(self) -> None:
+        self._app.queue.abandon()
+        for connection in list(self.server_state.connections):
+            if _client_due(connection) is not None:
+                connection.transport.abort()
+
+    async def _hang_up(self) -> None:
+        """Hang up on clients that are due to send a request, or to read an answer, and do not get on with it."""
+        seconds, seen = self._app.limits.body_seconds, {}
+        while True:
+            await asyncio.sleep(min(1.0, seconds / 4))
+            now = asyncio.get_running_loop().time()
+            states = {connection: _client_due(connection) for connection in list(self.server_state.connections)}
+            seen = {
+                connection: seen[connection] if connection in seen and seen[connection][0] == state else (state, now)
+                for connection, state in states.items()
+                if state is not None
+            }
+            for connection, (_, since) in seen.items():
+                # A body that is late is answered by 408 first.
+                if now - since > seconds + 1:
+                    connection.transport.abort()
+
+
+def _client_due(connection) -> tuple[int, int] | None:
+    """Return what a connection waits for its client for, None if it does not: the same value means no progress."""
+    cycle = connection.cycle
+    if cycle is not None and not cycle.response_complete and not cycle.more_body:
+        return None
+    return id(cycle), connection.transport.get_write_buffer_size()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -37,7 +38,7 @@ class ScoreRequest:
         if not self.items_ids:
             raise ValueError("items_ids=[] is empty; send at least one item")
         if len(set(self.label_ids)) != len(self.label_ids):
-            twice = next(label for label in self.label_ids if self.label_ids.count(label) > 1)
+            twice = Counter(self.label_ids).most_common(1)[0][0]
             raise ValueError(f"label_ids contains {twice} more than once; send each label token once")
         if not isinstance(self.apply_softmax, bool):
             raise ValueError(f"apply_softmax={self.apply_softmax!r} must be True or False")

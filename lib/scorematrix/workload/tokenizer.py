@@ -116,6 +116,11 @@ class TextTokenizer:
         """Number of tokens, added ones included."""
         return self._tokenizer.get_vocab_size(with_added_tokens=True)
 
+    @cached_property
+    def longest_token(self) -> int:
+        """The most characters of text that one token stands for."""
+        return max(map(len, self._tokenizer.get_vocab(with_added_tokens=True)))
+
     @property
     def special_ids(self) -> frozenset[int]:
         """Ids of control and delimiter tokens, which do not occur in text."""
