@@ -28,7 +28,7 @@ ALLOWED = {
     "text_files": set(),
     "workload": {"checksum", "models", "text_files"},  # models: for the type of an open GGUF file only
     "models": {"workload"},
-    "scoring": {"models", "workload"},
+    "scoring": {"models", "privacy", "workload"},
     "results": {"checksum", "text_files", "workload"},
     "readiness": {"text_files", "privacy", "results", "scoring"},
     "measure": {"privacy", "results", "scoring", "workload"},
@@ -68,6 +68,7 @@ ALLOWED = {
         "measure",
         "models",
         "notebooks",
+        "privacy",
         "readiness",
         "report",
         "results",

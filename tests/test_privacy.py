@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import getpass
+import json
 import platform
+from base64 import b64encode
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pytest
+import yaml
 
 from scorematrix import privacy
 from scorematrix.notebooks import NotebookFailed, execute_notebook
 from scorematrix.privacy import REDACTED, redacted
-from tests.conftest import ROOT, report_of, run_cli
+from tests.conftest import FIXTURES, ROOT, call_cli, report_of, run_cli
+from tests.serving.posting import posting
 
 SECRETS = {
     "Hugging Face": "hf_AbCdEfGhIjKlMnOpQrStUvWxYz",
@@ -118,3 +124,96 @@ def test_nothing_private_is_in_any_file_of_a_real_run(tmp_path: Path) -> None:
         text = path.read_text("utf-8")
         for word in private:
             assert word not in text or len(word) < 4, f"{path.relative_to(home)} holds {word!r}"
+
+
+CANARY = "Zx9canaryQw7"
+PARAMS = """
+name: canary
+model: random:tiny-llama
+dtype: float32
+workload: {{kind: canonical, query_tokens: 24, n_items: 4, item_tokens: 3, label_ids: [100, 200], seed: 3}}
+backends:
+  - {{backend: numpy}}
+  - {{backend: sglang, views: [server], server: {server}}}
+comparisons:
+  - {{numpy: cpu, sglang: cpu}}
+  - {{numpy: tpu-v6e-1, sglang: cpu}}
+reference: numpy-per-item
+chunk_sizes: [4]
+tuning_rounds: 1
+rounds: 2
+controls: false
+seed: 7
+"""
+
+
+@pytest.mark.parametrize(
+    ("server", "where"),
+    [
+        (f"{{url: 'http://jane:{CANARY}@127.0.0.1:9'}}", "server.url"),
+        (f"{{url: 'http://{CANARY}@127.0.0.1:9'}}", "server.url"),
+        (f"{{launch: 'serve --port {{port}} --api-key {CANARY}'}}", "server.launch"),
+        (f"{{launch: 'API_KEY={CANARY} serve --port {{port}}'}}", "server.launch"),
+        (f"{{launch: 'serve --port {{port}} --x {CANARY * 3}'}}", "server.launch"),
+        (f"{{launch: 'serve --port {{port}}', variables: {{HF_TOKEN: {CANARY}}}}}", "server.variables.HF_TOKEN"),
+        (f"{{launch: 'serve --port {{port}}', variables: {{A: '{CANARY * 3}'}}}}", "server.variables.A"),
+    ],
+)
+def test_params_with_a_credential_are_refused(server: str, where: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(PARAMS.format(server=server))
+    done = call_cli("run", str(path), cwd=tmp_path)
+    assert done.returncode == 2 and where in done.stderr and "export" in done.stderr
+    assert CANARY not in done.stderr + done.stdout and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("audit", "--model", "random:tiny-llama", "--url", f"http://jane:{CANARY}@127.0.0.1:9"),
+        ("load", "--seconds", "0.1", "--warmup", "0", f"http://jane:{CANARY}@127.0.0.1:9"),
+        ("run", str(FIXTURES / "numpy.yaml"), "--mirror", f"ftp://jane:{CANARY}@127.0.0.1:9/x"),
+        ("run", str(FIXTURES / "numpy.yaml"), "--mirror", f"jane:{CANARY}@not-an-address"),
+        ("report", f"ftp://jane:{CANARY}@127.0.0.1:9/x"),
+    ],
+)
+def test_passwords_of_addresses_are_not_printed(command: tuple[str, ...], tmp_path: Path) -> None:
+    done = call_cli(*command, cwd=tmp_path)
+    assert done.returncode in (2, 4) and CANARY not in done.stderr + done.stdout, done.stderr + done.stdout
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("rounds_here", "report_here")
+def test_a_canary_is_in_no_file_and_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets in the environment, in an address, in an attempt's output, and in everything that a server says."""
+    heads: list[str | None] = []
+    said = {"model": f"hf_{CANARY}", "version": f"sk-{CANARY}{CANARY}", "model_path": f"https://jane:{CANARY}@hub/m",
+            "device": "\x1b]0;title\x07\x1b[31m cpu"}  # fmt: skip
+
+    def answer(_: bytes, handler: Any) -> tuple[int, bytes]:
+        heads.append(handler.headers["Authorization"])
+        return 500, json.dumps({"message": f"token={CANARY} \x1b[2J\x1b[31mred"}).encode()
+
+    attempts = tmp_path / "attempts.yaml"
+    text = f"RESOURCE_EXHAUSTED key {CANARY * 3}, Authorization: Bearer {CANARY}"
+    tried = {"at": date(2026, 11, 1), "zone": "us-east5-b", "machine_type": "ct6e-standard-1t", "text": text}
+    attempts.write_text(yaml.safe_dump({"targets": {"tpu-v6e-1": [tried]}}))
+    for name in ("JAX_MYTOKEN", "TORCH_LICENSE", "CUDA_X", "OMP_SECRET_PLACES", "MKL_KEY", "GATEWAY_PASSWORD"):
+        monkeypatch.setenv(name, CANARY)
+    monkeypatch.setenv("GATEWAY_USER", "jane")
+    path = tmp_path / "p.yaml"
+    with posting(answer, about=said) as url:
+        address = url.replace("http://", "http://${GATEWAY_USER}:${GATEWAY_PASSWORD}@")
+        path.write_text(PARAMS.format(server=f"{{url: '{address}'}}"))
+        done = call_cli("run", str(path), "--report", "--run-id", "r", "--readiness", str(attempts), cwd=tmp_path)
+    print(done.stdout, done.stderr)
+    assert heads and set(heads) == {f"Basic {b64encode(f'jane:{CANARY}'.encode()).decode()}"}
+    files = [path for path in (tmp_path / "outputs").rglob("*") if path.is_file()]
+    assert len(files) > 10, done.stdout + done.stderr
+    texts = {str(path.relative_to(tmp_path)): path.read_text("utf-8") for path in files}
+    texts |= {"stdout": done.stdout, "stderr": done.stderr}
+    for name, text in texts.items():
+        assert CANARY not in text, f"{name}: {text[max(0, text.find(CANARY) - 200) :][:300]}"
+        assert "\x1b" not in text and "\x07" not in text, name
+    assert "${GATEWAY_PASSWORD}" in texts["outputs/runs/r/run.json"]

@@ -19,7 +19,9 @@ SECRETS = (
     r"\bxox[abprs]-[\w-]{8,}",
     r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*",  # JSON web tokens
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)",
-    r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)",  # user:password@ in an address
+    r"(?<=://)(?!(?:\$\{\w+\}:?)+@)[^/\s'\"]+(?=@)",  # user:password@ or token@ in an address, but not ${NAME}@
+    r"(?i)(?<![\w-])--?(?:[a-z0-9]+[_-])*(?:token|secret|password|key)(?:\s+|=)[^\s-]\S*",  # --api-key VALUE
+    r"(?<![\w/${}])[\w.+-]+:[^\s@/'\"]+(?=@[\w-])",  # the same without a scheme
     r"(?i)(?<=bearer )[\w.~+/-]{8,}=*",
     r"(?i)(?<=[?&](?:key|sig)=)[^&\s]+",
     r"(?i)\b(?:[a-z0-9]+[_-])*(?:token|secret|password|passwd|api[_-]?key|credential)(?!s)(?:[_-][a-z0-9]+)*\s*[=:]\s*"
@@ -32,14 +34,41 @@ COMMON = ("localhost", "root", "user", "jovyan", "runner", "ubuntu", "python", "
 """Names of machines and accounts that identify nobody, or that results use in another meaning."""
 
 
+RANDOM_WORD = r"\b(?=\w*\d)(?=\w*[a-z])(?=\w*[A-Z])\w{24,}"
+"""A word that nobody would write: likely a key. Compilers name kernels like this, cloud tools do not."""
+
+
+def without_credentials(text: str) -> str:
+    """Return the text without credentials; names and folders stay, as for the terminal of whoever typed them."""
+    for pattern in SECRETS:
+        text = re.sub(pattern, REDACTED, text, flags=re.DOTALL)
+    return text
+
+
+def has_credential(text: str) -> bool:
+    """Return whether the text contains a credential; `${NAME}` in an address is none."""
+    return without_credentials(text) != text or re.search(RANDOM_WORD, text) is not None
+
+
+def printable(text: str) -> str:
+    """Return the text without control characters, which could recolour, retitle or rewrite a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text.replace("\r", "\n"))
+
+
+def redacted_output(text: str) -> str:
+    """Redact what a cloud tool printed, which may contain keys of any form."""
+    return re.sub(RANDOM_WORD, REDACTED, redacted(text))
+
+
 def redacted(text: str) -> str:
     """Return the text without private data.
 
     Credentials, e-mail addresses and cloud projects are removed. The names of this machine and account become a short
     hash, which still shows that rounds come from one machine. The home folder becomes `~`.
     """
-    for pattern in SECRETS:
-        text = re.sub(pattern, REDACTED, text, flags=re.DOTALL)
+    text = without_credentials(text)
     text = re.sub(E_MAIL, REDACTED, text)
     text = re.sub(PROJECT, REDACTED, text)
     home = str(Path.home())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import uuid
+from ftplib import error_perm
 from pathlib import Path
 
 import fsspec
@@ -67,6 +68,45 @@ def test_an_address_that_cannot_be_opened_is_told(tmp_path: Path, address: str, 
     done = call_cli("run", str(FIXTURES / "tiny.yaml"), "--mirror", address, cwd=tmp_path)
     assert done.returncode == 2 and f"mirror='{address}'" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_upload_that_fails_is_noted_and_made_up_for(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a library raises: error_perm of FTP is no OSError."""
+    store, mirror, push = write_run(tmp_path / "here"), Mirror(address), Mirror.push
+    failures = [error_perm("550 jane may not write"), ConnectionResetError(104, "reset")]
+
+    def fail_first(self: Mirror, folder: Path) -> int:
+        if failures:
+            raise failures.pop(0)
+        return push(self, folder)
+
+    monkeypatch.setattr(Mirror, "push", fail_first)
+    monkeypatch.setattr("scorematrix.results.mirror.WAIT_SECONDS", 0)
+    mirror.copy(store.folder)
+    assert mirror.trouble and "550 jane" in mirror.trouble and not names(address)
+    mirror.copy(store.folder, tries=2)
+    assert mirror.trouble is None and len(names(address)) == len(store.rounds()) + 3
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("rounds_here")
+def test_a_mirror_that_fails_does_not_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Mirror, folder: Path) -> int:
+        raise error_perm("550 no")
+
+    bucket = f"file://{tmp_path}/bucket/r"
+    run = ("run", str(FIXTURES / "numpy.yaml"), "--run-id", "r", "--mirror", bucket)
+    monkeypatch.setattr("scorematrix.results.mirror.WAIT_SECONDS", 0)
+    with monkeypatch.context() as failing:
+        failing.setattr(Mirror, "push", fail)
+        done = call_cli(*run, cwd=tmp_path)
+    rounds = RunStore(tmp_path / "outputs" / "runs" / "r").rounds()
+    assert done.returncode == 1 and len(rounds) == 7, done.stdout + done.stderr
+    assert done.stdout.count("550 no") == 2, "after the first round and at the end"
+    done = call_cli(*run, cwd=tmp_path)
+    assert done.returncode == 0 and len(list((tmp_path / "bucket" / "r" / "rounds").iterdir())) == 7
 
 
 @pytest.mark.slow

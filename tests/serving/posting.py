@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -13,8 +14,10 @@ Reply = tuple[int, bytes] | None
 
 
 @contextmanager
-def posting(answer: Callable[[bytes, BaseHTTPRequestHandler], Reply]) -> Iterator[str]:
-    """The address of a server on a free port; a GET is answered by an empty object."""
+def posting(
+    answer: Callable[[bytes, BaseHTTPRequestHandler], Reply], about: Mapping[str, object] | None = None
+) -> Iterator[str]:
+    """The address of a server on a free port; a GET is answered by what it says about itself, nothing by default."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -26,7 +29,7 @@ def posting(answer: Callable[[bytes, BaseHTTPRequestHandler], Reply]) -> Iterato
                 self.reply(*found)
 
         def do_GET(self) -> None:
-            self.reply(200, b"{}")
+            self.reply(200, json.dumps(dict(about or {})).encode())
 
         def reply(self, code: int, data: bytes) -> None:
             self.send_response(code)

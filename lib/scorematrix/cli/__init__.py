@@ -1,7 +1,7 @@
 """The command line: a few lines per command over the library.
 
-Exit codes: 0 done, skips included; 1 the report could not be made, or a disk failed; 2 bad input; 3 a gate failed;
-4 nothing could run."""
+Exit codes: 0 done, skips included; 1 the report could not be made, or a disk or mirror failed; 2 bad input; 3 a gate
+failed; 4 nothing could run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 
 from scorematrix.cli import accelerators, audits, runs, scorers, serving, targets  # noqa: F401  they register their commands
 from scorematrix.cli.app import BAD_INPUT, app
+from scorematrix.privacy import printable, without_credentials
 
 
 def main() -> None:
@@ -28,20 +29,23 @@ def main() -> None:
         error.show()  # pyright: ignore[reportAttributeAccessIssue]  # typer only ever raises its subclass, which has it
         code = BAD_INPUT
     except (ValueError, ModuleNotFoundError) as error:
-        print(f"scorematrix: {' '.join(str(error).split())}", file=sys.stderr)
+        _print_error(" ".join(str(error).split()))
         code = BAD_INPUT
     except OSError as error:  # a full disk, a folder that may not be written to
         where = f": {error.filename}" if error.filename else ""
-        print(
-            f"scorematrix: {error.strerror or error}{where}; nothing is half-written. Fix this, then run the same "
-            "command again to continue",
-            file=sys.stderr,
+        _print_error(
+            f"{error.strerror or error}{where}; nothing is half-written. Fix this, then run the same command again to "
+            "continue"
         )
         code = 1
     except NotebookFailed as error:  # of the report; that of a round is a result
-        print(f"scorematrix: {error}", file=sys.stderr)
+        _print_error(str(error))
         code = 1
     except KeyboardInterrupt:
-        print("scorematrix: interrupted; the same command continues", file=sys.stderr)
+        _print_error("interrupted; the same command continues")
         code = 130
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _print_error(message: str) -> None:
+    print(f"scorematrix: {without_credentials(printable(message))}", file=sys.stderr)

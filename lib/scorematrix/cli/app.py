@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.text import Text
 from typer.core import TyperGroup
 
 import scorematrix
+from scorematrix.privacy import printable, without_credentials
 
-BAD_INPUT, GATE_FAILED, NOTHING_RAN = 2, 3, 4
+NOT_COPIED, BAD_INPUT, GATE_FAILED, NOTHING_RAN = 1, 2, 3, 4
 
 ORDER = [
     "run", "report", "score", "preflight", "accelerator", "audit", "load", "serve", "provision", "models", "bundle",
@@ -37,7 +39,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-out = Console(highlight=False, soft_wrap=True)
+
+
+class PlainConsole(Console):
+    """A console that prints neither control characters nor credentials: texts may come from servers and files."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Render a text, as every print and every cell of a table does."""
+        return super().render_str(without_credentials(printable(text)), **options)
+
+
+out = PlainConsole(highlight=False, soft_wrap=True)
 
 Outputs = Annotated[Path, typer.Option(help="Folder with the runs.")]
 Model = Annotated[str, typer.Option(help="Model name, see `scorematrix models`.")]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from scorematrix.cli.app import GATE_FAILED, NOTHING_RAN, Outputs, Set, Written, app, out
+from scorematrix.cli.app import GATE_FAILED, NOT_COPIED, NOTHING_RAN, Outputs, Set, Written, app, out
 
 if TYPE_CHECKING:
     from scorematrix.results import PlannedRound, RunStore
@@ -68,14 +68,17 @@ def run(
     copy = Mirror(mirror) if mirror else None
     with _filling(on) as fill:
         if copy is not None and (came := copy.pull(store.folder)):
-            out.print(f"copied {came} files from {mirror}")
+            out.print(f"copied {came} files from {copy}")
         prepare_run(checked, store)
         out.print(f"run {store.folder}")
 
         def on_progress(event: Any) -> None:
             progress(event)
             if copy is not None and event.state == "end":
-                copy.push(store.folder)
+                failed_before = copy.trouble is not None
+                copy.copy(store.folder)
+                if copy.trouble and not failed_before:
+                    out.print(escape(f"not copied to {copy}: {copy.trouble}; tried again after each round"))
 
         with RunProgress(out, store) as progress:
             fill(
@@ -96,8 +99,14 @@ def run(
     if with_report:
         _write_report(store, comparison)
     if copy is not None:
-        copy.push(store.folder)
-    _conclude(comparison)
+        copy.copy(store.folder, tries=3)
+    try:
+        _conclude(comparison)
+    finally:
+        if copy is not None and copy.trouble:
+            out.print(escape(f"not copied to {copy}: {copy.trouble}; the same command copies {store.folder}"))
+    if copy is not None and copy.trouble:
+        raise typer.Exit(NOT_COPIED)
 
 
 def _print_rounds(store: RunStore, rounds: Sequence[PlannedRound]) -> None:

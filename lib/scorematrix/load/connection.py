@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from dataclasses import dataclass
+from base64 import b64encode
+from dataclasses import dataclass, field
 from typing import cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httptools
 
@@ -23,19 +24,25 @@ class Address:
     port: int
     tls: bool
     prefix: str = ""
+    authorization: str = field(default="", repr=False)
 
     @classmethod
     def of(cls, url: str) -> Address:
         """Parse an address that `checked_address` accepted."""
         parts = urlsplit(url)
         tls = parts.scheme == "https"
-        return cls(parts.hostname or "", parts.port or (443 if tls else 80), tls, parts.path.rstrip("/"))
+        known = ""
+        if parts.username is not None:
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            known = f"Authorization: Basic {b64encode(pair.encode()).decode()}\r\n"
+        return cls(parts.hostname or "", parts.port or (443 if tls else 80), tls, parts.path.rstrip("/"), known)
 
     def head(self, path: str, length: int) -> bytes:
         """Return the head of a POST with `length` bytes of JSON."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return (
             f"POST {self.prefix}{path} HTTP/1.1\r\nHost: {host}:{self.port}\r\nAccept: application/json\r\n"
+            f"{self.authorization}"
             f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
         ).encode()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, model_validator
+from pydantic_core import PydanticCustomError
 
+from scorematrix.privacy import has_credential
 from scorematrix.readiness.targets import target
 from scorematrix.results import Opposed, opposed
 from scorematrix.scoring.mesh import Mesh
@@ -56,6 +58,28 @@ class ServerChoice(Section):
     start_seconds: Seconds = 600.0
     restarts: Annotated[int, Field(ge=0, le=9)] = 2
     audit: bool = Field(True, description="audit contract, parity, isolation and more in its tuning round")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_credential(cls, content: Any) -> Any:
+        """Refuse secrets, because params stand in every result. The message does not repeat them."""
+        if not isinstance(content, dict):
+            return content
+        variables = content.get("variables")
+        texts = {"url": content.get("url"), "launch": content.get("launch")} | {
+            f"variables.{name}": f"{name}={value}"
+            for name, value in (variables.items() if isinstance(variables, dict) else ())
+        }
+        if held := [name for name, text in texts.items() if isinstance(text, str) and has_credential(text)]:
+            remedy = (
+                "write http://${NAME}:${OTHER}@HOST:PORT and export these environment variables"
+                if held[0] == "url"
+                else "export it as an environment variable instead: a launched server inherits all of them"
+            )
+            raise PydanticCustomError(
+                "credential", "server.{held} contains a credential; {remedy}", {"held": held[0], "remedy": remedy}
+            )
+        return content
 
     @model_validator(mode="after")
     def _one_place(self) -> ServerChoice:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from scorematrix.matrix.params import Params
 from scorematrix.models.catalogue import Model
-from scorematrix.privacy import redacted
+from scorematrix.privacy import printable, redacted
 from scorematrix.readiness.targets import target
 from scorematrix.results import PlannedRound, RunStore
 
@@ -38,4 +38,4 @@ def load_live(params: Params, planned: PlannedRound, model: Model, store: RunSto
 def end_live(live: LiveBackend, store: RunStore, planned: PlannedRound) -> None:
     """Stop the server if the round started it, and redact its output."""
     live.close()
-    store.redact_log(planned.name, redacted)
+    store.redact_log(planned.name, lambda log: printable(redacted(log)))

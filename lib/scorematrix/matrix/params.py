@@ -200,6 +200,8 @@ def _first_error(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{where} is missing; add it"
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "credential":
+        return message
     return f"{where}={first['input']!r}: {message}" if where else message
 
 

@@ -24,7 +24,7 @@ def study_server(live: LiveBackend, params: Params, planned: PlannedRound, workl
     parts: dict[str, Callable[[], Any]] = {}
     if choice.audit:
         parts["audit"] = lambda: audit_server(
-            live.url,
+            live.address,
             live.model,
             server=planned.backend,
             served_model=live.served_model,
@@ -34,7 +34,7 @@ def study_server(live: LiveBackend, params: Params, planned: PlannedRound, workl
         )
     if (load := params.load) is not None:
         parts["load"] = lambda: measure_load(
-            live.url,
+            live.address,
             workload,
             server=planned.backend,
             model=live.served_model,

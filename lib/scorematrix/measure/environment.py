@@ -29,9 +29,54 @@ PACKAGES = (
     "safetensors",
     "papermill",
 )
-VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "TF32_OVERRIDE")
-PREFIXES = ("JAX_", "TORCH", "CUDA_", "OMP_", "GOMP_", "KMP_", "MKL_", "XLA_")
-"""Variables that may change speed or scores; their values are redacted."""
+VARIABLES = (
+    "CUBLAS_WORKSPACE_CONFIG",
+    "CUDA_CACHE_DISABLE",
+    "CUDA_DEVICE_MAX_CONNECTIONS",
+    "CUDA_DEVICE_ORDER",
+    "CUDA_LAUNCH_BLOCKING",
+    "CUDA_MODULE_LOADING",
+    "CUDA_VISIBLE_DEVICES",
+    "GOMP_CPU_AFFINITY",
+    "GOMP_SPINCOUNT",
+    "JAX_COMPILATION_CACHE_DIR",
+    "JAX_CPU_COLLECTIVES_IMPLEMENTATION",
+    "JAX_DEFAULT_DTYPE_BITS",
+    "JAX_DEFAULT_MATMUL_PRECISION",
+    "JAX_DISABLE_JIT",
+    "JAX_ENABLE_COMPILATION_CACHE",
+    "JAX_ENABLE_X64",
+    "JAX_NUM_CPU_DEVICES",
+    "JAX_PLATFORMS",
+    "KMP_AFFINITY",
+    "KMP_BLOCKTIME",
+    "LIBTPU_INIT_ARGS",
+    "MKL_DYNAMIC",
+    "MKL_NUM_THREADS",
+    "NVIDIA_TF32_OVERRIDE",
+    "OMP_DYNAMIC",
+    "OMP_NUM_THREADS",
+    "OMP_PLACES",
+    "OMP_PROC_BIND",
+    "OMP_SCHEDULE",
+    "OMP_WAIT_POLICY",
+    "TF32_OVERRIDE",
+    "TORCHDYNAMO_DISABLE",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TORCHINDUCTOR_FREEZING",
+    "TORCHINDUCTOR_MAX_AUTOTUNE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "TORCH_COMPILE_DISABLE",
+    "TORCH_LOGS",
+    "XLA_FLAGS",
+    "XLA_PYTHON_CLIENT_ALLOCATOR",
+    "XLA_PYTHON_CLIENT_MEM_FRACTION",
+    "XLA_PYTHON_CLIENT_PREALLOCATE",
+)
+"""Variables whose values may change speed or scores."""
+PREFIXES = ("JAX_", "TORCH", "CUDA_", "CUBLAS_", "OMP_", "GOMP_", "KMP_", "MKL_", "XLA_")
+"""Of other variables with such names the result says only that they were set: a value may be a secret."""
+NOT_RECORDED = "set, value not recorded"
 
 
 def describe_environment() -> Environment:
@@ -48,7 +93,7 @@ def describe_environment() -> Environment:
         python=platform.python_version(),
         packages={name: version for name in PACKAGES if (version := package_version(name))},
         variables={
-            name: redacted(f"{name}={value}").removeprefix(f"{name}=")
+            name: redacted(f"{name}={value}").removeprefix(f"{name}=") if name in VARIABLES else NOT_RECORDED
             for name, value in sorted(os.environ.items())
             if name in VARIABLES or name.startswith(PREFIXES)
         },

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from scorematrix.privacy import redacted
+from scorematrix.privacy import redacted_output
 from scorematrix.readiness.cloud_errors import Refusal, classify
 from scorematrix.readiness.provision import region_of
 from scorematrix.readiness.targets import Target, target
@@ -61,7 +61,7 @@ def _attempt(tried: _Tried) -> Attempt:
         name=tried.name,
         outcome=tried.outcome,
         kind=kind,
-        text=redacted(tried.text),
+        text=redacted_output(tried.text),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from scorematrix.privacy import redacted
+from scorematrix.privacy import redacted_output
 from scorematrix.readiness import gcloud
 from scorematrix.readiness.cloud_errors import classify
 from scorematrix.readiness.targets import target
@@ -116,7 +116,7 @@ def _try(
         state = gcloud.ask(gcloud.state_command(plan.resource, plan.name, zone), 60)
         if answer.returncode is None or state.returncode == 0:
             outcome, text = _settle(plan, zone, state, answer.text)
-    ended = begun.model_copy(update={"outcome": outcome, "text": redacted(text)[:4000], **_class(outcome, text)})
+    ended = begun.model_copy(update={"outcome": outcome, "text": redacted_output(text)[:4000], **_class(outcome, text)})
     on_attempt(ended)
     return ended
 

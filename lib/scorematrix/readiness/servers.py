@@ -24,7 +24,7 @@ def lacking_server(backend: str, place: ServerPlace) -> tuple[SkipReason, str, s
             f"{program}, which its launch command starts, is not on this machine",
             f"install {backend} here in a separate environment, and name its program in the params; or give url",
         )
-    trouble = _silence(str(place.url))
+    trouble = _silence(place.address)
     if trouble is None:
         return None
     return (

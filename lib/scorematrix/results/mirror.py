@@ -7,12 +7,16 @@ time. A run that continues on another machine first downloads the copy.
 from __future__ import annotations
 
 import hashlib
+import re
+import time
 from pathlib import Path, PurePosixPath
 
 from scorematrix.results.files import write_bytes
 
 FIXED = ("run.json", "workload.json")
 """Files that never change once a run has started. Rounds never change either."""
+WAIT_SECONDS = 2.0
+"""Before the second try; twice as long before the third."""
 LEFT_OUT = ("drafts", "notebooks", "servers")
 
 
@@ -23,6 +27,9 @@ def is_address(run: str) -> bool:
 
 class Mirror:
     """The copy of one run folder.
+
+    Attributes:
+        trouble: why the last `copy` failed; None if it did not.
 
     Raises:
         ValueError: for an address whose kind fsspec does not know, or whose package is not installed.
@@ -39,25 +46,49 @@ class Mirror:
             self._fs, root = fsspec.core.url_to_fs(address)
         except (ImportError, ValueError) as error:
             raise ValueError(f"mirror={address!r} cannot be opened: {error}") from None
+        except Exception as error:  # an address that logs in at once
+            trouble = f"{type(error).__name__}: {error}"
+            raise ValueError(f"mirror={address!r} cannot be opened: {trouble}") from None
         self._root = PurePosixPath(root)
         self.address = address
+        self.trouble: str | None = None
         self._known: dict[str, str] = {}
+
+    def __str__(self) -> str:
+        """Return the address without a user name or password."""
+        return re.sub(r"(?<=://)[^/\s]+@", "", self.address)
+
+    def copy(self, folder: Path, tries: int = 1) -> None:
+        """Upload as `push` does, but keep an error in `trouble`; it is None after success."""
+        for attempt in range(tries):
+            time.sleep(attempt * WAIT_SECONDS)
+            try:
+                self.push(folder)
+                self.trouble = None
+                return
+            except Exception as error:  # fsspec raises what the libraries below it raise, e.g. ftplib.error_perm
+                self.trouble = f"{type(error).__name__}: {error}".replace(self.address, str(self))
 
     def pull(self, folder: Path) -> int:
         """Download the files that the folder lacks; return how many.
 
         Raises:
-            ValueError: if a file that never changes differs between the folder and the copy.
+            ValueError: if the copy cannot be read, or a file that never changes differs between folder and copy.
         """
+        try:
+            remote = self._remote()
+        except Exception as error:
+            trouble = f"{type(error).__name__}: {error}".replace(self.address, str(self))
+            raise ValueError(f"mirror={str(self)!r} cannot be read: {trouble}; correct it, or leave it out") from None
         came = 0
-        for name, data in self._remote().items():
+        for name, data in remote.items():
             here = folder / name
             if not here.exists():
                 write_bytes(here, data)
                 came += 1
             elif _is_fixed(name) and here.read_bytes() != data:
                 raise ValueError(
-                    f"{folder.name}/{name} differs from the one at {self.address}; they belong to two "
+                    f"{folder.name}/{name} differs from the one at {self}; they belong to two "
                     "runs: choose another --run-id or another mirror"
                 )
             self._known[name] = _digest(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 PLACEHOLDERS = ("python", "peers", "port", "model", "dtype", "device", "weights")
 """Placeholders of a launch command, in braces. python: our interpreter. peers: the folder of other scorers'
 environments. weights: a folder with the model in Hugging Face format."""
+_REFERENCE = re.compile(r"\$\{(\w+)\}")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -18,6 +20,7 @@ class ServerPlace:
     """One live server; set either `url` or `launch`.
 
     Attributes:
+        url: its address. A user name and password in it are given as `${NAME}`, names of environment variables.
         launch: its command, see `PLACEHOLDERS`.
         variables: environment variables of a launched server.
         served_model: the name under which it serves the model; None: the name that it reports.
@@ -32,6 +35,21 @@ class ServerPlace:
     keeps_prefix: bool = False
     start_seconds: float = 600.0
     restarts: int = 2
+
+    @property
+    def address(self) -> str:
+        """Return `url` with each `${NAME}` replaced by that environment variable; only for connecting, never recorded.
+
+        Raises:
+            ValueError: for a variable that is not set.
+        """
+
+        def value(match: re.Match[str]) -> str:
+            if (found := os.environ.get(match[1])) is None:
+                raise ValueError(f"url={self.url!r} names the environment variable {match[1]}; export it")
+            return found
+
+        return _REFERENCE.sub(value, str(self.url))
 
     def command(self, values: Mapping[str, str]) -> list[str]:
         """Return the launch command, split as a shell would, with the placeholders filled in.

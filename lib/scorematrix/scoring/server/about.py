@@ -7,6 +7,8 @@ from typing import Any
 
 import httpx
 
+from scorematrix.privacy import printable, without_credentials
+
 PATHS = ("/health", "/version", "/server_info", "/get_server_info", "/v1/models")
 """In order: ours; vLLM's; SGLang's and sglang-jax's, new and old; the one that all servers have."""
 FLAGS = (
@@ -68,7 +70,9 @@ def ask_about(http: httpx.Client) -> About:
         precision=_text(health.get("precision")),
         reuse_prefix=kept if isinstance(kept := health.get("reuse_prefix"), int) else 0,
         device=_text(health.get("device")),
-        flags={name: arguments[name] for name in FLAGS if isinstance(arguments.get(name), str | int | float | bool)},
+        flags={
+            name: _flag(arguments[name]) for name in FLAGS if isinstance(arguments.get(name), str | int | float | bool)
+        },
     )
 
 
@@ -87,4 +91,8 @@ def _part(content: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str | None:
-    return value[:120] if isinstance(value, str) and value else None
+    return without_credentials(printable(value[:120])) if isinstance(value, str) and value else None
+
+
+def _flag(value: str | int | float | bool) -> str | int | float | bool:
+    return _text(value) or "" if isinstance(value, str) else value

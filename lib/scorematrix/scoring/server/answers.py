@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from scorematrix.privacy import printable, without_credentials
 from scorematrix.scoring.contract import Scores
 from scorematrix.scoring.server.dialects import Dialect
 from scorematrix.workload.request import ScoreRequest
@@ -126,5 +127,5 @@ def _text(content: bytes | str) -> str:
 
 
 def _shown(value: Any, most: int = SHOWN) -> str:
-    text = " ".join(str(value).split())
+    text = without_credentials(printable(" ".join(str(value).split())))
     return text if len(text) <= most else f"{text[:most]}..."

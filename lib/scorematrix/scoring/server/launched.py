@@ -13,6 +13,8 @@ from pathlib import Path
 
 import httpx
 
+from scorematrix.privacy import printable
+
 GUARD = Path(__file__).with_name("guard.py")
 POLL_SECONDS = 0.25
 LAST_WORDS = 600
@@ -104,7 +106,7 @@ class LaunchedServer:
             text = self.log.read_bytes()[-4 * LAST_WORDS :].decode(errors="replace")
         except OSError:
             return "it left no log"
-        return " ".join(text.split())[-LAST_WORDS:] or "it printed nothing"
+        return printable(" ".join(text.split()))[-LAST_WORDS:] or "it printed nothing"
 
     def _answers(self) -> bool:
         try:

@@ -27,6 +27,8 @@ DYING_SECONDS = 3.0
 class LiveBackend:
     """One server behind the Backend protocol. `events` describes its failures and restarts.
 
+    `url` is its address as the params name it, `address` the one with a password from the environment.
+
     Args:
         server: its kind, a key of `DIALECTS`.
         dtype: the number format that it must compute in.
@@ -61,11 +63,12 @@ class LiveBackend:
             if self._process is not None:
                 settings["start_seconds"] = round(self._process.start(), 3)
             self.url = self._process.url if self._process else str(place.url)
+            self.address = self._process.url if self._process else place.address
             about = self._ask(server)
             _check(about, place, model, dtype, server)
             self.served_model = place.served_model or about.model or "default"
             self._client = ScoreClient(
-                self.url,
+                self.address,
                 server=server,
                 model=self.served_model,
                 dtype=dtype,
@@ -124,7 +127,7 @@ class LiveBackend:
         return LaunchedServer(command, port, variables=place.variables, log=log, start_seconds=place.start_seconds)
 
     def _ask(self, server: str) -> About:
-        with httpx.Client(base_url=self.url) as http:
+        with httpx.Client(base_url=self.address) as http:
             try:
                 http.get("/health", timeout=10.0)
             except httpx.TransportError as error:
