@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
 
 from scorematrix.matrix import chunk_order, load_params, needed_targets, plan_rounds
-from scorematrix.matrix.group import lost_round
+from scorematrix.matrix.group import _together, lost_round
+from scorematrix.matrix.plan import plan_groups
 from tests.factory import make_params, write_run
 
 QUICK = Path(__file__).parents[2] / "params" / "quick.yaml"
@@ -110,3 +115,20 @@ def test_rounds_beyond_the_first_look_are_planned_beforehand() -> None:
     plan = plan_rounds(make_params(rounds=5, max_rounds=12))
     assert {p.index for p in plan if p.role == "confirm"} == set(range(1, 13))
     assert plan[: len(plan_rounds(make_params(rounds=5)))] == plan_rounds(make_params(rounds=5))
+
+
+@pytest.mark.parametrize(
+    ("free_gb", "sizes"), [(100, [5]), (9, [3, 1, 1]), (4, [1] * 5)], ids=["all", "the compared", "one at a time"]
+)
+def test_baselines_leave_the_turns_first_if_memory_is_short(
+    free_gb: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backends = [{"backend": "jax"}, {"backend": "pytorch"}, {"backend": "transformers", "views": ["packed"]},
+                {"backend": "llama-cpp", "views": ["shared_prefix"]}]  # fmt: skip
+    params = load_params(QUICK, {"backends": backends, "comparisons": [{"jax": "cpu", "pytorch": "cpu"}]})
+    group = next(g for g in plan_groups(params) if g[0].index == 1 and len(g) > 1)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free_gb * 10**9))
+    parts = _together(params, group)
+    assert [len(members) for members, _ in parts] == sizes
+    assert sorted(p.name for members, _ in parts for p in members) == sorted(p.name for p in group)
+    assert [reason is None for _, reason in parts] == [len(members) > 1 for members, _ in parts]

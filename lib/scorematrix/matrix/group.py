@@ -20,7 +20,7 @@ from scorematrix.matrix.conductor import Conductor
 from scorematrix.matrix.member import Remote
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.plan import chunk_order
-from scorematrix.matrix.turns import score_of
+from scorematrix.matrix.turns import baselines_of, score_of
 from scorematrix.models import read_description
 from scorematrix.notebook_kernels import end_kernels
 from scorematrix.notebooks import NotebookFailed, execute_notebook, quietly
@@ -31,10 +31,10 @@ from scorematrix.results.times import utc_now
 from scorematrix.scoring import backend_entry
 
 NOTEBOOK = "02_score_matrix"
-PROCESS_BYTES = 1.5e9
+PROCESS_BYTES = 1.2e9
 """Approximate memory of a process without the weights: framework, programs and a call's activations."""
-WEIGHT_COPIES = 3
-"""Copies of the weights while a model loads: the file, the arrays read from it, the framework's."""
+WEIGHT_COPIES = 2
+"""Copies of the weights in a process: the arrays read from the file, the framework's."""
 
 
 def measure_group(
@@ -59,16 +59,30 @@ def measure_group(
     """
     for planned in group:
         store.drop_round(planned.name)
-    apart = alone_because(params, group)
-    together = [[planned] for planned in group] if apart else [list(group)]
-    for members in together:
-        share = None if seconds is None else seconds / len(together)
+    together = _together(params, group)
+    for members, apart in together:
+        share = None if seconds is None else seconds * len(members) / len(group)
         with _Stage(params, store, members, chosen or {}, share, because or apart, seeds) as stage:
             left = stage.perform()
         for planned in left:  # its process was lost: a fresh one measures the rest
             with _Stage(params, store, [planned], {}, None, "its first process ended early") as stage:
                 stage.perform()
     return [store.round(planned.name) for planned in group]
+
+
+def _together(params: Params, group: Sequence[PlannedRound]) -> list[tuple[list[PlannedRound], str | None]]:
+    """Split a group into rounds that can be alive at the same time, each part with the reason, None for the whole.
+
+    If there is no room for all, those that verdicts compare stay together and each baseline is measured alone.
+    """
+    apart = alone_because(params, group)
+    if apart is None:
+        return [(list(group), None)]
+    baselines = baselines_of(params, group)
+    compared = [planned for planned in group if planned.name not in baselines]
+    if len(compared) in (0, len(group)) or alone_because(params, compared):
+        return [([planned], apart) for planned in group]
+    return [(compared, None), *(([planned], apart) for planned in group if planned.name in baselines)]
 
 
 def alone_because(params: Params, group: Sequence[PlannedRound]) -> str | None:

@@ -111,8 +111,7 @@ def score_of(
         seeds: see `Score`.
     """
     sizes = sizes or {p.name: chunk_order(params, p) for p in group}
-    sides = [side for comparison in params.comparisons for side, _ in comparison.sides]
-    baselines = frozenset(p.name for p in group if not any(stands_for(side, p.backend) for side in sides))
+    baselines = baselines_of(params, group)
     is_reference = group[0].role == "reference"
     return Score(
         blocks=plan_blocks(group, sizes, chosen or {}, baselines if len(baselines) < len(group) else frozenset()),
@@ -125,6 +124,12 @@ def score_of(
         draws_tokens=not (is_reference or params.reuse_prefix or any(backend_entry(p.backend).is_live for p in group)),
         seeds=seeds or {},
     )
+
+
+def baselines_of(params: Params, group: Sequence[PlannedRound]) -> frozenset[str]:
+    """Return the names of a group's rounds that no comparison names."""
+    sides = [side for comparison in params.comparisons for side, _ in comparison.sides]
+    return frozenset(p.name for p in group if not any(stands_for(side, p.backend) for side in sides))
 
 
 def plan_blocks(
