@@ -25,11 +25,12 @@ class NotebookFailed(RuntimeError):
 
     Attributes:
         raised: name and text of the exception that a cell raised; None if no cell raised.
+        died: whether the kernel ended by itself, or did not start.
     """
 
-    def __init__(self, text: str, raised: tuple[str, str] | None = None) -> None:
+    def __init__(self, text: str, raised: tuple[str, str] | None = None, died: bool = False) -> None:
         super().__init__(text)
-        self.raised = raised
+        self.raised, self.died = raised, died
 
 
 def execute_notebook(name: str, output: Path, parameters: dict[str, Any], timeout_seconds: float | None = None) -> None:
@@ -70,11 +71,11 @@ def execute_notebook(name: str, output: Path, parameters: dict[str, Any], timeou
         raised = (error.ename, error.evalue)
         raise NotebookFailed(f"{name}: cell {error.exec_count} raised {': '.join(raised)}", raised) from None
     except nbclient.exceptions.DeadKernelError:
-        raise NotebookFailed(f"{name}: the kernel died (killed, or out of memory)") from None
+        raise NotebookFailed(f"{name}: the kernel died (killed, or out of memory)", died=True) from None
     except nbclient.exceptions.CellTimeoutError:
         raise NotebookFailed(f"{name}: a cell took longer than {timeout_seconds:g} s") from None
     except RuntimeError as error:  # from jupyter_client: a kernel died or was silent at its start
-        raise NotebookFailed(f"{name}: no kernel: {error}") from None
+        raise NotebookFailed(f"{name}: no kernel: {error}", died=True) from None
     except OSError as error:  # the copy could not be written; papermill does not say which file
         if error.errno is None:  # not from the operating system: a timeout in Jupyter
             raise NotebookFailed(f"{name}: {type(error).__name__}: {error}") from error

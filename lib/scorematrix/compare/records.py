@@ -89,7 +89,7 @@ def _chosen(sides: Sequence[SideEvidence]) -> Iterator[str]:
     for side in sides:
         allowed = max(1, int(AGAIN_SHARE * len(side.confirm)))
         sound = sum(one.outcome == "sound" for r in side.confirm for one in r.tries)
-        failed = [sum(one.outcome == "failed" for one in r.tries) for r in side.confirm]
+        failed = [sum(one.outcome in ("failed", "crashed") for one in r.tries) for r in side.confirm]
         uneven = sum(failed) - len(failed) * min(failed, default=0)
         for what, again in (("sound", sound), ("failed", uneven)):
             if again > allowed:

@@ -44,6 +44,8 @@ SAMPLED_ITEMS = 4
 """Items that the reference scores of each request with drawn tokens."""
 
 Calls = Sequence[Sequence[ScoreRequest]]
+OUT_OF_MEMORY = ("out of memory", "resource_exhausted", "outofmemory", "memoryerror", "bad_alloc", "allocate memory")
+"""Texts in an error after which a process may keep memory that cannot be freed."""
 
 
 class CellInTurns:
@@ -119,6 +121,21 @@ class CellInTurns:
         """Seconds of the last turn's calls; 0 before the first."""
         return sum(self._turns[-1][1].call_ns) / 1e9 if self._turns else 0.0
 
+    def failed(self) -> Cell:
+        """Return the record of a cell with an error."""
+        return Cell(
+            chunk_size=self.chunk_size,
+            slowdown=self.slowdown,
+            status="failed",
+            error=self.error,
+            crashed=self.ran_out_of_memory,
+        )
+
+    @property
+    def ran_out_of_memory(self) -> bool:
+        """Whether that was the cell's error."""
+        return self.error is not None and any(text in self.error.lower() for text in OUT_OF_MEMORY)
+
     def cell(self, facts: Sequence[Mapping[str, Any]]) -> Cell:
         """Return what was measured.
 
@@ -126,7 +143,7 @@ class CellInTurns:
             facts: what the conductor knows of each turn, in order.
         """
         if self.error is not None:
-            return Cell(chunk_size=self.chunk_size, slowdown=self.slowdown, status="failed", error=self.error)
+            return self.failed()
         passes = {lap: i for i, lap in enumerate(dict.fromkeys(kept["lap"] for kept, _ in self._turns))}
         last = {(kept["lap"], kept["request"]): i for i, (kept, _) in enumerate(self._turns)}
         known = [(kept["request"], sample.scores) for kept, sample in self._turns if "fresh_seed" not in kept]

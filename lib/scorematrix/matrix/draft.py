@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 PREPARED_SEED = 0
 """Seed of the tokens that programs are prepared with."""
 EXIT_CODE = 75
-OUT_OF_MEMORY = ("out of memory", "resource_exhausted", "outofmemory", "memoryerror", "bad_alloc", "allocate memory")
-"""Texts in an error after which a process may keep memory that cannot be freed."""
 
 
 class Draft:

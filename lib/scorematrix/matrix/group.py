@@ -211,12 +211,13 @@ class _Stage:
         if store.round_path(name).is_file():
             return True
         error = str(thread.failure or "the notebook ended without a record")
+        crashed = isinstance(thread.failure, NotebookFailed) and thread.failure.died
         seconds = time.monotonic() - self._began
         draft = store.draft(name)
         if draft is None:  # it ended before its first cell: another process would too
-            store.write_round(lost_round(self._params, store, planned, error, seconds))
+            store.write_round(lost_round(self._params, store, planned, error, seconds, crashed))
             return True
-        draft = _after_death(draft, lost.get(name, 0), error, seconds)
+        draft = _after_death(draft, lost.get(name, 0), error, seconds, crashed)
         if any(cell.status == "not_run" for cell in draft.cells):
             store.write_draft(draft)
             return False
@@ -246,7 +247,7 @@ class _Notebook(threading.Thread):
         try:
             execute_notebook(NOTEBOOK, output, parameters, timeout_seconds)
         except NotebookFailed as failure:
-            self.failure = NotebookFailed(redacted(str(failure)), failure.raised)
+            self.failure = NotebookFailed(redacted(str(failure)), failure.raised, failure.died)
             if failure.raised and failure.raised[0] == StorageFailed.__name__:
                 reason, _, path = failure.raised[1].partition(": ")
                 self.failure = StorageFailed(errno.EIO, reason, path)  # the next rounds would end like this one
@@ -254,7 +255,7 @@ class _Notebook(threading.Thread):
             self.failure = failure
 
 
-def _after_death(draft: Round, chunk: int, error: str, seconds: float) -> Round:
+def _after_death(draft: Round, chunk: int, error: str, seconds: float, crashed: bool) -> Round:
     """Return the draft of a process that ended, with the cell that ended it marked as failed.
 
     Args:
@@ -264,7 +265,7 @@ def _after_death(draft: Round, chunk: int, error: str, seconds: float) -> Round:
     left = [cell.chunk_size for cell in draft.cells if cell.status == "not_run"]
     died_of = chunk if chunk in left else 0 if chunk else left[:1] and left[0]
     cells = [
-        Cell(chunk_size=cell.chunk_size, status="failed", error=error)
+        Cell(chunk_size=cell.chunk_size, status="failed", error=error, crashed=crashed)
         if cell.status == "not_run" and cell.chunk_size == died_of
         else cell
         for cell in draft.cells
@@ -273,7 +274,9 @@ def _after_death(draft: Round, chunk: int, error: str, seconds: float) -> Round:
     return Round(**known, cells=cells, seconds=seconds, finished_utc=utc_now())
 
 
-def lost_round(params: Params, store: RunStore, planned: PlannedRound, error: str, seconds: float) -> Round:
+def lost_round(
+    params: Params, store: RunStore, planned: PlannedRound, error: str, seconds: float, crashed: bool = False
+) -> Round:
     """Return a record for a round that wrote none: every cell failed, with the reason."""
     manifest = store.manifest()
     now = utc_now()
@@ -286,6 +289,9 @@ def lost_round(params: Params, store: RunStore, planned: PlannedRound, error: st
         params_sha256=manifest.params_sha256,
         workload_sha256=manifest.workload_sha256,
         tries=store.earlier_tries(planned.name),
-        cells=[Cell(chunk_size=size, status="failed", error=error) for size in chunk_order(params, planned)],
+        cells=[
+            Cell(chunk_size=size, status="failed", error=error, crashed=crashed)
+            for size in chunk_order(params, planned)
+        ],
         error=error,
     )

@@ -126,7 +126,8 @@ def fill_run(
 ) -> None:
     """Run every planned round that is ready here and not yet recorded.
 
-    A round that failed is a result and is kept; `retry_failed` measures it again.
+    A round that failed is a result and is kept; `retry_failed` measures it again. One whose process ended by itself, or
+    ran out of memory, is measured again once.
 
     Args:
         records: attempts to get targets that this machine may lack, and the results of their compilers.
@@ -255,7 +256,8 @@ def open_plan(
     recorded = {round_.name: round_ for round_ in store.rounds()}
     store.write_readiness(keep_reached(readiness, recorded.values()))
     todo = [planned for planned in plan_rounds(params) if is_ready(readiness, planned)]
-    return todo, {name: round_ for name, round_ in recorded.items() if not (retry_failed and _failed(round_))}
+    again = {name for name, round_ in recorded.items() if _is_measured_again(store, round_, retry_failed)}
+    return todo, {name: round_ for name, round_ in recorded.items() if name not in again}
 
 
 def is_ready(readiness: Readiness, planned: PlannedRound) -> bool:
@@ -264,8 +266,11 @@ def is_ready(readiness: Readiness, planned: PlannedRound) -> bool:
     return state is not None and state.state == "ready"
 
 
-def _failed(round_: Round) -> bool:
-    return any(cell.status != "ok" for cell in round_.cells)
+def _is_measured_again(store: RunStore, round_: Round, retry_failed: bool) -> bool:
+    if retry_failed:
+        return any(cell.status != "ok" for cell in round_.cells)
+    crashes = [one for one in store.earlier_tries(round_.name) if one.outcome == "crashed"]
+    return any(cell.crashed for cell in round_.cells) and len(crashes) == 1
 
 
 def run_folder(outputs: Path | str, run_id: str) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 
 from scorematrix.matrix.cells import CellInTurns, Meter, error_text
 from scorematrix.matrix.conductor import Conductor, Member
-from scorematrix.matrix.draft import OUT_OF_MEMORY, Draft
+from scorematrix.matrix.draft import Draft
 from scorematrix.matrix.member import ConductorGone, Orders, orders_from, own_orders
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.turns import score_of
@@ -19,7 +19,7 @@ from scorematrix.measure import set_up_process
 from scorematrix.measure.noise import NoiseWatch
 from scorematrix.models.cache import cache_folder
 from scorematrix.readiness.targets import target
-from scorematrix.results import SIDES, Ceilings, Cell, PlannedRound, Round, RunStore, Setup, StorageFailed
+from scorematrix.results import SIDES, Ceilings, PlannedRound, Round, RunStore, Setup, StorageFailed
 from scorematrix.scoring import Backend, BackendInfo, backend_entry, missing_packages
 from scorematrix.scoring.ceilings import PROBED, measure_ceilings
 from scorematrix.scoring.mesh import Mesh
@@ -191,9 +191,8 @@ class _TurnTaker:
         """Return the cell's error, if any. If memory ran out and the round has other cells, this process leaves."""
         if cell.error is None:
             return {}
-        failed = Cell(chunk_size=cell.chunk_size, slowdown=cell.slowdown, status="failed", error=cell.error)
-        if len(self._cells) > 1 and any(text in cell.error.lower() for text in OUT_OF_MEMORY):
-            self._draft.take([failed])
+        if len(self._cells) > 1 and cell.ran_out_of_memory:
+            self._draft.take([cell.failed()])
             self._draft.save()
             return {"error": cell.error, "leaves": True}
         return {"error": cell.error}

@@ -47,7 +47,9 @@ class RunProgress:
         if event.state == "end" and event.round is not None:
             where = f" on {event.note}" if event.note else ""
             head = f"[{event.done}/{event.total}] {planned.name} {planned.role}{where}"
-            self._console.print(f"{head}: {_figures(event.round)}")
+            tries = ", ".join(one.outcome for one in event.round.tries)
+            again = f" (measured again; before: {tries})" if tries else ""
+            self._console.print(f"{head}: {_figures(event.round)}{again}")
         elif event.state == "lost":
             self._console.print(f"{planned.name} {event.note}")
 

@@ -55,6 +55,7 @@ class Cell(Part):
     chunk_size: int
     status: CellStatus
     error: str | None = None
+    crashed: bool = Field(default=False, description="the error: its process ended by itself, or memory ran out")
     warmup_ns: PassSamples = []
     call_ns: PassSamples = []
     turns: list[Turn] = Field(

@@ -16,8 +16,9 @@ from scorematrix.results.schema import Round, Try
 from scorematrix.results.times import utc_now
 
 NAME = "journal.jsonl"
-Event = Literal["begun", "sound", "failed", "lost", "merged"]
-"""sound: every cell was measured. failed: one was not. lost: lost with its node. merged: copied from another run."""
+Event = Literal["begun", "sound", "failed", "crashed", "lost", "merged"]
+"""sound: every cell was measured. failed: one was not. crashed: a process ended by itself, or memory ran out. lost: its
+node was lost. merged: copied from another run."""
 
 
 class Entry(Part):
@@ -62,7 +63,9 @@ def read_journal(folder: Path) -> list[Entry]:
 
 def outcome_of(round_: Round) -> Event:
     """Return how a recorded round ended."""
-    return "sound" if all(cell.status == "ok" for cell in round_.cells) else "failed"
+    if all(cell.status == "ok" for cell in round_.cells):
+        return "sound"
+    return "crashed" if any(cell.crashed for cell in round_.cells) else "failed"
 
 
 def tries_of(entries: Sequence[Entry], name: str) -> list[Try]:
@@ -76,7 +79,7 @@ def tries_of(entries: Sequence[Entry], name: str) -> list[Try]:
             if begun is not None:
                 tries.append(Try(begun_utc=begun, outcome="unfinished"))
             begun = entry.at_utc
-        elif entry.event in ("sound", "failed"):
+        elif entry.event in ("sound", "failed", "crashed"):
             tries.append(Try(begun_utc=begun or entry.at_utc, outcome=entry.event))
             begun = None
         elif entry.event == "lost":  # a round that its group had already recorded is lost too

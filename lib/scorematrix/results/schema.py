@@ -147,8 +147,9 @@ class Try(Part):
     """An earlier try of a round in the same run folder, from the folder's journal."""
 
     begun_utc: str
-    outcome: Literal["sound", "failed", "lost", "unfinished"] = Field(
-        description="sound: every cell was measured; unfinished: the run ended before the try did"
+    outcome: Literal["sound", "failed", "crashed", "lost", "unfinished"] = Field(
+        description="sound: every cell was measured; crashed: a process ended, or memory ran out; unfinished: "
+        "the run ended before the try did"
     )
 
 
