@@ -11,7 +11,7 @@ import pytest
 
 import scorematrix
 from scorematrix.compare import Comparison, compare_run
-from scorematrix.matrix.cells import MOST_PROBE_PASSES
+from scorematrix.matrix.meter import MOST_PROBE_PASSES
 from scorematrix.models import Model
 from scorematrix.results import RunStore, read_document
 from tests.conftest import FIXTURES, call_cli, report_of, run_cli

@@ -10,7 +10,8 @@ import pytest
 
 from scorematrix import load_backend
 from scorematrix.compare import compare_run
-from scorematrix.matrix.cells import CellInTurns, Meter
+from scorematrix.matrix.cells import CellInTurns
+from scorematrix.matrix.meter import Meter
 from scorematrix.matrix.turns import SLOWDOWN
 from scorematrix.measure import Watchdog
 from scorematrix.measure.memory import HostMemory

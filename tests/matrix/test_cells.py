@@ -9,7 +9,8 @@ import numpy as np
 import psutil
 import pytest
 
-from scorematrix.matrix.cells import MOST_PROBE_PASSES, CellInTurns, Meter, _too_few
+from scorematrix.matrix.cells import CellInTurns
+from scorematrix.matrix.meter import MOST_PROBE_PASSES, Meter, _too_few
 from scorematrix.measure import Watchdog
 from scorematrix.measure.memory import HostMemory
 from scorematrix.scoring import BackendInfo

@@ -14,7 +14,7 @@ import papermill
 import pytest
 
 from scorematrix.compare import Comparison, compare_run
-from scorematrix.matrix.cells import MOST_PROBE_PASSES
+from scorematrix.matrix.meter import MOST_PROBE_PASSES
 from scorematrix.models import Model
 from scorematrix.notebooks import NotebookFailed, check_parameters, execute_notebook, find_notebook
 from scorematrix.results import RunStore, read_document

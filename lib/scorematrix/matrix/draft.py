@@ -8,9 +8,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scorematrix.matrix.cells import Meter, error_text
 from scorematrix.matrix.live_server import end_live, load_live
 from scorematrix.matrix.memory import refused_chunks
+from scorematrix.matrix.meter import Meter, error_text
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.plan import chunk_order
 from scorematrix.measure import Watchdog, describe_environment

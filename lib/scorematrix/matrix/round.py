@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from scorematrix.matrix.cells import CellInTurns, Meter, error_text
+from scorematrix.matrix.cells import CellInTurns
 from scorematrix.matrix.conductor import Conductor, Member
 from scorematrix.matrix.draft import Draft
 from scorematrix.matrix.member import ConductorGone, Orders, orders_from, own_orders
+from scorematrix.matrix.meter import Meter, error_text
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.turns import score_of
 from scorematrix.measure import set_up_process

@@ -7,7 +7,7 @@ from typing import Any
 
 from scorematrix.audit import audit_server
 from scorematrix.load import Plan, measure_load
-from scorematrix.matrix.cells import error_text
+from scorematrix.matrix.meter import error_text
 from scorematrix.matrix.params import Params
 from scorematrix.measure import describe_environment
 from scorematrix.readiness.targets import target
