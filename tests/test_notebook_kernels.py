@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from scorematrix.notebook_kernels import LONGEST_FOLDER, PrivateKernelManager
+from scorematrix.notebook_kernels import LONGEST_FOLDER, PREFIX, PrivateKernelManager, sweep_kernels
 
 
 def test_two_kernels_do_not_meet() -> None:
@@ -27,3 +28,12 @@ def test_long_temporary_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.M
     manager = PrivateKernelManager()
     assert len(str(Path(manager.ip).parent)) <= LONGEST_FOLDER and list(deep.iterdir()) == []
     manager.cleanup_ipc_files()
+
+
+def test_folders_of_killed_processes_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    names = {"gone": f"{PREFIX}{2**22 + 1}-x", "alive": f"{PREFIX}{os.getpid()}-x", "other": "kernel-1"}
+    for name in names.values():
+        (tmp_path / name).mkdir()
+    sweep_kernels()
+    assert {path.name for path in tmp_path.iterdir()} == {names["alive"], names["other"]}

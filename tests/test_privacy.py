@@ -77,6 +77,12 @@ def test_names_of_this_machine_and_account_become_hashes(monkeypatch: pytest.Mon
     assert redacted("/home/jane/run and /Users/joe/run") == f"/home/{REDACTED}/run and /Users/{REDACTED}/run"
 
 
+def test_paths_in_the_workspace_become_relative() -> None:
+    text = redacted(f"{ROOT}/lib/x.py, {ROOT}/ and '{ROOT}', but {ROOT}-old/x and {ROOT}space")
+    assert text == f"lib/x.py,  and '', but {redacted(f'{ROOT}-old/x')} and {redacted(f'{ROOT}space')}"
+    assert str(ROOT) not in redacted(f"{ROOT}/x")
+
+
 @pytest.mark.parametrize("name", ["pytorch", "root", "tpu"])
 def test_names_that_are_words_are_left(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "node", lambda: name)
@@ -119,7 +125,7 @@ def test_nothing_private_is_in_any_file_of_a_real_run(tmp_path: Path) -> None:
     assert report_of(home / "outputs" / "runs" / "r"), done.stdout + done.stderr
     files = [path for path in (home / "outputs").rglob("*") if path.is_file()]
     assert len(files) > 20
-    private = [*SECRETS.values(), "abcdefghijklmnop", str(home), platform.node()]
+    private = [*SECRETS.values(), "abcdefghijklmnop", str(home), str(ROOT), platform.node()]
     for path in files:
         text = path.read_text("utf-8")
         for word in private:

@@ -10,12 +10,14 @@ import weakref
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 from jupyter_client.manager import AsyncKernelManager
 
 LONGEST_FOLDER = 80
 """Every system allows about 100 characters in a socket's path."""
 
 
+PREFIX = "scorematrix-kernel-"
 _managers: weakref.WeakSet[PrivateKernelManager] = weakref.WeakSet()
 
 
@@ -28,6 +30,15 @@ def end_kernels() -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
+def sweep_kernels() -> None:
+    """Remove the folders that processes left which were killed."""
+    for place in {tempfile.gettempdir(), "/tmp"}:
+        for folder in Path(place).glob(f"{PREFIX}*-*"):
+            pid = folder.name.removeprefix(PREFIX).split("-")[0]
+            if pid.isdigit() and not psutil.pid_exists(int(pid)):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 class PrivateKernelManager(AsyncKernelManager):
     """A kernel manager that uses Unix domain sockets in a private folder per kernel.
 
@@ -35,13 +46,15 @@ class PrivateKernelManager(AsyncKernelManager):
     """
 
     def __init__(self, **options: object) -> None:
-        folder = tempfile.mkdtemp(prefix="kernel-")
+        prefix = f"{PREFIX}{os.getpid()}-"
+        folder = tempfile.mkdtemp(prefix=prefix)
         if len(folder) > LONGEST_FOLDER:
             Path(folder).rmdir()
-            folder = tempfile.mkdtemp(prefix="kernel-", dir="/tmp")
+            folder = tempfile.mkdtemp(prefix=prefix, dir="/tmp")
         self._folder = folder
         _managers.add(self)
-        super().__init__(**({"transport": "ipc", "ip": f"{folder}/socket"} | options))
+        places = {"transport": "ipc", "ip": f"{folder}/socket", "connection_file": f"{folder}/connection.json"}
+        super().__init__(**(places | options))
 
     def cleanup_ipc_files(self) -> None:
         """Remove the folder with the sockets."""

@@ -159,13 +159,13 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Silence papermill's log and its warnings about dependencies. Errors are still raised.
+    """Silence papermill's log, errors included because they are raised as well, and warnings about dependencies.
 
     This affects the entire process. To execute notebooks in threads, enter it once around all of them.
     """
     logger = logging.getLogger("papermill")
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

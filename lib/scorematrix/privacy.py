@@ -30,6 +30,7 @@ SECRETS = (
 E_MAIL = r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
 PROJECT = r"(?<=projects/)[a-z][a-z0-9-]{4,28}[a-z0-9]|(?<=--project=)\S+|(?<=--project )\S+"
 REDACTED = "[redacted]"
+WORKSPACE = Path(__file__).parents[2]
 COMMON = ("localhost", "root", "user", "jovyan", "runner", "ubuntu", "python", "pytorch", "jupyter", "scorematrix")
 """Names of machines and accounts that identify nobody, or that results use in another meaning."""
 
@@ -66,11 +67,13 @@ def redacted(text: str) -> str:
     """Return the text without private data.
 
     Credentials, e-mail addresses and cloud projects are removed. The names of this machine and account become a short
-    hash, which still shows that rounds come from one machine. The home folder becomes `~`.
+    hash, which still shows that rounds come from one machine. Paths in the workspace become relative to it, the home
+    folder becomes `~`.
     """
     text = without_credentials(text)
     text = re.sub(E_MAIL, REDACTED, text)
     text = re.sub(PROJECT, REDACTED, text)
+    text = re.sub(rf"{re.escape(str(WORKSPACE))}(?:/|(?![\w.-]))", "", text)
     home = str(Path.home())
     if len(home) > 1:
         text = text.replace(home, "~")

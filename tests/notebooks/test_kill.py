@@ -61,6 +61,22 @@ def test_sigkill_loses_at_most_the_round_in_flight(tmp_path: Path) -> None:
     assert left == [] and not (run / "drafts").exists(), "what killed processes left is swept"
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, times: int) -> None:
+    command = [sys.executable, "-m", "scorematrix", *COMMAND]
+    started = subprocess.Popen(command, cwd=tmp_path, env=environment_of_users(), text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)  # fmt: skip
+    drafts = tmp_path / "outputs" / "runs" / "k" / "drafts"
+    while not list(drafts.glob("*")):
+        assert started.poll() is None
+        time.sleep(0.02)
+    for _ in range(times):
+        started.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    _, errors = started.communicate(timeout=60)
+    assert started.returncode == 130 and errors == "scorematrix: interrupted; the same command continues\n"
+
+
 def test_dead_kernel_and_slow_call_are_results(tmp_path: Path) -> None:
     """A kernel that dies leaves a failed round; a call over its limit leaves a timeout; the run goes on."""
     slow = call_cli(*COMMAND, "--set", "call_timeout_seconds=0.00001", "--set", "rounds=2", cwd=tmp_path)

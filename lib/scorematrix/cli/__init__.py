@@ -14,6 +14,8 @@ from scorematrix.cli import accelerators, audits, runs, scorers, serving, target
 from scorematrix.cli.app import BAD_INPUT, app
 from scorematrix.privacy import printable, without_credentials
 
+INTERRUPTED = 130
+
 
 def main() -> None:
     """Run the command line. Bad input becomes one line and exit code 2, a failed notebook one line and code 1."""
@@ -41,9 +43,8 @@ def main() -> None:
     except NotebookFailed as error:  # of the report; that of a round is a result
         _print_error(str(error))
         code = 1
-    except KeyboardInterrupt:
-        _print_error("interrupted; the same command continues")
-        code = 130
+    if code == INTERRUPTED:  # typer catches KeyboardInterrupt itself
+        _print_error("interrupted" + ("; the same command continues" if sys.argv[1:2] == ["run"] else ""))
     sys.exit(code if isinstance(code, int) else 0)
 
 

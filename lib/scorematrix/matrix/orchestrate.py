@@ -18,6 +18,7 @@ from scorematrix.matrix.turns import seeds_for
 from scorematrix.matrix.workloads import build_workload, call_flops, call_tokens, floor_flops
 from scorematrix.measure.environment import cpu_name
 from scorematrix.models import locate
+from scorematrix.notebook_kernels import sweep_kernels
 from scorematrix.readiness import check_readiness, frameworks_in, probe_machine
 from scorematrix.results import (
     CompiledRecord,
@@ -140,6 +141,7 @@ def fill_run(
         StorageFailed: if the disk cannot be written; only the round in flight is lost.
     """
     prepare_run(params, store)
+    sweep_kernels()
     with store.lock():
         readiness = _readiness_here(params, store, only, records, written)
         todo, kept = open_plan(params, store, readiness, retry_failed)
