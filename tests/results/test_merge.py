@@ -12,7 +12,7 @@ import pytest
 from scorematrix.compare import compare_run
 from scorematrix.readiness import Machine
 from scorematrix.readiness.devices import FrameworkDevices
-from scorematrix.results import RunStore, merge_runs
+from scorematrix.results import Manifest, RunStore, merge_runs, write_document
 from tests.conftest import call_cli, report_of
 from tests.factory import changed, equal_seconds, make_params, write_run
 
@@ -125,7 +125,7 @@ def test_a_damaged_run_is_refused(tmp_path: Path) -> None:
 def test_other_workload_names_both_hashes(tmp_path: Path) -> None:
     tpu, gpu = recorded(tmp_path, "tpu"), recorded(tmp_path, "gpu")
     manifest = json.loads((gpu.folder / "run.json").read_text()) | {"workload_sha256": "f" * 64, "sha256": ""}
-    (gpu.folder / "run.json").write_text(json.dumps(manifest))
+    write_document(gpu.folder / "run.json", Manifest(**manifest))
     shutil.rmtree(gpu.folder / "rounds")
     with pytest.raises(ValueError, match=r"workload_sha256.*tpu.*gpu.*ffffffffffff"):
         merge_runs(tpu, [gpu])

@@ -50,13 +50,28 @@ def damaged_files(path: Path) -> dict[str, tuple[str, str]]:
         "empty": ("", "JSON"),
         "edited": (text.replace('"backend":"jax"', '"backend":"pytorch"'), "sha256="),
         "faster": (json.dumps(content | {"cells": [c | {"call_ns": [[[1]]]} for c in content["cells"]]}), "sha256="),
+        "no checksum": (json.dumps({k: v for k, v in content.items() if k != "sha256"}), "sha256 is missing"),
+        "empty checksum": (json.dumps(content | {"sha256": ""}), "sha256 is missing"),
         "newer": (json.dumps(content | {"schema_version": 99}), "schema_version=99"),
         "unknown key": (json.dumps(content | {"extra": 1}), "extra"),
         "wrong type": (json.dumps(content | {"cells": 3}), "cells"),
     }
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "edited", "faster", "newer", "unknown key", "wrong type"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "truncated",
+        "empty",
+        "edited",
+        "faster",
+        "no checksum",
+        "empty checksum",
+        "newer",
+        "unknown key",
+        "wrong type",
+    ],
+)
 def test_damaged_round_is_refused(store: RunStore, damage: str) -> None:
     path = store.round_path("jax.portable.cpu.r01")
     text, words = damaged_files(path)[damage]

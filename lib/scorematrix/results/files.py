@@ -37,6 +37,8 @@ def read_document(path: Path, kind: type[Document]) -> Document:
         raise ValueError(f"{error}; {REMEDY}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} contains {type(content).__name__}, not an object; {REMEDY}")
+    if "sha256" in kind.model_fields and not content.get("sha256"):
+        raise ValueError(f"{path}: sha256 is missing or empty, so the content cannot be checked; {REMEDY}")
     field = kind.model_fields.get("schema_version")
     newest = field.default if field else SCHEMA_VERSION
     version = content.get("schema_version", newest)
