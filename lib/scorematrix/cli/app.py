@@ -17,7 +17,7 @@ NOT_COPIED, BAD_INPUT, GATE_FAILED, NOTHING_RAN = 1, 2, 3, 4
 
 ORDER = [
     "run", "report", "score", "preflight", "accelerator", "audit", "load", "serve", "provision", "models", "bundle",
-    "validate",
+    "validate", "sign",
 ]  # fmt: skip
 """Commands as `--help` lists them."""
 

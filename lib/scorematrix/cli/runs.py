@@ -148,12 +148,39 @@ def report(
 @app.command()
 def validate(
     paths: Annotated[list[Path], typer.Argument(help="Workload, round, run folder or params file.")],
+    signers: Annotated[
+        Path | None, typer.Option(help="Require signatures by these keys: a file of ssh's ALLOWED SIGNERS.")
+    ] = None,
 ) -> None:
-    """Check workloads, rounds, runs and params."""
+    """Check workloads, rounds, runs and params.
+
+    A checksum detects damage. Only a signature (see `sign`) detects a forged run.
+    """
     from scorematrix.matrix import validate_path
+    from scorematrix.results.signature import signer_of
 
     for path in paths:
-        out.print(f"{path}: {validate_path(path)}")
+        found = validate_path(path)
+        signer = signer_of(path, signers) if path.is_dir() else None
+        if signers is not None and signer is None:
+            raise ValueError(f"{path} is not signed; sign it with `scorematrix sign`, or leave out --signers")
+        out.print(f"{path}: {found}{f', signed by {signer}' if signer else ''}")
+
+
+@app.command()
+def sign(
+    runs: Annotated[str, typer.Argument(metavar="RUN", help="Folder or id of a run.")],
+    key: Annotated[Path, typer.Option(help="Private SSH key, or a public one whose agent is running.")],
+    outputs: Outputs = Path("outputs"),
+) -> None:
+    """Sign a run with an SSH key.
+
+    `validate --signers FILE` then verifies that none of its rounds was changed, added or removed since.
+    """
+    from scorematrix.results.signature import sign_run
+
+    store = _opened(runs, outputs)
+    out.print(f"signed {sign_run(store.folder, key)} files of {store.folder}")
 
 
 @app.command()

@@ -40,7 +40,7 @@ LIES = (
     "side's process or flags; clocks forged in every process of the machine; load that another virtual machine puts on "
     "the same hardware only during one side's turns. Clock checks allow a few milliseconds per turn, so the times of "
     "very short turns can be wrong by a large share.",
-    "Checksums detect damaged files. They do not detect forged files.",
+    "Checksums detect damaged files. They do not detect forged files; a signature does: `scorematrix sign`.",
 )
 """Deceptions that no check in a run would detect."""
 
