@@ -2,6 +2,7 @@
 
 from scorematrix.results.cells import Cell
 from scorematrix.results.files import StorageFailed, read_document, write_document
+from scorematrix.results.find import OUTPUTS, NoRunYet, find_run, newest_runs
 from scorematrix.results.load_records import (
     LOAD_SCHEMA_VERSION,
     LoadCeiling,
@@ -38,7 +39,7 @@ from scorematrix.results.schema import (
     round_name,
     stands_for,
 )
-from scorematrix.results.store import OUTPUTS, NoRunYet, RunInUse, RunStore, find_run, newest_runs
+from scorematrix.results.store import RunInUse, RunStore
 from scorematrix.results.studies import ServerStudy
 from scorematrix.results.target_records import (
     Attempt,

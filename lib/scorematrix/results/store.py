@@ -13,6 +13,7 @@ from typing import IO
 
 from pydantic import BaseModel
 
+from scorematrix.checksum import content_sha256
 from scorematrix.results.files import read_document, write_document, write_text
 from scorematrix.results.journal import Entry, Event, note, outcome_of, read_journal, tries_of
 from scorematrix.results.manifest import Manifest
@@ -21,8 +22,6 @@ from scorematrix.results.studies import ServerStudy
 from scorematrix.results.target_records import Readiness
 from scorematrix.workload.workload import Workload
 
-OUTPUTS = Path(__file__).resolve().parents[3] / "outputs"
-"""The outputs folder of this clone."""
 LOG_CHARACTERS = 200_000
 """Only this much of the end of a server's output is kept."""
 
@@ -36,10 +35,27 @@ class RunStore:
     # Reading.
 
     def manifest(self) -> Manifest:
-        return read_document(self.folder / "run.json", Manifest)
+        manifest = read_document(self.folder / "run.json", Manifest)
+        if (found := content_sha256(manifest.params)) != manifest.params_sha256:
+            raise ValueError(
+                f"{self.folder.name}/run.json: its params hash to {found[:12]}..., not to "
+                f"params_sha256={manifest.params_sha256[:12]}...; take the file from its source"
+            )
+        return manifest
 
     def workload(self) -> Workload:
-        return read_document(self.folder / "workload.json", Workload)
+        """Return the run's workload.
+
+        Raises:
+            ValueError: if it is damaged, or another one than the run's.
+        """
+        workload = read_document(self.folder / "workload.json", Workload)
+        if self.exists() and workload.sha256 != (named := self.manifest().workload_sha256):
+            raise ValueError(
+                f"{self.folder.name}/workload.json: sha256={workload.sha256[:12]}... differs from run.json's "
+                f"workload_sha256={named[:12]}...; it belongs to another run, move it away and rerun `scorematrix run`"
+            )
+        return workload
 
     def readiness(self) -> Readiness:
         return read_document(self.folder / "readiness.json", Readiness)
@@ -48,12 +64,14 @@ class RunStore:
         """Return all rounds, in their order of execution.
 
         Raises:
-            ValueError: for a file that is truncated, edited, renamed, of a newer version, or not of this run's plan.
+            ValueError: for a file that is truncated, edited, renamed, of a newer version, of another run or not of
+                this run's plan, or older than the run's journal.
         """
         folder, manifest = self.folder / "rounds", self.manifest()
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder} is not a folder; move it away and rerun `scorematrix run`")
-        rounds, planned = [], {planned.name for planned in manifest.plan}
+        rounds, planned, journal = [], {planned.name for planned in manifest.plan}, self.journal()
+        merged = {entry.round for entry in journal if entry.event == "merged"}
         for path in sorted(folder.glob("*.json")):
             round_ = read_document(path, Round)
             name = f"{self.folder.name}/rounds/{path.name}"
@@ -64,6 +82,13 @@ class RunStore:
             if round_.name not in planned:
                 raise ValueError(f"{name} is not in the run's plan; move it away")
             self._check_own(round_, f"rounds/{round_.name}.json", manifest)
+            if round_.run_id != manifest.run_id and round_.name not in merged:
+                raise ValueError(
+                    f"{name} was measured in run {round_.run_id}, not in {manifest.run_id}; move it away, or take it "
+                    "in by `scorematrix report --merge`"
+                )
+            if len(round_.tries) < len(tries_of(journal, round_.name)) - 1:
+                raise ValueError(f"{name} is an earlier try of the round than the run's last; put the last one back")
             rounds.append(round_)
         return sorted(rounds, key=lambda r: r.position)
 
@@ -256,41 +281,3 @@ def _locked(handle: IO) -> bool:
 
 class RunInUse(ValueError):
     """Another process is filling the run folder."""
-
-
-class NoRunYet(ValueError):
-    """No run has been recorded here."""
-
-
-def find_run(run: str | Path = "", outputs: Path | str = "outputs") -> RunStore:
-    """Open a run by its folder, by its id under `outputs/runs`, or by its name under `outputs/reference`.
-
-    Unless another folder is named, the clone's outputs are searched too: a notebook finds a run from anywhere.
-
-    Args:
-        run: empty takes the newest run.
-
-    Raises:
-        NoRunYet: if the newest is requested and there is none.
-        ValueError: naming the run, the searched folder, and the runs that exist.
-    """
-    places = [Path(outputs), *([OUTPUTS] if str(outputs) == "outputs" else [])]
-    newest = [store for place in places for store in newest_runs(place)]
-    if not str(run):
-        if newest:
-            return newest[0]
-        raise NoRunYet(f"no run is recorded under {outputs}/runs yet; `make report` makes one")
-    for folder in (Path(run), *(place / kind / str(run) for place in places for kind in ("runs", "reference"))):
-        if (folder / "run.json").is_file():
-            return RunStore(folder)
-    known = sorted(store.folder.name for store in newest)
-    raise ValueError(
-        f"run={str(run)!r} is neither a run folder nor a run id under {outputs}/runs; "
-        f"known: {', '.join(known) or 'none yet, start one with `scorematrix run`'}"
-    )
-
-
-def newest_runs(outputs: Path | str) -> list[RunStore]:
-    """List the runs under `outputs/runs`, the newest first."""
-    paths = sorted(Path(outputs).glob("runs/*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return [RunStore(path.parent) for path in paths]
