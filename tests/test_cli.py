@@ -41,6 +41,9 @@ MISTAKES = {
     "unknown view": (["score", "--query", "q", "--item", "i", "--label", " yes", "--view", "fast"], "view='fast'"),
     "compare with no run": (["report", "--compare", "nope", "new"], "run='new'"),
     "nothing to validate": (["validate", "none.json"], "none.json"),
+    "beyond the model": (["score", "--query", "word " * 20_000, "--item", "i", "--label", " yes"], "8192 positions"),
+    "not UTF-8": (["score", "--query", "\udcff", "--item", "i", "--label", " yes"], "UTF-8"),
+    "no folder for an archive": (["bundle", "nope/x.tar.gz"], "path='nope/x.tar.gz'"),
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scorematrix.matrix.memory import best_native_need, call_tokens, portable_need, refused_chunks
+from scorematrix.matrix.memory import best_native_need, call_tokens, portable_need, refuse_oversized, refused_chunks
 from scorematrix.matrix.workloads import build_workload
 from scorematrix.models import read_description
 from scorematrix.readiness import target
@@ -144,3 +144,9 @@ def test_the_tokens_of_a_call_are_those_that_the_memory_allows(view: str) -> Non
     assert call_tokens(QWEN3, view, "float32", "jax", 16 * 2**30, 4000) == 4000
     with pytest.raises(ValueError, match="max_memory"):
         call_tokens(QWEN3, view, "float32", "jax", 2**20, 4000)
+
+
+def test_a_call_on_a_cpu_that_does_not_fit_is_refused_before_it_runs() -> None:
+    refuse_oversized(QWEN3, "portable", "float32", "jax", call_of(1, 100))
+    with pytest.raises(ValueError, match=r"200020 tokens.*best_native"):
+        refuse_oversized(QWEN3, "portable", "float32", "jax", call_of(1, 200_000))

@@ -195,6 +195,8 @@ def bundle(
     """
     from scorematrix.bundle import write_bundle
 
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"path={str(path)!r}: {path.parent} is not a folder; make it first, or name another")
     made = write_bundle(path, full=full, outputs=outputs)
     out.print(f"wrote {made.path}: {made.n_files} files, sha256 {made.sha256}")
 

@@ -25,6 +25,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score items with one backend. Query and items are tokenized separately, with nothing in between."""
+    from scorematrix.matrix.memory import refuse_oversized
     from scorematrix.models import load_model
     from scorematrix.scoring import backend_entry, finite_scores, load_backend
     from scorematrix.workload import score_request_from_text
@@ -32,7 +33,12 @@ def score(
     backend_entry(backend, view)
     loaded = load_model(model)
     request = score_request_from_text(loaded.tokenizer, query, item, label, apply_softmax=softmax)
+    longest = len(request.query_ids) + max(map(len, request.items_ids))
+    if longest > (most := loaded.config.max_positions or longest):
+        raise ValueError(f"query and longest item are {longest} tokens, {model} has {most} positions; shorten them")
     scorer = load_backend(backend, view=view, model=loaded, dtype=number_format(dtype), mesh=mesh)
+    if scorer.info.device == "cpu" and scorer.info.framework in ("jax", "pytorch"):
+        refuse_oversized(loaded.config, scorer.info.view, scorer.info.dtype, scorer.info.framework, request)
     scores, view = finite_scores(scorer.score(request), backend), scorer.info.view
     if as_json:
         rows = [dict(zip(label, map(float, row), strict=True)) for row in scores]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import astuple, dataclass
 
+import psutil
+
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.plan import chunk_order, plan_rounds
 from scorematrix.models import read_description
@@ -92,6 +94,21 @@ def best_native_need(
     )
 
 
+def refuse_oversized(config: DecoderConfig, view: str, dtype: str, framework: str, call: ScoreRequest) -> None:
+    """Refuse a call on a CPU whose working memory is not free.
+
+    Raises:
+        ValueError: naming tokens, need, what is free, and the remedy.
+    """
+    free = psutil.virtual_memory().available
+    need = _cpu_need(config, view, dtype, framework, call)
+    if need.total - need.weights > free:
+        remedy = "use --view best_native, or shorter texts" if view == "portable" else "use shorter texts"
+        raise ValueError(
+            f"a call of {call.n_tokens} tokens needs about {need}, and {free / 1e9:.2f} GB are free; {remedy}"
+        )
+
+
 def call_tokens(config: DecoderConfig, view: str, dtype: str, framework: str, bytes_allowed: int, most: int) -> int:
     """Return the most tokens of a call, query included, whose working memory on a CPU is within bytes_allowed.
 
@@ -104,15 +121,18 @@ def call_tokens(config: DecoderConfig, view: str, dtype: str, framework: str, by
 
     def working_bytes(n_tokens: int) -> int:
         call = ScoreRequest((0,) * (n_tokens - 1), ((0,),), (0,), False)
-        if view == "portable":
-            need = portable_need(config, dtype, framework, call)
-        else:
-            need = best_native_need(config, dtype, call, tokens_a_step(config, CPU_STEP_BYTES))
+        need = _cpu_need(config, view, dtype, framework, call)
         return need.total - need.weights
 
     if working_bytes(2) > bytes_allowed:
         raise ValueError(f"max_memory={bytes_allowed / 2**30:.2f} GiB is too little for any call; allow more")
     return bisect_right(range(2, most + 1), bytes_allowed, key=working_bytes) + 1
+
+
+def _cpu_need(config: DecoderConfig, view: str, dtype: str, framework: str, call: ScoreRequest) -> MemoryNeed:
+    if view == "portable":
+        return portable_need(config, dtype, framework, call)
+    return best_native_need(config, dtype, call, tokens_a_step(config, CPU_STEP_BYTES))
 
 
 def step_tokens_on(where: Target, config: DecoderConfig, mesh: Mesh) -> int:

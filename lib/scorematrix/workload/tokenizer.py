@@ -89,8 +89,15 @@ class TextTokenizer:
         return self._tokenizer.to_str()
 
     def encode(self, text: str) -> list[int]:
-        """Return the token ids of a text, without special tokens."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        """Return the token ids of a text, without special tokens.
+
+        Raises:
+            ValueError: for a text that is no valid Unicode, as bytes that are not UTF-8 become on a command line.
+        """
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=False).ids
+        except (TypeError, UnicodeEncodeError):
+            raise ValueError(f"text={text[:40]!r} is not valid Unicode; write it in UTF-8") from None
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of token ids, including special tokens."""
