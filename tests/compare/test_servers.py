@@ -70,3 +70,20 @@ def test_what_a_reader_is_warned_of(place: dict, edit: object, words: str) -> No
     assert not any(words in warning for warning in warnings(LAUNCHED, lambda r: r))
     told = warnings(place, edit)
     assert any(words in warning for warning in told), told
+
+
+@pytest.mark.parametrize(
+    ("settings", "labels"),
+    [
+        ({}, ("sglang-jax server", "vllm server")),
+        ({"software": "vllm 0.32.0"}, ("vllm 0.32.0, in the place of sglang-jax", "vllm 0.32.0, in the place of vllm")),
+        ({"started_by": "{python} -m scorematrix serve --backend jax --port {port}"}, ("scorematrix serve (jax)",) * 2),
+    ],
+)
+def test_a_server_is_called_what_it_is_and_never_by_a_framework(settings: dict, labels: tuple[str, str]) -> None:
+    params = make_params(backends=served("sglang-jax", "vllm"), comparisons=[{"jax": "cpu", "pytorch": "cpu"}])
+    (contrast,) = compare_run(*make_run(params, edit=with_settings(**settings))).contrasts
+    assert contrast.kind == "server" and contrast.sentence.startswith("Server comparison")
+    for side, label in zip((contrast.first, contrast.second), labels, strict=True):
+        assert side.label.startswith(label)
+    assert "JAX" not in contrast.sentence and "PyTorch" not in contrast.sentence

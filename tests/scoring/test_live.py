@@ -149,8 +149,12 @@ def test_one_that_dies_is_started_again_so_often_and_no_oftener(tmp_path: Path) 
     [
         ({}, {"version": None, "model": None, "flags": {}}),
         (
-            {"/version": {"version": "0.32.0"}, "/v1/models": {"data": [{"id": "m"}]}},
-            {"version": "0.32.0", "model": "m", "flags": {}},
+            {"/version": {"version": "0.32.0"}, "/v1/models": {"data": [{"id": "m", "owned_by": "vllm"}]}},
+            {"software": "vllm 0.32.0", "version": "0.32.0", "model": "m", "flags": {}},
+        ),
+        (
+            {"/health": {"backend": "jax", "view": "best_native", "version": "1.0"}},
+            {"software": "scorematrix serve (jax best_native) 1.0"},
         ),
         (
             {

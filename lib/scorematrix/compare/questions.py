@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from scorematrix.compare.controls import ControlEvidence, control_gates, judge_control
 from scorematrix.compare.effect import InTurns
@@ -13,7 +14,7 @@ from scorematrix.compare.evidence import SideEvidence, paired_ratios
 from scorematrix.compare.gates import run_gates
 from scorematrix.compare.multiplicity import correct_family
 from scorematrix.compare.pairs import pair_ratios
-from scorematrix.compare.schema import FRAMEWORK_NAMES, Contrast, Effect, Gate, Matched, Opponent
+from scorematrix.compare.schema import FRAMEWORK_NAMES, Contrast, ContrastKind, Effect, Gate, Matched, Opponent
 from scorematrix.compare.sequential import Looks
 from scorematrix.compare.statistics import CONFIDENCE, Interval, geometric_interval
 from scorematrix.compare.timing import timing_gates
@@ -31,7 +32,7 @@ class Question:
     first: SideEvidence
     second: SideEvidence
     names: tuple[str, str]
-    kind: Literal["framework", "system", "backend"]
+    kind: ContrastKind
     where: str
     skips: tuple[TargetState, ...]
     gates: tuple[Gate, ...]
@@ -56,13 +57,22 @@ def ask_questions(
             same = pair[0].target == pair[1].target
             labels = [state.label if state else side.target for state, side in zip(states, pair, strict=True)]
             named = " against ".join(side.backend for side in pair)
-            by_name = set(names) != set(FRAMEWORK_NAMES) or pair[0].view == SERVER_VIEW
+            are_servers = pair[0].view == SERVER_VIEW
+            are_frameworks = set(names) == set(FRAMEWORK_NAMES) and not are_servers
             questions.append(
                 Question(
                     *pair,
                     names=names,
-                    kind="system" if not same else "framework" if set(names) == set(FRAMEWORK_NAMES) else "backend",
-                    where=(labels[0] if same else " against ".join(labels)) + (f", {named}" if by_name else ""),
+                    kind=(
+                        "system"
+                        if not same
+                        else "framework"
+                        if are_frameworks
+                        else "server"
+                        if are_servers
+                        else "backend"
+                    ),
+                    where=(labels[0] if same else " against ".join(labels)) + ("" if are_frameworks else f", {named}"),
                     skips=tuple(s for side in pair if (s := readiness.skip(side.target, side.backend))),
                     gates=(*run_gates(pair, workload, same), *timing_gates(pair, list(sides.values()), manifest)),
                     controls=tuple(c for c in controls if c.target in {side.target for side in pair}),
@@ -112,7 +122,7 @@ def answer(question: Question, count: int, looks: Looks, margin: float) -> Contr
         margin: the smallest difference that counts, as a fraction; the controls may widen it.
     """
     first, second = question.first, question.second
-    opponents = _opponent(question.names[0], first), _opponent(question.names[1], second)
+    opponents = _opponents_named(question)
     indices = looks.indices(count)
     missing = _missing(question, indices)
     controls = [judge_control(c, indices, looks.confidence, margin, not missing) for c in question.controls]
@@ -165,8 +175,39 @@ def answer(question: Question, count: int, looks: Looks, margin: float) -> Contr
     )
 
 
+def _opponents_named(question: Question) -> tuple[Opponent, Opponent]:
+    """Return both sides; two servers that say the same of themselves are told apart by their place in the params."""
+    first, second = (
+        _opponent(name, side) for name, side in zip(question.names, (question.first, question.second), strict=True)
+    )
+    if first.label == second.label and first.backend != second.backend:
+        first, second = (
+            one.model_copy(update={"software": f"{one.label}, in the place of {one.backend}"})
+            for one in (first, second)
+        )
+    return first, second
+
+
 def _opponent(name: str, side: SideEvidence) -> Opponent:
-    return Opponent(name=name, backend=side.backend, view=side.view, target=side.target, chunk=side.best_chunk)
+    return Opponent(
+        name=name,
+        backend=side.backend,
+        view=side.view,
+        target=side.target,
+        chunk=side.best_chunk,
+        software=_software(side) if side.view == SERVER_VIEW else None,
+    )
+
+
+def _software(side: SideEvidence) -> str | None:
+    """Return what a server said that it is, else the program that started it; None if neither is known."""
+    settings = next((r.record.settings for r in side.rounds if r.record), {})
+    if said := settings.get("software"):
+        return str(said)
+    found = re.search(r" -m (\w+)(?: serve --backend (\w+))?", str(settings.get("started_by", "")))
+    if found is None:
+        return None
+    return f"{found[1]} serve ({found[2]})" if found[2] else f"{found[1]} server"
 
 
 def _confirmed_in_cycles(question: Question, verdict: Verdict, indices: range, confidence: float) -> Verdict:

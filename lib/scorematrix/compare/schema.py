@@ -11,11 +11,12 @@ from scorematrix.compare.profile import CallProfile
 from scorematrix.results.audits import Gate
 from scorematrix.results.cells import CellStatus, Part
 from scorematrix.results.probes import FormTime
-from scorematrix.results.schema import Waiting
+from scorematrix.results.schema import SERVER_VIEW, Waiting
 from scorematrix.results.target_records import Attempt, CompiledRecord, Datasheet, SkipReason
 
 VerdictState = Literal["first", "second", "tie", "not_enough_evidence", "deferred", "invalid"]
 """first, second: that side of the contrast is faster."""
+ContrastKind = Literal["framework", "server", "system", "backend"]
 FRAMEWORK_NAMES = {"jax": "JAX", "pytorch": "PyTorch"}
 
 
@@ -149,6 +150,7 @@ class Opponent(Part):
 
     Attributes:
         name: its name in params and verdict: `jax`, `pytorch`, or the backend's name.
+        software: what a live server said that it is; None: it did not say, or the side is no server.
     """
 
     name: str
@@ -156,10 +158,13 @@ class Opponent(Part):
     view: str
     target: str
     chunk: int | None = None
+    software: str | None = None
 
     @property
     def label(self) -> str:
-        """Return its name in sentences."""
+        """Return its name in sentences: a server's own, never that of the framework whose place it takes."""
+        if self.view == SERVER_VIEW:
+            return self.software or f"{self.backend} server"
         return FRAMEWORK_NAMES.get(self.name, self.name)
 
     @property
@@ -172,8 +177,8 @@ class Contrast(Part):
     """One question, 'which of the two is faster here, in this view?', and its answer."""
 
     name: str
-    kind: Literal["framework", "system", "backend"] = Field(
-        description="same device: two frameworks, or two backends; different devices: two systems"
+    kind: ContrastKind = Field(
+        description="same device: two frameworks, servers or backends; different devices: two systems"
     )
     view: str
     first: Opponent

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from scorematrix.compare.schema import Gate, Opponent, VerdictState
+from scorematrix.compare.schema import ContrastKind, Gate, Opponent, VerdictState
 from scorematrix.compare.statistics import CONFIDENCE, MIN_ROUNDS, MOST_ROUNDS, Interval, rounds_to_decide
 
 OPEN = ("not_run", "undecided")
@@ -117,9 +116,12 @@ def _only_rounds(waiting: Sequence[Gate]) -> bool:
     return all("control" in gate.name for gate in waiting)
 
 
+COMPARISONS = {"system": "System comparison, ", "server": "Server comparison, "}
+
+
 def sentence(
     where: str,
-    kind: Literal["framework", "system", "backend"],
+    kind: ContrastKind,
     view: str,
     sides: tuple[Opponent, Opponent],
     verdict: Verdict,
@@ -131,7 +133,7 @@ def sentence(
         interval: the first side's time over the second's.
     """
     first, second = (side.label for side in sides)
-    head = f"{'System comparison, ' if kind == 'system' else ''}{where}, {view} view: "
+    head = f"{COMPARISONS.get(kind, '')}{where}, {view} view: "
     if verdict.state in ("first", "second") and interval is not None:
         winner, loser = (first, second) if verdict.state == "first" else (second, first)
         speed, low, high = _speedup(interval, first_wins=verdict.state == "first")

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+import scorematrix
 from scorematrix.models.catalogue import Model
 from scorematrix.scoring import Backend
 from scorematrix.serving.batch_queue import BatchQueue, QueueClosed, QueueFull
@@ -201,6 +202,7 @@ class ScoringApp:
         is_stalled = seconds > self.limits.stalled_seconds
         content = {
             "status": "stalled" if is_stalled else "ok",
+            "version": scorematrix.__version__,
             "call_seconds": round(seconds, 3),
             "backend": info.backend,
             "view": info.view,

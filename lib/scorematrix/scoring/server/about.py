@@ -40,11 +40,13 @@ class About:
     """What a server reports about itself; None or empty where it reports nothing.
 
     Attributes:
+        software: what it says that it is, with its version.
         model: the name under which it serves its model.
         dtype, weights_sha256: reported by some servers only.
         reuse_prefix: number of queries whose keys and values it keeps between requests.
     """
 
+    software: str | None = None
     version: str | None = None
     model: str | None = None
     dtype: str | None = None
@@ -62,8 +64,13 @@ def ask_about(http: httpx.Client) -> About:
     arguments = arguments | _part(arguments, "server_args")
     models = replies["/v1/models"].get("data")
     first = models[0] if isinstance(models, list) and models and isinstance(models[0], dict) else {}
+    version = _text(replies["/version"].get("version") or arguments.get("version") or health.get("version"))
+    owner = _text(first.get("owned_by"))
+    if owner is None and {"backend", "view"} <= health.keys():
+        owner = f"scorematrix serve ({_text(health['backend'])} {_text(health['view'])})"
     return About(
-        version=_text(replies["/version"].get("version") or arguments.get("version") or health.get("version")),
+        software=" ".join(filter(None, (owner, version))) if owner else None,
+        version=version,
         model=_text(health.get("model") or first.get("id")),
         dtype=_text(health.get("dtype") or arguments.get("dtype")),
         weights_sha256=_text(health.get("weights_sha256")),

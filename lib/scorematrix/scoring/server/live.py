@@ -137,7 +137,12 @@ class LiveBackend:
             return ask_about(http)
 
     def _info(self, about: About, settings: dict[str, str | int | float | bool]) -> BackendInfo:
-        reported = {"server_version": about.version, "served_model": about.model, "server_device": about.device}
+        reported = {
+            "software": about.software,
+            "server_version": about.version,
+            "served_model": about.model,
+            "server_device": about.device,
+        }
         place = {"started_by": self._place.launch} if self._place.launch else {"started_by": "somebody else"}
         assert self._client is not None
         client = self._client.info
