@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 
@@ -104,9 +105,9 @@ class _Server(uvicorn.Server):
                     connection.transport.abort()
 
 
-def _client_due(connection) -> tuple[int, int] | None:
-    """Return what a connection waits for its client for, None if it does not: the same value means no progress."""
+def _client_due(connection) -> tuple[Any, int] | None:
+    """Return what a connection waits for its client for, None if it does not: an equal value means no progress."""
     cycle = connection.cycle
     if cycle is not None and not cycle.response_complete and not cycle.more_body:
         return None
-    return id(cycle), connection.transport.get_write_buffer_size()
+    return cycle, connection.transport.get_write_buffer_size()
