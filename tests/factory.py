@@ -135,6 +135,7 @@ def make_run(
     machine: Machine = CPU_ONLY,
     keep: Callable[[PlannedRound], bool] = lambda _: True,
     edit: Callable[[Round], Round] = lambda r: r,
+    run_id: str = "made-up",
 ) -> tuple[Manifest, Workload, Readiness, list[Round]]:
     """Manifest, workload, readiness and the rounds that are ready on the machine and kept."""
     params = params or make_params()
@@ -147,9 +148,9 @@ def make_run(
         if state is None or state.state != "ready" or not keep(planned):
             continue
         cells = make_cells(planned, params, seconds)
-        rounds.append(edit(make_round(planned, params, workload, cells)))
+        rounds.append(edit(make_round(planned, params, workload, cells, run_id=run_id)))
     manifest = Manifest(
-        run_id="made-up", created_utc="2026-01-01T00:00:00+00:00", scorematrix="0",
+        run_id=run_id, created_utc="2026-01-01T00:00:00+00:00", scorematrix="0",
         params=params.model_dump(mode="json"),
         params_sha256=params.sha256, workload_sha256=workload.sha256, floor_flops=FLOOR_FLOPS, plan=plan,
         call_flops={size: FLOOR_FLOPS * (8 // size) * (4 + size) // 4 for size in params.chunk_sizes},

@@ -12,7 +12,7 @@ from scorematrix.analysis import Run, open_run
 from scorematrix.explore import attention_layout, cell_calls, change_since, item_table
 from scorematrix.explore.own import _pieces
 from scorematrix.workload import ScoreRequest
-from tests.factory import changed, make_params, write_run
+from tests.factory import make_params, write_run
 
 LOCAL = make_params(comparisons=[{"jax": "cpu", "pytorch": "cpu"}])
 
@@ -68,7 +68,7 @@ def test_a_cell_has_every_call(recorded: Run) -> None:
 
 def test_change_since_another_run(recorded: Run, tmp_path: Path) -> None:
     assert "No other run" in change_since(recorded).html
-    write_run(tmp_path / "runs" / "two", params=LOCAL, edit=lambda r: changed(r, run_id="two"))
+    write_run(tmp_path / "runs" / "two", params=LOCAL, run_id="two")
     assert "NO CHANGE" in change_since(recorded).html and "two (OLD)" in change_since(recorded).html
     write_run(tmp_path / "runs" / "other", params=make_params(seed=9))
     assert "REFUSED: params_sha256 differs" in change_since(recorded, "other").html

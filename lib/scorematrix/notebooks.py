@@ -44,7 +44,7 @@ def execute_notebook(name: str, output: Path, parameters: dict[str, Any], timeou
     import nbclient.exceptions
     import papermill
 
-    from scorematrix.notebook_kernels import PrivateKernelManager
+    from scorematrix.notebook_kernels import PREFIX, PrivateKernelManager
 
     source = find_notebook(name)
     check_parameters(source, parameters)
@@ -77,7 +77,8 @@ def execute_notebook(name: str, output: Path, parameters: dict[str, Any], timeou
     except RuntimeError as error:  # from jupyter_client: a kernel died or was silent at its start
         raise NotebookFailed(f"{name}: no kernel: {error}", died=True) from None
     except OSError as error:  # the copy could not be written; papermill does not say which file
-        if error.errno is None:  # not from the operating system: a timeout in Jupyter
+        # Not from the operating system: a timeout in Jupyter. Or about the kernel's own folder.
+        if error.errno is None or PREFIX in str(error.filename):
             raise NotebookFailed(f"{name}: {type(error).__name__}: {error}") from error
         raise OSError(error.errno, error.strerror, error.filename or str(output)) from None
     finally:

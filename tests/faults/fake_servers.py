@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from scorematrix import load_backend
 from scorematrix.models import Model, load_model
 from scorematrix.scoring import Backend
+from scorematrix.serving import Limits
 from scorematrix.serving.wire import BadRequest, answer_body, error_body, read_body
 from tests.serving.posting import Reply, posting
 
@@ -30,7 +31,7 @@ class Sound:
     def __call__(self, body: bytes) -> tuple[int, bytes]:
         config = self.model.config
         try:
-            asked = read_body(body, tokenizer=None, vocab_size=config.vocab_size, max_items=100,
+            asked = read_body(body, Limits(max_items=100), tokenizer=None, vocab_size=config.vocab_size,
                               max_positions=config.max_positions)  # fmt: skip
         except BadRequest as error:
             return 400, error_body(str(error), 400)

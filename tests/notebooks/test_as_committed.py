@@ -11,7 +11,7 @@ import pytest
 from scorematrix.analysis import open_run
 from scorematrix.notebooks import FOLDER, execute_notebook
 from scorematrix.report import ReportPage
-from scorematrix.results import OUTPUTS, NoRunYet, RunStore, find_run, store
+from scorematrix.results import OUTPUTS, NoRunYet, RunStore, find, find_run
 from tests.factory import write_run
 from tests.here import execute_here
 
@@ -34,7 +34,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     outputs = tmp_path / "outputs"
     outputs.mkdir()
     (outputs / "reference").symlink_to(OUTPUTS / "reference")
-    monkeypatch.setattr(store, "OUTPUTS", outputs)
+    monkeypatch.setattr(find, "OUTPUTS", outputs)
     monkeypatch.chdir(tmp_path.parent)
     return outputs
 

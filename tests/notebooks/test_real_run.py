@@ -16,6 +16,7 @@ import pytest
 from scorematrix.compare import Comparison, compare_run
 from scorematrix.matrix.meter import MOST_PROBE_PASSES
 from scorematrix.models import Model
+from scorematrix.notebook_kernels import PREFIX
 from scorematrix.notebooks import NotebookFailed, check_parameters, execute_notebook, find_notebook
 from scorematrix.results import RunStore, read_document
 from tests.conftest import FIXTURES, call_cli, report_of, run_cli
@@ -155,7 +156,7 @@ def test_unknown_parameters_are_refused(tmp_path: Path) -> None:
 
 
 def test_kernel_that_does_not_start_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scorematrix.notebook_kernels.tempfile.mkdtemp", lambda **_: str(tmp_path / "gone"))
+    monkeypatch.setattr("scorematrix.notebook_kernels.tempfile.mkdtemp", lambda **_: str(tmp_path / f"{PREFIX}gone"))
     with pytest.raises(NotebookFailed, match="01_preflight.*kernel"):
         execute_notebook("01_preflight", tmp_path / "o.ipynb", {"params_file": "../params/quick.yaml"}, 120)
 

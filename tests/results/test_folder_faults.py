@@ -9,7 +9,6 @@ import os
 import shutil
 import tempfile
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scorematrix.compare import compare_run
-from scorematrix.results import Cell, Manifest, RunStore, write_document
+from scorematrix.results import Cell, RunStore
 from tests.factory import changed, make_params, write_run
 
 N_TRIED = int(os.environ.get("SCOREMATRIX_FUZZ", "0"))
@@ -67,9 +66,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
         older.drop_round(name)
         older.write_round(again)
         older.note_end(again)
-    edit = partial(changed, run_id="twin")
-    twin = write_run(base / "twin", seconds=lambda b, i, c: (1.0 if b == "jax" else 2.0) + i / 1000, edit=edit)
-    write_document(twin.folder / "run.json", Manifest(**{**dict(twin.manifest()), "run_id": "twin", "sha256": ""}))
+    twin = write_run(base / "twin", seconds=lambda b, i, c: (1.0 if b == "jax" else 2.0) + i / 1000, run_id="twin")
     params = make_params(margin=0.5)
     foreign = write_run(base / "foreign", params=params, seconds=lambda b, i, c: 1.0 if b == "jax" else 2.0)
     return Folders(base / "run", base / "older", twin.folder, foreign.folder)
