@@ -69,6 +69,7 @@ CAPS = {"llama-cpp": 5e-3, "vllm-cpu": 1e-4}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, entry in BACKENDS.items() if entry.environment])
+@pytest.mark.usefixtures("inductor")  # a peer compiles as it does for users
 def test_real_peers_score_the_shipped_text(name: str, smollm2: Model) -> None:
     if environment := missing_environment(name):
         with pytest.raises(ModuleNotFoundError, match="make peers"):
