@@ -31,7 +31,7 @@ def end_kernels() -> None:
 
 
 def sweep_kernels() -> None:
-    """Remove the folders that processes left which were killed."""
+    """Remove the kernel folders of processes that no longer run."""
     for place in {tempfile.gettempdir(), "/tmp"}:
         for folder in Path(place).glob(f"{PREFIX}*-*"):
             pid = folder.name.removeprefix(PREFIX).split("-")[0]

@@ -76,7 +76,7 @@ def test_what_a_reader_is_warned_of(place: dict, edit: object, words: str) -> No
     ("settings", "labels"),
     [
         ({}, ("sglang-jax server", "vllm server")),
-        ({"software": "vllm 0.32.0"}, ("vllm 0.32.0, in the place of sglang-jax", "vllm 0.32.0, in the place of vllm")),
+        ({"software": "vllm 0.32.0"}, ("vllm 0.32.0 (as sglang-jax)", "vllm 0.32.0 (as vllm)")),
         ({"started_by": "{python} -m scorematrix serve --backend jax --port {port}"}, ("scorematrix serve (jax)",) * 2),
     ],
 )

@@ -57,22 +57,15 @@ def ask_questions(
             same = pair[0].target == pair[1].target
             labels = [state.label if state else side.target for state, side in zip(states, pair, strict=True)]
             named = " against ".join(side.backend for side in pair)
-            are_servers = pair[0].view == SERVER_VIEW
-            are_frameworks = set(names) == set(FRAMEWORK_NAMES) and not are_servers
+            kind = "framework" if set(names) == set(FRAMEWORK_NAMES) else "backend"
+            kind = "server" if pair[0].view == SERVER_VIEW else kind
             questions.append(
                 Question(
                     *pair,
                     names=names,
-                    kind=(
-                        "system"
-                        if not same
-                        else "framework"
-                        if are_frameworks
-                        else "server"
-                        if are_servers
-                        else "backend"
-                    ),
-                    where=(labels[0] if same else " against ".join(labels)) + ("" if are_frameworks else f", {named}"),
+                    kind=kind if same else "system",
+                    where=(labels[0] if same else " against ".join(labels))
+                    + ("" if kind == "framework" else f", {named}"),
                     skips=tuple(s for side in pair if (s := readiness.skip(side.target, side.backend))),
                     gates=(*run_gates(pair, workload, same), *timing_gates(pair, list(sides.values()), manifest)),
                     controls=tuple(c for c in controls if c.target in {side.target for side in pair}),
@@ -176,14 +169,13 @@ def answer(question: Question, count: int, looks: Looks, margin: float) -> Contr
 
 
 def _opponents_named(question: Question) -> tuple[Opponent, Opponent]:
-    """Return both sides; two servers that say the same of themselves are told apart by their place in the params."""
+    """Return both sides. If two servers report the same software, add the backend name that the params give each."""
     first, second = (
         _opponent(name, side) for name, side in zip(question.names, (question.first, question.second), strict=True)
     )
     if first.label == second.label and first.backend != second.backend:
         first, second = (
-            one.model_copy(update={"software": f"{one.label}, in the place of {one.backend}"})
-            for one in (first, second)
+            one.model_copy(update={"software": f"{one.label} (as {one.backend})"}) for one in (first, second)
         )
     return first, second
 

@@ -16,11 +16,10 @@ from scorematrix.results import PlannedRound
 from scorematrix.scoring.mesh import Mesh
 from scorematrix.scoring.packing import packed_shape
 from scorematrix.scoring.sharding import device_share
-from scorematrix.scoring.shared_prefix import padded_size, token_values, tokens_a_step
+from scorematrix.scoring.shared_prefix import CPU_STEP_BYTES, padded_size, token_values, tokens_a_step
 from scorematrix.workload import ScoreRequest, Workload
 
 BYTES = {"float32": 4, "bfloat16": 2}
-CPU_STEP_BYTES = 1 << 29
 VOCABULARY_TILE = 8192
 """Rows of the head that the best-native views multiply at once."""
 

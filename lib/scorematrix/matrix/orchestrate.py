@@ -78,17 +78,18 @@ def prepare_run(params: Params, store: RunStore) -> None:
                 f"run_id={manifest.run_id!r} was started with params_sha256={manifest.params_sha256[:12]}..., these "
                 f"params have {params.sha256[:12]}...; choose another --run-id"
             )
-        lost = not store.has_workload()
-        workload = build_workload(params) if lost else store.workload()
+        store.rounds()
+        if store.has_workload():
+            store.workload()
+            return
+        workload = build_workload(params)
         if (actual := workload.sha256) != manifest.workload_sha256:
             raise ValueError(
-                f"{store.folder}/workload.json: sha256={actual[:12]}... differs from run.json's workload_sha256="
-                f"{manifest.workload_sha256[:12]}...; it belongs to another run, start a new one"
+                f"{store.folder}/workload.json is missing, and the params now give sha256={actual[:12]}..., not "
+                f"run.json's workload_sha256={manifest.workload_sha256[:12]}...; put it back, or start a new run"
             )
-        store.rounds()
-        if lost:
-            with store.lock():
-                store.write_workload(workload)
+        with store.lock():
+            store.write_workload(workload)
         return
     locate(params.model)
     workload = build_workload(params)

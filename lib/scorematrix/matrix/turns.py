@@ -24,9 +24,9 @@ DRAWN_ORDERS = 24
 FRESH_EVERY = 3
 """One lap in this many has unseen tokens, starting with the second lap."""
 FEWEST_RATIOS = 8
-"""Scatter is judged from this many on: at every lap anew, two or three sooner or later agree by chance."""
+"""Scatter is judged from this many laps on. Each lap is a new test; two or three sooner or later agree by chance."""
 MAD_EFFICIENCY = 0.37
-"""Of the median absolute deviation, for normal ratios: it knows as much as the standard deviation of so many fewer."""
+"""Efficiency of the median absolute deviation relative to the standard deviation, for normal ratios."""
 SURE = 0.9
 """Confidence of the bound."""
 

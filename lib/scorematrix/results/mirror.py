@@ -44,11 +44,8 @@ class Mirror:
             )
         try:
             self._fs, root = fsspec.core.url_to_fs(address)
-        except (ImportError, ValueError) as error:
-            raise ValueError(f"mirror={address!r} cannot be opened: {error}") from None
-        except Exception as error:  # an address that logs in at once
-            trouble = f"{type(error).__name__}: {error}"
-            raise ValueError(f"mirror={address!r} cannot be opened: {trouble}") from None
+        except Exception as error:  # an unknown kind, a missing package, a login that fails
+            raise ValueError(f"mirror={address!r} cannot be opened: {type(error).__name__}: {error}") from None
         self._root = PurePosixPath(root)
         self.address = address
         self.trouble: str | None = None
@@ -67,7 +64,7 @@ class Mirror:
                 self.trouble = None
                 return
             except Exception as error:  # fsspec raises what the libraries below it raise, e.g. ftplib.error_perm
-                self.trouble = f"{type(error).__name__}: {error}".replace(self.address, str(self))
+                self.trouble = self._words(error)
 
     def pull(self, folder: Path) -> int:
         """Download the files that the folder lacks; return how many.
@@ -78,8 +75,9 @@ class Mirror:
         try:
             remote = self._remote()
         except Exception as error:
-            trouble = f"{type(error).__name__}: {error}".replace(self.address, str(self))
-            raise ValueError(f"mirror={str(self)!r} cannot be read: {trouble}; correct it, or leave it out") from None
+            raise ValueError(
+                f"mirror={str(self)!r} cannot be read: {self._words(error)}; correct it, or leave it out"
+            ) from None
         came = 0
         for name, data in remote.items():
             here = folder / name
@@ -115,6 +113,9 @@ class Mirror:
             self._fs.rm(str(self._root / name))
             del self._known[name]
         return went
+
+    def _words(self, error: Exception) -> str:
+        return f"{type(error).__name__}: {error}".replace(self.address, str(self))
 
     def _remote(self) -> dict[str, bytes]:
         self._fs.invalidate_cache()

@@ -24,6 +24,8 @@ from scorematrix.workload.request import ScoreRequest
 
 WINDOWS = (32, 128, 512, 2048, 8192, 32768, 131072)
 PADDING = -1
+CPU_STEP_BYTES = 1 << 29
+"""Working memory of a step on a CPU."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Serve a request queue over HTTP: `/v1/score`, `/health`, `/metrics`. No client input can stop or stall the server."""
+"""Serve a request queue over HTTP: `/v1/score`, `/health`, `/metrics`. Excessive requests are refused before work."""
 
 from __future__ import annotations
 

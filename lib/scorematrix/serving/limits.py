@@ -36,8 +36,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not value > 0 or (isinstance(value, int) and value < 1):
-                raise ValueError(f"{name}={value} must be at least 1")
+            if not value > 0:
+                raise ValueError(f"{name}={value} must be above 0")
         if self.max_receiving_bytes < self.max_body_bytes:
             raise ValueError(
                 f"max_receiving_bytes={self.max_receiving_bytes} is less than max_body_bytes={self.max_body_bytes}; "

@@ -88,7 +88,7 @@ class _Server(uvicorn.Server):
                 connection.transport.abort()
 
     async def _hang_up(self) -> None:
-        """Hang up on clients that are due to send a request, or to read an answer, and do not get on with it."""
+        """Close connections whose client stalls while it sends a request or reads an answer."""
         seconds, seen = self._app.limits.body_seconds, {}
         while True:
             await asyncio.sleep(min(1.0, seconds / 4))
@@ -106,7 +106,7 @@ class _Server(uvicorn.Server):
 
 
 def _client_due(connection) -> tuple[Any, int] | None:
-    """Return what a connection waits for its client for, None if it does not: an equal value means no progress."""
+    """Return the state of a connection that waits for its client, None for any other; it changes with progress."""
     cycle = connection.cycle
     if cycle is not None and not cycle.response_complete and not cycle.more_body:
         return None

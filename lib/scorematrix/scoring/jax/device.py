@@ -19,6 +19,7 @@ from scorematrix.models.weights import DecoderWeights, LayerWeights, expected_sh
 from scorematrix.scoring.contract import AskedDType, BackendInfo, CompileEvent, DType
 from scorematrix.scoring.jax.compiles import persistent_cache_hits
 from scorematrix.scoring.precision import auto_dtype
+from scorematrix.scoring.shared_prefix import CPU_STEP_BYTES
 
 for _tree in (DecoderWeights, LayerWeights):
     jax.tree_util.register_dataclass(_tree, [f.name for f in dataclasses.fields(_tree)], [])
@@ -76,7 +77,7 @@ def place_weights(
 def step_budget_bytes(device: Device) -> int:
     """Return one step's working memory: 0.5 GiB on a CPU, a tenth of an accelerator's. All processes get the same."""
     if device.platform == "cpu":
-        return 1 << 29
+        return CPU_STEP_BYTES
     return int((device.memory_stats() or {}).get("bytes_limit", 16 << 30) // 10)
 
 

@@ -12,6 +12,7 @@ from scorematrix.models.catalogue import Model
 from scorematrix.models.weights import DecoderWeights, LayerWeights
 from scorematrix.scoring.contract import AskedDType, BackendInfo, DType
 from scorematrix.scoring.precision import auto_dtype
+from scorematrix.scoring.shared_prefix import CPU_STEP_BYTES
 
 
 def choose_device(device: str) -> torch.device:
@@ -63,7 +64,7 @@ def layer_slices(layers: LayerWeights[torch.Tensor], n_layers: int) -> list[Laye
 def step_budget_bytes(device: torch.device) -> int:
     """Return one step's working memory: 0.5 GiB on a CPU, a tenth of an accelerator's. All processes get the same."""
     if device.type == "cpu":
-        return 1 << 29
+        return CPU_STEP_BYTES
     return torch.cuda.get_device_properties(device).total_memory // 10
 
 
