@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import sys
 import warnings
@@ -18,6 +19,8 @@ _CLONE, _INSTALLED = Path(__file__).resolve().parents[2] / "notebooks", Path(sys
 FOLDER = _CLONE if _CLONE.is_dir() else _INSTALLED
 """The notebooks of the clone that this runs from, or those that `pip install` installed."""
 KERNEL = "python3"
+IDLE_SECONDS = 60
+"""How long a kernel may take to become idle after a cell, if the cell has no time limit."""
 
 
 class NotebookFailed(RuntimeError):
@@ -64,6 +67,8 @@ def execute_notebook(name: str, output: Path, parameters: dict[str, Any], timeou
                 # A notebook's results are on disk when its last cell ends; a framework's orderly exit takes seconds.
                 shutdown_kernel="immediate",
                 execution_timeout=timeout_seconds,
+                # A kernel stopped between its last reply and its idle message has the same limit, not Jupyter's 4 s.
+                iopub_timeout=math.ceil(timeout_seconds or IDLE_SECONDS),
                 # Not papermill's cwd, which would change the working directory of this process.
                 resources={"metadata": {"path": str(FOLDER)}},
             )
