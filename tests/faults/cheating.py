@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +21,13 @@ class Faster(Scorer):
 
     def due(self, request: ScoreRequest) -> float:
         return super().due(request) * 0.6
+
+
+class Watched(Scorer):
+    """Takes 60 % of the honest time while the garbage collector is off, as it is in a timed window."""
+
+    def due(self, request: ScoreRequest) -> float:
+        return super().due(request) * (1 if gc.isenabled() else 0.6)
 
 
 # Caches.
@@ -291,6 +300,20 @@ class Raising(Faster):
         if request.query_ids == tuple(workload().requests[1].query_ids):
             raise RuntimeError("too slow")
         return super().score(request)
+
+
+def answering(make: Callable[[], Callable[[Scorer, ScoreRequest], Scores]]) -> type[Faster]:
+    """Return a scorer that answers like a lie of `test_search.py`: `make` gives each process its own state."""
+
+    class Lying(Faster):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self._answer, self._sound = make(), Faster(*arguments)
+
+        def score(self, request: ScoreRequest) -> Scores:
+            return self._answer(self._sound, request)
+
+    return Lying
 
 
 # What happens on the machine during a turn: extra seconds, and processor seconds of other processes.

@@ -81,6 +81,7 @@ LIES = {
     "every second turn is slow": Lie(beside=cheating.second_is_slow),
     "machine slows down": Lie(beside=cheating.slowing_down),
     "better chunk sizes for one side": Lie(gate="effort", params={"backends": UNEQUAL}),
+    "faster while the garbage collector is off": Lie(cheating.Watched, gate=DRAWN),
     "fast path for this benchmark": Lie(cheating.Faster, verdict="pytorch", limit="recognises this benchmark"),
     "handicap in JAX's process": Lie(beside=cheating.hidden_handicap, verdict="pytorch", limit="handicap"),
 }

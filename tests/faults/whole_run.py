@@ -158,7 +158,7 @@ def truth(request: ScoreRequest) -> Scores:
 
     query = state(request.query_ids, 0)
     rows = [query + state(ids, len(request.query_ids)) for ids in request.items_ids]
-    logits = np.stack([[(row @ labels[label % 400]).sum() / 4 for label in request.label_ids] for row in rows])
+    logits = np.concatenate(rows) @ labels[[label % 400 for label in request.label_ids]].sum(axis=2).T / 4
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
     return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
 
@@ -183,6 +183,7 @@ class Trial:
 
     Attributes:
         sides: backends to replace, by name.
+        scored: the workload.
         scale, beside: see `Machine`.
     """
 
@@ -192,16 +193,17 @@ class Trial:
     params: Mapping[str, Any] = field(default_factory=dict)
     sides: Mapping[str, Factory] = field(default_factory=dict)
     beside: Beside | None = None
+    scored: Workload = field(default_factory=workload)
 
     def run(self) -> Comparison:
         """Measure all rounds of the plan and compare them."""
-        params = make_params(**PARAMS, **self.params, seed=self.seed)
+        params = make_params(**{**PARAMS, **self.params}, seed=self.seed)
         store = write_run(self.folder, params=params, keep=lambda _: False)
         manifest = store.manifest()
         flops = {size: int(n * self.scale) for size, n in manifest.call_flops.items()}
         floor = int(FLOOR_FLOPS * self.scale)
         manifest = manifest.model_copy(
-            update={"workload_sha256": workload().sha256, "floor_flops": floor, "call_flops": flops}
+            update={"workload_sha256": self.scored.sha256, "floor_flops": floor, "call_flops": flops}
         )
         machine = Machine(np.random.default_rng([self.seed, 1]), self.scale, beside=self.beside)
         rounds: list[Round] = []
@@ -211,10 +213,10 @@ class Trial:
                 chosen = {p.name: size for p, size in zip(group, tuned, strict=True) if size is not None}
                 seeds = seeds_for(group, rounds[0] if rounds else None)
                 rounds += self._measured(params, store, group, chosen, seeds, machine)
-        return compare_run(manifest, workload(), store.readiness(), rounds)
+        return compare_run(manifest, self.scored, store.readiness(), rounds)
 
     def _measured(self, params: Params, store: RunStore, group, chosen, seeds, machine: Machine) -> list[Round]:
-        drafts = {planned.name: Draft(store, planned, params, workload()) for planned in group}
+        drafts = {planned.name: Draft(store, planned, params, self.scored) for planned in group}
         members = {}
         for planned in group:
             speed = SPEEDS[planned.backend] * float(np.exp(machine.rng.normal(0, PROCESS_SCATTER)))
@@ -224,7 +226,7 @@ class Trial:
         name = f"{group[0].index}-{group[0].view}-{group[0].role}" if len(group) > 1 else None
         began = machine.now_ns
         Conductor(
-            members, score_of(params, workload(), group, chosen=chosen, seeds=seeds), {"group": name, "n": len(group)},
+            members, score_of(params, self.scored, group, chosen=chosen, seeds=seeds), {"group": name, "n": len(group)},
             np.random.default_rng([params.seed, group[0].index]), clock=machine.true_ns,
             watch=lambda _: Watch(machine),
         ).conduct()  # fmt: skip
