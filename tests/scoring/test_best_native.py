@@ -57,6 +57,19 @@ def test_prefix_reuse_is_exact_bounded_and_stated(engine, model: Model) -> None:
     assert len(plain._kept) == 0
 
 
+@pytest.mark.parametrize("view", ["best_native", "portable"])
+def test_jax_keeps_no_more_programs_than_it_may(view: str, model: Model) -> None:
+    backend = load_backend("jax", view=view, model=model, device="cpu", dtype="float32")
+    backend.most_programs = 2
+    one, two, three = (request_of([2], n_query=n) for n in (8, 80, 160))
+    first = backend.score(one)
+    for request in (two, one, three, one):  # the second went, not the first, which was used since
+        backend.score(request)
+    assert len(backend.compile_events) == 3 and len(backend._programs) == 2
+    backend.score(two)
+    assert len(backend.compile_events) == 4 and np.array_equal(backend.score(one), first)
+
+
 @pytest.mark.parametrize("name", ["jax", "pytorch"])
 def test_prefix_reuse_is_refused_where_it_is_not_served(name: str, model: Model) -> None:
     with pytest.raises(ValueError, match="reuse_prefix=3.*'portable'"):

@@ -95,6 +95,7 @@ class Backend(Protocol):
     `prepare` makes every program that the requests need; a `score` after it compiles nothing.
     `compile_events` grows whenever a program is made, so a caller can detect an unexpected compile.
     A backend that pads may have `computed_tokens(request) -> int`: the tokens that a call computes, padding included.
+    One that compiles a program for each shape is a `CompilesPerShape` too.
     """
 
     info: BackendInfo
@@ -111,3 +112,14 @@ class Backend(Protocol):
             ValueError: for ids outside the model's vocabulary.
         """
         ...
+
+
+@runtime_checkable
+class CompilesPerShape(Protocol):
+    """A backend that compiles a program for each padded shape.
+
+    Attributes:
+        most_programs: how many of them it keeps, the most recently used; None keeps all.
+    """
+
+    most_programs: int | None

@@ -33,6 +33,7 @@ from scorematrix.scoring.jax.attention import (
     rows_computed,
     scored_attention,
 )
+from scorematrix.scoring.jax.compiles import kept_program
 from scorematrix.scoring.jax.model import (
     feed_forward,
     label_probabilities_tiled,
@@ -88,6 +89,7 @@ class BestNativeBackend:
         self._step_tokens = step_tokens or tokens_a_step(model.config, devices.step_budget_bytes(self._device))
         self._kept: PrefixCache[KeptPrefix[Array]] = PrefixCache(reuse_prefix)
         self._programs: dict[ProgramKey, jax.stages.Compiled] = {}
+        self.most_programs: int | None = None
         self.info = devices.describe(
             model,
             "best_native",
@@ -133,10 +135,12 @@ class BestNativeBackend:
         return keyed_steps(request, self._step_tokens, query_known=query_known, keeps_query=self._kept.limit > 0)
 
     def _program(self, key: ProgramKey) -> jax.stages.Compiled:
-        if key not in self._programs:
-            self._programs[key], event = compile_program(self._config, self._weights, key, self._form, self._device)
+        def make() -> jax.stages.Compiled:
+            program, event = compile_program(self._config, self._weights, key, self._form, self._device)
             self.compile_events.append(event)
-        return self._programs[key]
+            return program
+
+        return kept_program(self._programs, key, make, self.most_programs)
 
 
 def program_inputs(step: Step) -> tuple[np.ndarray, np.int32, tuple[BlockInputs[np.ndarray], ...]]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Hashable
+from typing import TypeVar
 
 import jax
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 CACHE_HIT = "/jax/compilation_cache/cache_hits"
 
+Key = TypeVar("Key", bound=Hashable)
+Program = TypeVar("Program")
 _counts: Counter[str] = Counter()
 
 
@@ -24,3 +28,11 @@ def compiles_so_far() -> int:
 def persistent_cache_hits() -> int:
     """Return how many of these were read from the persistent cache (JAX_COMPILATION_CACHE_DIR)."""
     return _counts[CACHE_HIT]
+
+
+def kept_program(programs: dict[Key, Program], key: Key, make: Callable[[], Program], most: int | None) -> Program:
+    """Return the program of a key, made if it is missing; of more than `most`, drop those not used for longest."""
+    programs[key] = program = programs.pop(key) if key in programs else make()  # a dict keeps the order of insertion
+    while most is not None and len(programs) > most:
+        del programs[next(iter(programs))]
+    return program

@@ -18,6 +18,7 @@ from scorematrix.models.config import DecoderConfig
 from scorematrix.models.weights import DecoderWeights, LayerWeights
 from scorematrix.scoring.contract import AskedDType, CompileEvent, Scores
 from scorematrix.scoring.jax import device as devices
+from scorematrix.scoring.jax.compiles import kept_program
 from scorematrix.scoring.jax.model import (
     einsum,
     feed_forward,
@@ -45,6 +46,7 @@ class PortableBackend:
         self._config = model.config
         self._weights = devices.place_weights(model.weights, dtype, self._device)
         self._programs: dict[ProgramKey, jax.stages.Compiled] = {}
+        self.most_programs: int | None = None
 
     def prepare(self, requests: Sequence[ScoreRequest]) -> None:
         for request in requests:
@@ -62,10 +64,12 @@ class PortableBackend:
         return packed_shape(request)[0]
 
     def _program(self, key: ProgramKey) -> jax.stages.Compiled:
-        if key not in self._programs:
-            self._programs[key], event = compile_program(self._config, self._weights, key, self._device)
+        def make() -> jax.stages.Compiled:
+            program, event = compile_program(self._config, self._weights, key, self._device)
             self.compile_events.append(event)
-        return self._programs[key]
+            return program
+
+        return kept_program(self._programs, key, make, self.most_programs)
 
 
 def program_key(request: ScoreRequest) -> ProgramKey:

@@ -26,6 +26,7 @@ from scorematrix.scoring.jax import best_native
 from scorematrix.scoring.jax import device as devices
 from scorematrix.scoring.jax.attention import Form, attention_forms, rows_computed
 from scorematrix.scoring.jax.best_native import BlockInputs, KeptPrefix, program_name, score_step
+from scorematrix.scoring.jax.compiles import kept_program
 from scorematrix.scoring.mesh import Mesh
 from scorematrix.scoring.prefix_cache import PrefixCache
 from scorematrix.scoring.sharding import device_share, letters, repeat_kv_heads, repeated_kv, split_axis
@@ -70,6 +71,7 @@ class ShardedBackend:
         self._step_tokens = step_tokens or tokens_a_step(share, devices.step_budget_bytes(chosen[0]))
         self._kept: PrefixCache[KeptPrefix[Array]] = PrefixCache(reuse_prefix)
         self._programs: dict[ProgramKey, jax.stages.Compiled] = {}
+        self.most_programs: int | None = None
         self.info = devices.describe(
             model,
             "best_native",
@@ -114,10 +116,12 @@ class ShardedBackend:
         )
 
     def _program(self, key: ProgramKey) -> jax.stages.Compiled:
-        if key not in self._programs:
-            self._programs[key], event = compile_program(self._config, self._weights, key, self._form, self._mesh)
+        def make() -> jax.stages.Compiled:
+            program, event = compile_program(self._config, self._weights, key, self._form, self._mesh)
             self.compile_events.append(event)
-        return self._programs[key]
+            return program
+
+        return kept_program(self._programs, key, make, self.most_programs)
 
 
 def choose_devices(device: str, mesh: Mesh) -> list[devices.Device]:
