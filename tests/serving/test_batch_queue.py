@@ -6,13 +6,15 @@ import asyncio
 import threading
 from contextlib import suppress
 
+import httpx
 import numpy as np
 import pytest
 
 from scorematrix import ScoreRequest
-from scorematrix.scoring import BackendInfo
-from scorematrix.serving import BatchQueue, Limits
-from scorematrix.serving.batch_queue import QueueClosed, QueueFull
+from scorematrix.models import load_model
+from scorematrix.scoring import BackendInfo, CompileEvent
+from scorematrix.serving import BatchQueue, Limits, ScoringApp
+from scorematrix.serving.batch_queue import QueueClosed, QueueFull, TooSlow
 
 
 class GatedBackend:
@@ -175,3 +177,99 @@ def test_abandoned_requests_are_refused_at_once() -> None:
     assert not line.close(timeout_seconds=0.05), "its call goes on"
     backend.gate.set()
     assert line.close() and len(backend.asked) == 1
+
+
+class SteadyBackend(GatedBackend):
+    """Scores `speed` tokens a second by a clock that only it moves; the first call compiles."""
+
+    speed, now = 2.0, 0.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate.set()
+
+    def score(self, request: ScoreRequest) -> np.ndarray:
+        if not self.asked:
+            self.compile_events.append(CompileEvent("p", 1.0, 1.0, False))
+            self.now += 1000
+        scores = super().score(request)
+        self.now += request.n_tokens / self.speed
+        return scores
+
+
+async def shown(queue: BatchQueue, n_calls: int) -> None:
+    """So many calls of two tokens, a second each."""
+    for _ in range(n_calls):
+        await queue.score([request(5, 1)])
+
+
+def test_what_would_take_too_long_is_refused_before_work_begins() -> None:
+    backend = SteadyBackend()
+    queue = BatchQueue(backend, Limits(max_seconds=10, max_batch_items=1), lambda: backend.now)
+
+    async def ask() -> None:
+        await shown(queue, 3)
+        assert queue.tokens_per_second == {}, "a call that compiled shows no speed, and two are too few"
+        await shown(queue, 1)
+        assert queue.tokens_per_second == {3: 2.0}
+        n_calls = queue.n_calls
+        assert len((await queue.score([request(6, *range(10))]))[0]) == 10, "exactly as long as it may take"
+        with pytest.raises(TooSlow) as refused:
+            await queue.score([request(6, *range(11))])
+        assert (refused.value.seconds, refused.value.ahead_seconds) == (11, 0) and queue.n_calls == n_calls + 10
+        await queue.score([ScoreRequest([5], [[1] * 80], [1, 2])])  # nothing is known of calls of this size
+        assert queue.tokens_per_second == {}, "what is older than a request may take is forgotten"
+        await queue.score([request(6, *range(11))])
+
+    asyncio.run(ask())
+    queue.close()
+
+
+def test_what_only_those_ahead_make_late_is_refused_until_they_are_done() -> None:
+    backend = SteadyBackend()
+    queue = BatchQueue(backend, Limits(max_seconds=10, max_batch_items=1), lambda: backend.now)
+
+    async def ask() -> None:
+        await shown(queue, 4)
+        backend.gate.clear()
+        asked = [request(6, *range(6)), *[request(7, 1)] * 3]
+        ahead = [asyncio.ensure_future(queue.score([one])) for one in asked]
+        await asyncio.sleep(0)
+        with pytest.raises(TooSlow) as refused:
+            await queue.score([request(8, *range(5))])
+        # They take turns: 5 of the 6 calls ahead, and one for the three that share theirs.
+        assert (refused.value.seconds, refused.value.ahead_seconds) == (5, 6)
+        backend.gate.set()
+        await asyncio.gather(*ahead)
+        await queue.score([request(8, *range(5))])
+
+    asyncio.run(ask())
+    queue.close()
+
+
+def test_the_refusal_names_limit_estimate_and_remedy_and_health_states_the_speed() -> None:
+    backend = SteadyBackend()
+    app = ScoringApp(backend, load_model("random:tiny-qwen3"), Limits(max_seconds=10, max_batch_items=1))
+    app.queue = BatchQueue(backend, app.limits, lambda: backend.now)
+    small, large = ({"query": [5], "items": [[1]] * n, "label_token_ids": [1, 2]} for n in (1, 30))
+
+    async def ask() -> tuple[httpx.Response, ...]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            for _ in range(4):
+                assert (await client.post("/v1/score", json=small)).status_code == 200
+            refused, health = await client.post("/v1/score", json=large), await client.get("/health")
+            backend.gate.clear()
+            backend.begun.clear()
+            ahead = asyncio.ensure_future(client.post("/v1/score", json=small | {"items": [[1]] * 8}))
+            await asyncio.to_thread(backend.begun.wait, 10)
+            late = await client.post("/v1/score", json=small | {"items": [[1]] * 8})
+            backend.gate.set()
+            assert (await ahead).status_code == 200
+            return refused, health, late
+
+    refused, health, late = asyncio.run(ask())
+    app.close()
+    assert refused.status_code == 413 and health.json()["tokens_per_second"] == {"3": 2.0}
+    assert all(word in refused.json()["message"] for word in ("30 s", "max_seconds=10", "fewer items"))
+    assert late.status_code == 503 and late.headers["Retry-After"] == "6"
+    assert all(word in late.json()["message"] for word in ("8 s", "max_seconds=10", "retry in 6 s"))

@@ -37,6 +37,7 @@ def serve(
         float | None, typer.Option(help="Working memory of a call. Default: half of what is free.")
     ] = None,
     max_batch_items: Annotated[int, typer.Option(help="Most items in a call of the backend.")] = 512,
+    max_programs: Annotated[int, typer.Option(help="Most compiled programs kept (JAX: one per shape).")] = 64,
     max_body_mib: Annotated[int, typer.Option(help="Largest request body, in MiB.")] = 8,
     body_seconds: Annotated[float, typer.Option(help="Longest time for a request's body to arrive.")] = 10.0,
     reuse_prefix: Annotated[int, typer.Option(help="Queries kept between requests (best_native).", min=0)] = 0,
@@ -60,6 +61,7 @@ def serve(
         max_seconds=max_seconds,
         max_waiting=max_waiting,
         max_batch_items=max_batch_items,
+        max_programs=max_programs,
         body_seconds=body_seconds,
         max_receiving_bytes=max(8 * max_body_mib * 2**20, Limits.max_receiving_bytes),
     )

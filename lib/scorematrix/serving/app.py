@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +22,7 @@ from starlette.routing import Route
 import scorematrix
 from scorematrix.models.catalogue import Model
 from scorematrix.scoring import Backend
-from scorematrix.serving.batch_queue import BatchQueue, QueueClosed, QueueFull
+from scorematrix.serving.batch_queue import BatchQueue, QueueClosed, QueueFull, TooSlow
 from scorematrix.serving.limits import Limits
 from scorematrix.serving.wire import Asked, BadRequest, answer_body, error_body, read_body
 
@@ -41,11 +43,12 @@ class _Refused(Exception):
 
     Attributes:
         closes: whether the connection ends with it, because the rest of the body is not read.
+        retry_seconds: when to retry after a 503.
     """
 
-    def __init__(self, code: int, message: str, closes: bool = False) -> None:
+    def __init__(self, code: int, message: str, closes: bool = False, retry_seconds: int = RETRY_AFTER_SECONDS) -> None:
         super().__init__(message)
-        self.code, self.closes = code, closes
+        self.code, self.closes, self.retry_seconds = code, closes, retry_seconds
 
 
 class ScoringApp:
@@ -58,6 +61,7 @@ class ScoringApp:
     def __init__(self, backend: Backend, model: Model, limits: Limits | None = None) -> None:
         self.backend, self.model, self.limits = backend, model, limits or Limits()
         self.queue = BatchQueue(backend, self.limits)
+        self._served = self._describe()  # now: hashing the weights of a large model takes many seconds
         self._receiving_bytes = 0
         self._helper = ThreadPoolExecutor(1, "parsing")
         self._registry = registry = CollectorRegistry()
@@ -93,27 +97,31 @@ class ScoringApp:
         return self.queue.close(timeout_seconds)
 
     async def _score(self, scope, receive, send) -> None:
-        start, closes = time.perf_counter(), False
+        start, closes, retry_seconds = time.perf_counter(), False, 0
         try:
-            body = await self._body(scope, receive)
+            held = [await self._body(scope, receive)]
             start = time.perf_counter()
-            code, answer = 200, await self._answer(body, receive)
+            code, answer = 200, await self._answer(held, receive)
         except ConnectionError:
             return  # the client has left
         except _Refused as error:
-            code, answer, closes = error.code, error_body(str(error), error.code), error.closes
+            code, answer = error.code, error_body(str(error), error.code)
+            closes, retry_seconds = error.closes, error.retry_seconds
         self._seconds.observe(time.perf_counter() - start)
         self._answers[code].inc()
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
         if code == 503:
-            headers.append((b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
+            headers.append((b"retry-after", b"%d" % retry_seconds))
         if closes:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": code, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
 
-    async def _answer(self, body: bytes, receive) -> bytes:
+    async def _answer(self, held: list[bytes], receive) -> bytes:
         """Return the answer to a complete body.
+
+        Args:
+            held: the body. It is taken out, so that its memory is free while the request waits.
 
         Raises:
             ConnectionError: if the client left.
@@ -123,7 +131,7 @@ class ScoringApp:
         limit = asyncio.timeout(limits.max_seconds)
         try:
             async with limit:
-                parsed = await self._apart(len(body) > SMALL_BYTES, lambda: self._read(body))
+                parsed = await self._parsed(held)
                 scores = await _while_connected(self.queue.score(parsed.requests), receive) if parsed.requests else []
                 self._items.inc(sum(len(part) for part in scores))
                 is_large = sum(part.size for part in scores) > SMALL_SCORES
@@ -133,6 +141,8 @@ class ScoringApp:
         except QueueFull:
             full = f"{limits.max_waiting} requests are already queued; retry in {RETRY_AFTER_SECONDS} s"
             raise _Refused(503, full) from None
+        except TooSlow as error:
+            raise self._too_slow(error) from None
         except QueueClosed:
             raise _Refused(503, "the server is stopping") from None
         except ConnectionError:
@@ -144,22 +154,36 @@ class ScoringApp:
             LOG.exception("a request could not be scored")
             raise _Refused(500, "internal error, see the server's log") from None
 
-    def _read(self, body: bytes) -> Asked:
-        config = self.model.config
-        return read_body(
-            body,
+    async def _parsed(self, held: list[bytes]) -> Asked:
+        config, size = self.model.config, len(held[0])
+        read = functools.partial(
+            read_body,
+            held.pop(),
             self.limits,
             tokenizer=self.model.tokenizer,
             vocab_size=config.vocab_size,
             max_positions=config.max_positions,
         )
+        try:
+            return await self._apart(size > SMALL_BYTES, read)
+        finally:
+            self._receiving_bytes -= size
+
+    def _too_slow(self, error: TooSlow) -> _Refused:
+        most, alone = self.limits.max_seconds, f"the request would take about {error.seconds:.3g} s"
+        if not error.ahead_seconds:
+            return _Refused(413, f"{alone}, max_seconds={most:g} are allowed; send fewer items or tokens a request")
+        retry_seconds = math.ceil(min(error.seconds + error.ahead_seconds - most, most))
+        ahead = f"and those ahead of it {error.ahead_seconds:.3g} s"
+        late = f"{alone} {ahead}, max_seconds={most:g} are allowed; retry in {retry_seconds} s"
+        return _Refused(503, late, retry_seconds=retry_seconds)
 
     async def _apart(self, is_large: bool, work: Callable[[], T]) -> T:
         """Do small work here and large work on the helper thread, one after the other: health checks go on."""
         return await asyncio.get_running_loop().run_in_executor(self._helper, work) if is_large else work()
 
     async def _body(self, scope, receive) -> bytes:
-        """Return the body.
+        """Return the body. Its bytes count as arriving until it is parsed.
 
         Raises:
             ConnectionError: if the client left before the body was complete.
@@ -182,10 +206,11 @@ class ScoringApp:
                     if size > limits.max_body_bytes:
                         raise _Refused(413, self._too_large())
                     if self._receiving_bytes > limits.max_receiving_bytes:
-                        busy = f"{limits.max_receiving_bytes} bytes of bodies are arriving already"
+                        busy = f"{limits.max_receiving_bytes} bytes of bodies are arriving or wait to be parsed"
                         raise _Refused(503, f"{busy}; retry in {RETRY_AFTER_SECONDS} s", closes=True)
                     parts.append(part)
                     if not message.get("more_body", False):
+                        size = 0
                         return b"".join(parts)
         except TimeoutError:
             late = f"the body did not arrive within {limits.body_seconds:g} s; send it faster, or fewer items a request"
@@ -198,12 +223,20 @@ class ScoringApp:
 
     async def _health(self, request: Request) -> Response:
         """Say what is served and its limits; 503 while a call of the backend takes longer than it should."""
-        info, seconds = self.backend.info, self.queue.call_seconds
+        seconds = self.queue.call_seconds
         is_stalled = seconds > self.limits.stalled_seconds
         content = {
             "status": "stalled" if is_stalled else "ok",
-            "version": scorematrix.__version__,
             "call_seconds": round(seconds, 3),
+            "tokens_per_second": {n: round(speed, 1) for n, speed in self.queue.tokens_per_second.items()},
+        }
+        content |= self._served
+        return Response(json.dumps(content), 503 if is_stalled else 200, media_type="application/json")
+
+    def _describe(self) -> dict[str, Any]:
+        info = self.backend.info
+        return {
+            "version": scorematrix.__version__,
             "backend": info.backend,
             "view": info.view,
             "device": info.device,
@@ -216,7 +249,6 @@ class ScoringApp:
             "weights_sha256": self.model.weights.sha256,
             "limits": asdict(self.limits),
         }
-        return Response(json.dumps(content), 503 if is_stalled else 200, media_type="application/json")
 
     async def _metrics(self, request: Request) -> Response:
         return Response(generate_latest(self._registry), media_type="text/plain; version=0.0.4")

@@ -6,18 +6,32 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from scorematrix.scoring import Backend, Scores, checked_scores
+from scorematrix.scoring import Backend, CompilesPerShape, Scores, checked_scores
 from scorematrix.serving.limits import Limits
+from scorematrix.serving.speeds import CallSpeeds
 from scorematrix.workload import ScoreRequest
 
 
 class QueueFull(Exception):
     """The queue is full: retry later or on another server."""
+
+
+class TooSlow(Exception):
+    """The request would take longer than `max_seconds`.
+
+    Attributes:
+        seconds: an estimate of the time for the request alone.
+        ahead_seconds: an estimate of the time that requests ahead take from it; 0 if it is too slow without them.
+    """
+
+    def __init__(self, seconds: float, ahead_seconds: float = 0.0) -> None:
+        super().__init__(f"{seconds:.1f} s after {ahead_seconds:.1f} s")
+        self.seconds, self.ahead_seconds = seconds, ahead_seconds
 
 
 class QueueClosed(Exception):
@@ -31,12 +45,14 @@ class _Waiting:
     Attributes:
         n_requests: number of `ScoreRequest`s it consists of.
         parts: what is not scored yet: by position, a request of a size that one call may have.
+        part_seconds: an estimate for one part; 0 if unknown.
         found: by position, the scores so far.
     """
 
     n_requests: int
     parts: deque[tuple[int, ScoreRequest]]
     done: asyncio.Future
+    part_seconds: float
     found: dict[int, list[Scores]] = field(default_factory=dict)
 
     def result(self) -> list[Scores]:
@@ -52,11 +68,17 @@ class BatchQueue:
     neighbours, so no answer changes.
 
     Args:
-        limits: `max_waiting`, without requests in progress; `max_batch_items` and `max_call_tokens`.
+        limits: `max_waiting`, without requests in progress; `max_seconds`, `max_programs`, and the limits of a call.
+        clock: seconds.
     """
 
-    def __init__(self, backend: Backend, limits: Limits | None = None) -> None:
-        self._backend, self._limits = backend, limits or Limits()
+    def __init__(
+        self, backend: Backend, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._backend, self._limits, self._clock = backend, limits or Limits(), clock
+        if isinstance(backend, CompilesPerShape):
+            backend.most_programs = self._limits.max_programs
+        self._speeds = CallSpeeds(self._limits.max_seconds, clock)
         self._waiting: deque[_Waiting] = deque()
         self._in_progress: list[_Waiting] = []
         self._change = threading.Condition()
@@ -77,7 +99,13 @@ class BatchQueue:
     def call_seconds(self) -> float:
         """Seconds since the running call of the backend began; 0 if there is none."""
         began = self._call_began
-        return 0.0 if began is None else time.monotonic() - began
+        return 0.0 if began is None else self._clock() - began
+
+    @property
+    def tokens_per_second(self) -> dict[int, float]:
+        """Speed of recent calls by size: the most tokens of a call of this size, and its tokens per second."""
+        with self._change:
+            return self._speeds.by_size()
 
     async def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
         """Return the scores of each request. If the caller is cancelled, no further call is made for it.
@@ -85,15 +113,22 @@ class BatchQueue:
         Raises:
             QueueFull: if too many requests wait already.
             QueueClosed: if the server is stopping.
+            TooSlow: if recent calls show that it would take longer than `max_seconds`.
             Exception: whatever the backend raises.
         """
         parts = deque((i, part) for i, request in enumerate(requests) for part in self._split(request))
-        waiting = _Waiting(len(requests), parts, asyncio.get_running_loop().create_future())
         with self._change:
             if not self._open:
                 raise QueueClosed
+            seconds = self._speeds.seconds([part.n_tokens for _, part in parts])
+            if seconds > self._limits.max_seconds:
+                raise TooSlow(seconds)
             if len(self._waiting) >= self._limits.max_waiting:
                 raise QueueFull
+            if (ahead := self._ahead_seconds(len(parts))) and seconds + ahead > self._limits.max_seconds:
+                raise TooSlow(seconds, ahead)
+            done = asyncio.get_running_loop().create_future()
+            waiting = _Waiting(len(requests), parts, done, seconds / len(parts))
             self._waiting.append(waiting)
             self._change.notify()
         return await waiting.done
@@ -116,6 +151,20 @@ class BatchQueue:
         for waiting in refused:
             _settle(waiting.done, QueueClosed())
 
+    def _ahead_seconds(self, n_parts: int) -> float:
+        """Return the least time that requests ahead take from one of so many parts; they take turns, part by part."""
+        several, joined = 0.0, {}
+        for ahead in (*self._in_progress, *self._waiting):
+            seconds = ahead.part_seconds * min(n_parts, len(ahead.parts))
+            if ahead.done.done() or not seconds:
+                continue
+            if len(ahead.parts) > 1:
+                several += seconds
+            else:  # those of one query may share a call
+                key = ahead.parts[0][1].query_ids
+                joined[key] = max(joined.get(key, 0.0), seconds)
+        return max(0.0, several + sum(joined.values()) - self.call_seconds)
+
     def _split(self, request: ScoreRequest) -> list[ScoreRequest]:
         """Cut a request into parts of the size of a call."""
         limits, ends, n_items, n_tokens = self._limits, [], 0, 0
@@ -136,14 +185,15 @@ class BatchQueue:
     def _work(self) -> None:
         while batch := self._next():
             try:
-                answers = self._answer(batch)
+                scores = self._answer(batch)
+                with self._change:
+                    for waiting, part in zip(batch, scores, strict=True):
+                        position, _ = waiting.parts.popleft()
+                        waiting.found.setdefault(position, []).append(part)
+                answers = [None if waiting.parts else waiting.result() for waiting in batch]
             except BaseException as error:  # any exception: the next request must still be answered
-                self._finish(batch, [error] * len(batch))
-                continue
-            for waiting, scores in zip(batch, answers, strict=True):
-                position, _ = waiting.parts.popleft()
-                waiting.found.setdefault(position, []).append(scores)
-            self._finish(batch, [None if waiting.parts else waiting.result() for waiting in batch])
+                answers = [error] * len(batch)
+            self._finish(batch, answers)
 
     def _finish(self, batch: list[_Waiting], answers: list) -> None:
         """Hand complete answers to the event loop; put requests without one, None, at the queue's end."""
@@ -151,7 +201,12 @@ class BatchQueue:
             self._in_progress = []
             more = [waiting for waiting, answer in zip(batch, answers, strict=True) if answer is None]
             self._waiting.extend(waiting for waiting in more if not waiting.done.done())
-        complete = [(w.done, answer) for w, answer in zip(batch, answers, strict=True) if answer is not None]
+        # A client that left needs no answer; after a stop there is no loop to take it.
+        complete = [
+            (waiting.done, answer)
+            for waiting, answer in zip(batch, answers, strict=True)
+            if answer is not None and not waiting.done.done()
+        ]
         if not complete:
             return
         self._answered.extend(complete)
@@ -203,11 +258,17 @@ class BatchQueue:
 
     def _call(self, request: ScoreRequest) -> Scores:
         self.n_calls += 1
-        self._call_began = time.monotonic()
+        self._call_began = began = self._clock()
         try:
-            return checked_scores(self._backend.score(request), request)
+            scores = checked_scores(self._backend.score(request), request)
+            if not self._backend.compile_events:
+                with self._change:
+                    self._speeds.record(request.n_tokens, self._clock() - began)
+            return scores
         finally:
             self._call_began = None
+            if self._backend.compile_events:  # nobody reads them here, and a client could make millions
+                self._backend.compile_events.clear()
 
 
 def _key(request: ScoreRequest) -> tuple:

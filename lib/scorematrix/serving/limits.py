@@ -14,11 +14,13 @@ class Limits:
         max_scores: items times labels of a request.
         max_tokens: of a request: the query once, plus all items. With `item_first` the query counts once per item.
         max_call_tokens: of the query plus the items that one call of the backend scores; longer requests take several.
-        max_seconds: from a request's body to its answer.
+        max_seconds: from a request's body to its answer. What recent calls show to take longer is refused at once.
         max_waiting: longest queue; further requests get 503.
         max_batch_items: most items of one call.
-        body_seconds: for a request's head, and again for its body, to arrive.
-        max_receiving_bytes: of all bodies that are arriving; further ones get 503.
+        max_programs: most compiled programs that a backend keeps, if it compiles one for each shape.
+        body_seconds: for a request's head, again for its body to arrive, and for each half of what is left of an
+            answer to be read.
+        max_receiving_bytes: of all bodies that are arriving or wait to be parsed; further ones get 503.
         stalled_seconds: a call that takes longer turns `/health` into 503.
     """
 
@@ -30,6 +32,7 @@ class Limits:
     max_seconds: float = 300
     max_waiting: int = 64
     max_batch_items: int = 512
+    max_programs: int = 64
     body_seconds: float = 10
     max_receiving_bytes: int = 64 * 2**20
     stalled_seconds: float = 60
