@@ -213,7 +213,7 @@ class Fuzz:
 def fuzz(request: pytest.FixtureRequest) -> Iterator[Fuzz]:
     server = Server("--backend", request.param, "--view", "best_native", "--dtype", "float32", "--device", "cpu",
                     *(f"--{name}={value}" for name, value in SMALL.items()), model=MODEL)  # fmt: skip
-    with httpx.Client(base_url=server.url, timeout=120, limits=httpx.Limits(max_connections=None)) as http:
+    with httpx.Client(base_url=server.url, timeout=120, limits=httpx.Limits(max_keepalive_connections=0)) as http:
         yield Fuzz(server, http, http.get("/health").json()["limits"])
     assert server.process.poll() is None, "it has outlived everything that was sent"
     code, errors = server.stop()

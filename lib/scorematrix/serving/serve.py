@@ -119,4 +119,6 @@ def _client_due(connection) -> tuple[Any, int] | None:
     cycle = connection.cycle
     if cycle is not None and not cycle.response_complete and not cycle.more_body:
         return None
+    if connection.timeout_keep_alive_task and not connection.transport.get_write_buffer_size():
+        return None  # idle between requests: uvicorn closes it, and does not reset a request that is on its way
     return cycle, connection.transport.get_write_buffer_size().bit_length()
