@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from scorematrix.compare import compare_run
 from scorematrix.results import Cell, RunStore
+from scorematrix.results.times import utc_now
 from tests.factory import changed, make_params, write_run
 
 N_TRIED = int(os.environ.get("SCOREMATRIX_FUZZ", "0"))
@@ -57,6 +58,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     names = [r.name for r in older.rounds() if r.role == "confirm"][:2]
     for round_ in older.rounds():
         older.note("begun", round_.name)
+        older.write_round(changed(round_, started_utc=utc_now(), finished_utc=utc_now()))
         older.note_end(round_)
     shutil.copytree(older.folder, base / "older")
     for name in names:

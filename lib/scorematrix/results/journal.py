@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,11 @@ NAME = "journal.jsonl"
 Event = Literal["begun", "sound", "failed", "crashed", "lost", "merged"]
 """sound: every cell was measured. failed: one was not. crashed: a process ended by itself, or memory ran out. lost: its
 node was lost. merged: copied from another run."""
+
+
+ENDS = ("sound", "failed", "crashed")
+APART = 300.0
+"""The clocks of two machines of a cluster may differ by this many seconds."""
 
 
 class Entry(Part):
@@ -79,7 +85,7 @@ def tries_of(entries: Sequence[Entry], name: str) -> list[Try]:
             if begun is not None:
                 tries.append(Try(begun_utc=begun, outcome="unfinished"))
             begun = entry.at_utc
-        elif entry.event in ("sound", "failed", "crashed"):
+        elif entry.event in ENDS:
             tries.append(Try(begun_utc=begun or entry.at_utc, outcome=entry.event))
             begun = None
         elif entry.event == "lost":  # a round that its group had already recorded is lost too
@@ -89,3 +95,37 @@ def tries_of(entries: Sequence[Entry], name: str) -> list[Try]:
                 tries.append(Try(begun_utc=begun or entry.at_utc, outcome="lost"))
             begun = None
     return tries
+
+
+def contradiction(entries: Sequence[Entry], round_: Round) -> str | None:
+    """Return what the journal of the round's own run contradicts in its record; None: nothing, or it has no line of it.
+
+    A round that was recorded right before a kill has no last line.
+    """
+    of_round = [entry for entry in entries if entry.round == round_.name]
+    tries = tries_of(of_round, round_.name)
+    if not of_round:
+        return None
+    if len(round_.tries) < len(tries) - 1:
+        return "is an earlier try of the round than the run's last; put the last one back"
+    if round_.tries != tries[: len(round_.tries)]:
+        return (
+            f"has {len(round_.tries)} earlier tries, which are not those of {NAME}; take both files from their source"
+        )
+    last = of_round[-1]
+    has_ended = len(tries) > len(round_.tries) and last.event in ENDS
+    if has_ended and last.event != outcome_of(round_):
+        return f"is {outcome_of(round_)}, but {NAME} says {last.event}; take both files from their source"
+    begun = next((entry.at_utc for entry in reversed(of_round) if entry.event == "begun"), None)
+    is_of_last = has_ended or len(tries) == len(round_.tries)  # else the journal's last line begins another try
+    if begun and is_of_last and _seconds(begun, round_.started_utc) < -APART:
+        return f"has started_utc={round_.started_utc}, but {NAME} says {begun}; take both files from their source"
+    if has_ended and _seconds(round_.finished_utc, last.at_utc) < -APART:
+        return (
+            f"has finished_utc={round_.finished_utc}, but {NAME} says {last.at_utc}; take both files from their source"
+        )
+    return None
+
+
+def _seconds(since: str, until: str) -> float:
+    return (datetime.fromisoformat(until) - datetime.fromisoformat(since)).total_seconds()

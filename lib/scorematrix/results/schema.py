@@ -241,3 +241,12 @@ class PlannedRound(Part):
     def name(self) -> str:
         """Name of its result file."""
         return round_name(self)
+
+
+def differs(planned: PlannedRound, round_: Round) -> str | None:
+    """Return the first field, and both values, in which a round is not the planned one; None: it is."""
+    for field in ("index", "role", "backend", "view", "target", "position", "waiting"):
+        ours, its = getattr(planned, field), getattr(round_, field)
+        if ours != its and (field != "waiting" or ours is not None):  # the plan leaves it to tuning
+            return f"{field}={its!r}, planned {ours!r},"
+    return None

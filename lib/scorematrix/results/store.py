@@ -15,9 +15,9 @@ from pydantic import BaseModel
 
 from scorematrix.checksum import content_sha256
 from scorematrix.results.files import read_document, write_document, write_text
-from scorematrix.results.journal import Entry, Event, note, outcome_of, read_journal, tries_of
+from scorematrix.results.journal import Entry, Event, contradiction, note, outcome_of, read_journal, tries_of
 from scorematrix.results.manifest import Manifest
-from scorematrix.results.schema import ROUND_VERSION, Round, Try
+from scorematrix.results.schema import ROUND_VERSION, Round, Try, differs
 from scorematrix.results.studies import ServerStudy
 from scorematrix.results.target_records import Readiness
 from scorematrix.workload.workload import Workload
@@ -65,12 +65,12 @@ class RunStore:
 
         Raises:
             ValueError: for a file that is truncated, edited, renamed, of a newer version, of another run or not of
-                this run's plan, or older than the run's journal.
+                this run's plan, or that the run's journal contradicts.
         """
         folder, manifest = self.folder / "rounds", self.manifest()
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder} is not a folder; move it away and rerun `scorematrix run`")
-        rounds, planned, journal = [], {planned.name for planned in manifest.plan}, self.journal()
+        rounds, planned, journal = [], {planned.name: planned for planned in manifest.plan}, self.journal()
         merged = {entry.round for entry in journal if entry.event == "merged"}
         for path in sorted(folder.glob("*.json")):
             round_ = read_document(path, Round)
@@ -87,8 +87,10 @@ class RunStore:
                     f"{name} was measured in run {round_.run_id}, not in {manifest.run_id}; move it away, or take it "
                     "in by `scorematrix report --merge`"
                 )
-            if len(round_.tries) < len(tries_of(journal, round_.name)) - 1:
-                raise ValueError(f"{name} is an earlier try of the round than the run's last; put the last one back")
+            if (field := differs(planned[round_.name], round_)) is not None:
+                raise ValueError(f"{name}: {field} differs from the run's plan; take the file from its source")
+            if round_.name not in merged and (found := contradiction(journal, round_)) is not None:
+                raise ValueError(f"{name} {found}")
             rounds.append(round_)
         return sorted(rounds, key=lambda r: r.position)
 
