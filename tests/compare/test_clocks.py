@@ -9,7 +9,7 @@ import pytest
 
 from scorematrix.compare import compare_run
 from scorematrix.results import Round
-from scorematrix.results.cells import Turn
+from scorematrix.results.cells import Turn, is_disturbed
 from tests.factory import changed, make_params, make_run
 
 ONE = {"comparisons": [{"jax": "cpu", "pytorch": "cpu"}]}
@@ -29,7 +29,7 @@ def judged(told: Told, sides: tuple[str, ...] = ("jax",), group: str | None = "g
     def edit(round_: Round) -> Round:
         if round_.role not in ("confirm", "tuning"):
             return round_
-        cells = []
+        cells, start_ns, place = [], round_.position * 10**13, round_.position * 1000
         for cell in round_.cells:
             turns = []
             for lap, passes in enumerate(cell.call_ns):
@@ -45,7 +45,10 @@ def judged(told: Told, sides: tuple[str, ...] = ("jax",), group: str | None = "g
                     }
                     if round_.backend in sides:
                         known = told(known)
-                    turns.append(Turn(pass_index=lap, request=request, lap=lap, place=len(turns), **known))
+                    marked = is_disturbed(known.get("others_ns", 0), 0, known.get("conductor_ns", 0), 0.05)
+                    where = {"place": place, "start_ns": start_ns, "disturbed": marked}
+                    turns.append(Turn(pass_index=lap, request=request, lap=lap, **where, **known))
+                    place, start_ns = place + 1, start_ns + known.get("conductor_ns", 0) + MS // 2
             cells.append(cell.model_copy(update={"turns": turns}))
         return changed(round_, cells=cells, group=f"{group}{round_.index}" if group else None, **of_round)
 

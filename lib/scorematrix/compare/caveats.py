@@ -12,6 +12,7 @@ from scorematrix.compare.records import measured_again, overlapping
 from scorematrix.compare.rounds import slowdown_of
 from scorematrix.results.manifest import Manifest
 from scorematrix.results.schema import SERVER_VIEW, Round
+from scorematrix.results.target_records import Readiness
 
 SCATTER = 0.1
 """Warn if the standard deviation over rounds is at least this share of the mean (rule 20)."""
@@ -30,11 +31,45 @@ def caveats(
     rounds: Sequence[Round],
     sides: Sequence[SideEvidence],
     controls: Sequence[ControlEvidence],
+    readiness: Readiness,
 ) -> list[str]:
     """Return all warnings of a run, the most serious first."""
-    warnings = [*_void(rounds), *_protocol(controls), *_checkout(rounds), *_machine(rounds), *_lost(rounds)]
+    warnings = [*_recorded_skips(readiness, rounds), *_other_choice(sides), *_without_turns(rounds)]
+    warnings += [*_void(rounds), *_protocol(controls), *_checkout(rounds), *_machine(rounds), *_lost(rounds)]
     warnings += [*_again(rounds), *_together(rounds)]
     return [*warnings, *_servers(manifest, rounds), *_scatter(sides), *_cost_sources(manifest)]
+
+
+def _recorded_skips(readiness: Readiness, rounds: Sequence[Round]) -> list[str]:
+    return [
+        f"readiness.json says that {state.backend} was skipped on {state.target}, but {n} of its rounds are recorded"
+        for state in readiness.skipped
+        if (n := len([r for r in rounds if (r.target, r.backend) == (state.target, state.backend) and not r.error]))
+    ]
+
+
+def _other_choice(sides: Sequence[SideEvidence]) -> list[str]:
+    """Name sides whose confirmation rounds drew tokens, as they do at the chosen chunk size, only at another size."""
+    warnings = []
+    for side in sides:
+        drawn = {
+            cell.chunk_size
+            for r in side.confirm
+            for cell in r.cells
+            if any(turn.fresh_seed is not None for turn in cell.turns) and not side.faults(cell.chunk_size)
+        }
+        if drawn and side.best_chunk not in drawn:
+            warnings.append(
+                f"tuning rounds of {side.backend} {side.view} on {side.target} choose chunk {side.best_chunk}, but its "
+                f"confirmation rounds measured chunk {min(drawn)} as the choice: tuning was repeated or edited"
+            )
+    return warnings
+
+
+def _without_turns(rounds: Sequence[Round]) -> list[str]:
+    alone = [r for r in rounds if r.role == "confirm" and r.alone_because]
+    reasons = sorted({r.alone_because or "" for r in alone})
+    return [f"{len(alone)} confirmation rounds took no turns with others: {_some(reasons)}"] if alone else []
 
 
 def _void(rounds: Iterable[Round]) -> list[str]:

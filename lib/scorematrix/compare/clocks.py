@@ -16,7 +16,8 @@ from scorematrix.compare.evidence import SideEvidence
 from scorematrix.compare.gates import gate_status
 from scorematrix.compare.schema import Gate
 from scorematrix.compare.statistics import Interval, half_width
-from scorematrix.results.cells import Cell, Turn
+from scorematrix.compare.turn_records import calls_ns
+from scorematrix.results.cells import Cell
 from scorematrix.results.schema import Round
 
 OWN_SHARE, OWN_NS = 0.005, 300_000
@@ -65,7 +66,7 @@ class _Turns:
             return None
         readings = [
             cls(
-                said_ns=_said(cell, turn) + (turn.untimed_ns or 0),
+                said_ns=calls_ns(cell, turn) + (turn.untimed_ns or 0),
                 raw_ns=(turn.raw_ns or 0) + (turn.untimed_ns or 0),
                 handled_ns=turn.handled_ns or 0,
                 conductor_ns=turn.conductor_ns or 0,
@@ -176,11 +177,6 @@ def _others(side: SideEvidence) -> dict[int, float]:
             others = sum(t.others_ns or 0 for t in turns)
             cores[round_.index] = others / sum(t.conductor_ns or 0 for t in turns)
     return cores
-
-
-def _said(cell: Cell, turn: Turn) -> int:
-    calls = turn.replaced_ns if turn.replaced_ns is not None else cell.call_ns[turn.pass_index][turn.request]
-    return sum(calls) * cell.repeats
 
 
 def _threads(variable: str | None, cores: int) -> int:

@@ -48,7 +48,7 @@ def ask_questions(
     workload: Workload,
 ) -> list[Question]:
     """Make one question per comparison of the params, and per view and pair of backends that represent its sides."""
-    questions = []
+    questions, of_controls = [], [r for control in controls for r in control.rounds]
     for choice in manifest.params["comparisons"]:
         names, targets = zip(*opposed(choice), strict=True)
         for served in _opponents(manifest.params["backends"], names):
@@ -67,7 +67,10 @@ def ask_questions(
                     where=(labels[0] if same else " against ".join(labels))
                     + ("" if kind == "framework" else f", {named}"),
                     skips=tuple(s for side in pair if (s := readiness.skip(side.target, side.backend))),
-                    gates=(*run_gates(pair, workload, same), *timing_gates(pair, list(sides.values()), manifest)),
+                    gates=(
+                        *run_gates(pair, workload, same),
+                        *timing_gates(pair, list(sides.values()), manifest, of_controls),
+                    ),
                     controls=tuple(c for c in controls if c.target in {side.target for side in pair}),
                     chunk_sizes=tuple(manifest.params["chunk_sizes"]),
                 )

@@ -10,6 +10,7 @@ from itertools import combinations
 from scorematrix.compare.evidence import SideEvidence
 from scorematrix.compare.gates import gate_status
 from scorematrix.compare.schema import Gate
+from scorematrix.compare.turn_records import turn_doubts
 from scorematrix.results.schema import SERVER_VIEW, SIDES, Environment, Round
 
 STAMP_SECONDS = 2.0
@@ -33,12 +34,20 @@ ALIKE_WITHIN: dict[str, Callable[[Round], object]] = {
 """Must be equal in all confirmation rounds of a side."""
 
 
-def records_gate(sides: Sequence[SideEvidence]) -> Gate:
-    """Require that the rounds of a contrast are consistent, each internally and with each other."""
+def records_gate(sides: Sequence[SideEvidence], beside: Sequence[Round], disturbed_share: float) -> Gate:
+    """Require that the rounds of a contrast are consistent, each internally and with each other.
+
+    Args:
+        beside: other rounds that may have taken turns with them: baselines and controls.
+        disturbed_share: of the params.
+    """
     rounds = [r for side in sides for r in side.rounds if r.error is None]
     if not rounds:
         return Gate(name="records", status="not_run", detail="no round is recorded yet")
-    doubts = [doubt for check in (_twice, _longer, _strangers, _changed, _chosen) for doubt in check(sides)]
+    groups = {r.group for r in rounds if r.group}
+    together = [*_rounds(sides), *(r for r in beside if r.group in groups or r.role == "control")]
+    doubts = [doubt for check in (_strangers, _changed, _chosen, _undrawn) for doubt in check(sides)]
+    doubts = [*_twice(together), *_longer(together), *doubts, *turn_doubts(together, disturbed_share)]
     sound = f"{len(rounds)} rounds: no two alike, none shorter than its calls, all by the same software"
     detail = f"{doubts[0]}{f', and {len(doubts) - 1} more' if len(doubts) > 1 else ''}" if doubts else sound
     return Gate(name="records", status=gate_status(not doubts), detail=detail)
@@ -48,10 +57,10 @@ def _rounds(sides: Sequence[SideEvidence]) -> list[Round]:
     return [r for side in sides for r in side.rounds]
 
 
-def _twice(sides: Sequence[SideEvidence]) -> Iterator[str]:
+def _twice(rounds: Sequence[Round]) -> Iterator[str]:
     """Name rounds with equal times: no machine measures the same nanoseconds twice."""
     known: dict[tuple, str] = {}
-    for round_ in _rounds(sides):
+    for round_ in rounds:
         for cell in round_.cells:
             samples = tuple(ns for one_pass in cell.call_ns for calls in one_pass for ns in calls)
             if len(samples) < FEWEST_SAMPLES or len(set(samples)) < FEWEST_SAMPLES:
@@ -109,9 +118,9 @@ def measured_again(rounds: Sequence[Round]) -> dict[tuple[str, str, str], list[s
     return repeats
 
 
-def _longer(sides: Sequence[SideEvidence]) -> Iterator[str]:
+def _longer(rounds: Sequence[Round]) -> Iterator[str]:
     """Name rounds whose calls together took longer than the round."""
-    for round_ in _rounds(sides):
+    for round_ in rounds:
         call_ns = sum(
             ns * cell.repeats
             for cell in round_.cells
@@ -142,6 +151,17 @@ def _changed(sides: Sequence[SideEvidence]) -> Iterator[str]:
             if side.view == SERVER_VIEW and what == "settings":  # a server has a new address in every round
                 continue
             yield from _several(what, {str(read(r)): r.name for r in side.confirm if read(r) is not None})
+
+
+def _undrawn(sides: Sequence[SideEvidence]) -> Iterator[str]:
+    """Name confirmation rounds that drew no tokens, although the reference has scored tokens for them."""
+    for side in sides:
+        expected = set() if side.reuses_prefix else {sample.index for sample in side.samples}
+        for r in side.confirm:
+            has_drawn = any(turn.fresh_seed is not None for cell in r.cells for turn in cell.turns)
+            is_whole = r.alone_because is None and r.error is None and all(cell.status == "ok" for cell in r.cells)
+            if is_whole and r.index in expected and not has_drawn:
+                yield f"{r.name} scored no drawn tokens, but the reference did for it"
 
 
 def _several(what: str, by_value: dict[str, str]) -> Iterator[str]:

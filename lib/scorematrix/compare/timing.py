@@ -16,7 +16,7 @@ from scorematrix.compare.statistics import FAILING_CONFIDENCE, MIN_ROUNDS, Inter
 from scorematrix.compare.steady import steadiness
 from scorematrix.results.figures import pass_seconds
 from scorematrix.results.manifest import Manifest
-from scorematrix.results.schema import SIDES
+from scorematrix.results.schema import SIDES, Round
 
 CEILING_SHARE = 1.05
 """A rate above this share of the measured ceiling is false: the clock stopped before the work was done (rule 8)."""
@@ -30,15 +30,24 @@ CACHE_SHARE = 1.1
 """A repeated query may be up to this many times as fast as a new one (rule 36)."""
 
 
-def timing_gates(sides: Sequence[SideEvidence], measured: Sequence[SideEvidence], manifest: Manifest) -> list[Gate]:
+def timing_gates(
+    sides: Sequence[SideEvidence],
+    measured: Sequence[SideEvidence],
+    manifest: Manifest,
+    controls: Sequence[Round] = (),
+) -> list[Gate]:
     """Run all gates on the times of both sides, each side's first, then those that compare the sides.
 
     Args:
         measured: all sides of the run, see `physics_gate`.
+        controls: the run's control rounds.
     """
     gates = [gate for side in sides for gate in side_timing_gates(side, measured, manifest)]
     choice = choice_gate(sides, manifest.params["margin"])
-    between = [fresh_scores_gate(sides), effort_gate(sides), choice, interference_gate(sides), records_gate(sides)]
+    keys = {(side.backend, side.view, side.target) for side in sides}
+    beside = [r for s in measured if (s.backend, s.view, s.target) not in keys for r in s.rounds]
+    records = records_gate(sides, [*beside, *controls], manifest.params.get("disturbed_share", 0.05))
+    between = [fresh_scores_gate(sides), effort_gate(sides), choice, interference_gate(sides), records]
     return [*gates, *(gate for gate in between if gate is not None)]
 
 

@@ -22,10 +22,9 @@ from scorematrix.matrix.turns import Block, CellKey, Score, Slot, slots, widest_
 from scorematrix.measure.noise import Bystanders
 from scorematrix.readiness.targets import target
 from scorematrix.results import PlannedRound
+from scorematrix.results.cells import is_disturbed
 from scorematrix.workload.fresh import secret_seed
 
-LEAST_DISTURBED_NS = 20_000_000
-"""Two ticks of the clock that counts processor time; less is indistinguishable from none."""
 MOST_TRIES = 4
 """Most tries of a disturbed turn, the first included."""
 PINGS = 5
@@ -209,8 +208,7 @@ class Conductor:
             self._failed.add(cell)
             return
         others_ns, stolen_ns = (int(seconds * 1e9) for seconds in watch.seconds())
-        limit = max(LEAST_DISTURBED_NS, self.score.disturbed_share * taken)
-        disturbed = others_ns + stolen_ns > limit
+        disturbed = is_disturbed(others_ns, stolen_ns, taken, self.score.disturbed_share)
         (self._disturbed.add if disturbed else self._disturbed.discard)((cell, lap, request))
         self._seconds[cell][lap, request] = answer["seconds"]
         self._facts[name].append(

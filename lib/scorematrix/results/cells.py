@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 CellStatus = Literal["ok", "failed", "timeout", "not_run"]
 
@@ -13,6 +13,14 @@ PassSamples = list[list[list[Annotated[int, Field(ge=0)]]]]
 
 RequestScores = list[list[list[float]]]
 """Probabilities: [request][item][label]."""
+
+LEAST_DISTURBED_NS = 20_000_000
+"""Two ticks of the clock that counts processor time; less is indistinguishable from none."""
+
+
+def is_disturbed(others_ns: int, stolen_ns: int, taken_ns: int, disturbed_share: float) -> bool:
+    """Return whether others took more than `disturbed_share` of a core during a turn of `taken_ns`."""
+    return others_ns + stolen_ns > max(LEAST_DISTURBED_NS, disturbed_share * taken_ns)
 
 
 class Part(BaseModel):
@@ -72,3 +80,10 @@ class Cell(Part):
         default=None, description="tokens that a pass computes, padding included; None: not reported"
     )
     slowdown: float = Field(default=1.0, ge=1, description="control rounds: factor by which each call was slowed")
+
+    @model_validator(mode="after")
+    def _check_turns(self) -> Self:
+        for turn in self.turns:
+            if turn.pass_index >= len(self.call_ns) or turn.request >= len(self.call_ns[turn.pass_index]):
+                raise ValueError(f"chunk {self.chunk_size}: turn {turn.place} is of a pass that call_ns lacks")
+        return self
