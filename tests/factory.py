@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from scorematrix.matrix import Params, chunk_order, load_params, needed_targets, plan_rounds
+from scorematrix.matrix.workloads import call_flops, call_tokens, floor_flops
 from scorematrix.readiness import Machine, check_readiness
 from scorematrix.readiness.devices import FrameworkDevices
 from scorematrix.results import (
@@ -168,6 +169,26 @@ def write_run(folder: Path, **options: object) -> RunStore:
     store.write_readiness(readiness)
     for round_ in rounds:
         store.write_round(round_)
+    return store
+
+
+def true_counts(params: Params, workload: Workload) -> dict[str, object]:
+    """The counts that `scorematrix validate` expects in run.json."""
+    sizes = params.all_chunk_sizes
+    return {
+        "workload_sha256": workload.sha256,
+        "floor_flops": floor_flops(params, workload),
+        "call_flops": {size: call_flops(params, workload, size) for size in sizes},
+        "call_tokens": {size: call_tokens(workload, size) for size in sizes},
+    }
+
+
+def write_valid_run(folder: Path) -> RunStore:
+    """A made-up run whose counts are those of its model."""
+    store = write_run(folder)
+    manifest = store.manifest()
+    counts = true_counts(Params.model_validate(manifest.params), store.workload())
+    store.write_manifest(Manifest(**(manifest.model_dump(exclude={"sha256"}) | counts)))
     return store
 
 

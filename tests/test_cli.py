@@ -15,7 +15,7 @@ from scorematrix.matrix.meter import MOST_PROBE_PASSES
 from scorematrix.models import Model
 from scorematrix.results import RunStore, read_document
 from tests.conftest import FIXTURES, call_cli, real_time, report_of, run_cli
-from tests.factory import changed, equal_seconds, make_cell, make_params, write_run
+from tests.factory import changed, equal_seconds, make_cell, make_params, write_run, write_valid_run
 
 TINY = str(FIXTURES / "tiny.yaml")
 # what is asked, and what the one line must name: the field, its value, the remedy
@@ -171,7 +171,7 @@ def test_preflight_says_what_is_ready() -> None:
 
 def test_models_and_validate(tmp_path: Path) -> None:
     assert "smollm2-135m" in call_cli("models").stdout
-    store = write_run(tmp_path / "r")
+    store = write_valid_run(tmp_path / "r")
     done = call_cli("validate", str(store.folder), str(store.folder / "workload.json"),
                    str(store.round_path("jax.portable.cpu.r01")), TINY)  # fmt: skip
     assert done.returncode == 0 and done.stdout.count("sound") == 4

@@ -11,7 +11,7 @@ import pytest
 
 from scorematrix.results import RunStore
 from tests.conftest import call_cli
-from tests.factory import changed, write_run
+from tests.factory import changed, write_valid_run
 
 if shutil.which("ssh-keygen") is None:
     pytest.skip("no ssh-keygen to sign with; on Debian: apt-get install openssh-client", allow_module_level=True)
@@ -27,14 +27,14 @@ def key(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def signed(tmp_path: Path, key: Path) -> RunStore:
-    store = write_run(tmp_path / "r")
+    store = write_valid_run(tmp_path / "r")
     done = call_cli("sign", str(store.folder), "--key", str(key))
     assert done.returncode == 0, done.stderr
     return store
 
 
 def test_a_signed_run_says_by_whom(signed: RunStore, tmp_path: Path) -> None:
-    (signed.folder / "report.html").write_text("written anew at any time")
+    (signed.folder / "change_since_old.md").write_text("written anew at any time")
     done = call_cli("validate", str(signed.folder))
     assert done.returncode == 0 and "signed by key SHA256:" in done.stdout
     done = call_cli("validate", str(signed.folder), "--signers", str(tmp_path / "signers"))
@@ -79,7 +79,7 @@ def test_other_signers_and_unsigned_runs_are_refused(signed: RunStore, tmp_path:
     assert call_cli("sign", str(signed.folder), "--key", str(other)).returncode == 0
     done = call_cli("validate", str(signed.folder), "--signers", str(tmp_path / "signers"))
     assert done.returncode == 2 and "not valid" in done.stderr
-    unsigned = write_run(tmp_path / "u")
+    unsigned = write_valid_run(tmp_path / "u")
     assert "signed" not in call_cli("validate", str(unsigned.folder)).stdout
     done = call_cli("validate", str(unsigned.folder), "--signers", str(tmp_path / "signers"))
     assert done.returncode == 2 and "not signed" in done.stderr

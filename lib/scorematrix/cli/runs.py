@@ -157,10 +157,14 @@ def validate(
     A checksum detects damage. Only a signature (see `sign`) detects a forged run.
     """
     from scorematrix.matrix import validate_path
+    from scorematrix.report.check import check_summaries
+    from scorematrix.results import RunStore
     from scorematrix.results.signature import signer_of
 
     for path in paths:
         found = validate_path(path)
+        if path.is_dir():
+            check_summaries(RunStore(path))
         signer = signer_of(path, signers) if path.is_dir() else None
         if signers is not None and signer is None:
             raise ValueError(f"{path} is not signed; sign it with `scorematrix sign`, or leave out --signers")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scorematrix.matrix.memory import refused_cells
 from scorematrix.matrix.params import Params, load_params
-from scorematrix.matrix.plan import needed_targets
-from scorematrix.matrix.workloads import build_workload
+from scorematrix.matrix.plan import needed_targets, plan_rounds
+from scorematrix.matrix.workloads import build_workload, call_flops, call_tokens, floor_flops
 from scorematrix.measure.environment import cpu_name
 from scorematrix.models import locate
 from scorematrix.readiness import TARGETS, check_readiness, frameworks_in, probe_machine, target
-from scorematrix.results import Readiness, Round, RunStore, TargetRecord, read_document
+from scorematrix.results import PROTOCOL, Readiness, Round, RunStore, TargetRecord, read_document
 from scorematrix.scoring.registry import BACKENDS, backend_entry, registered_backends
 from scorematrix.text_files import parse_json, read_text
 from scorematrix.workload import Workload
@@ -68,9 +68,10 @@ def validate_path(path: Path) -> str:
     if path.is_dir():
         store = RunStore(path)
         rounds = store.rounds()
-        store.workload()
         store.readiness()
-        return f"a sound run with {len(rounds)} rounds"
+        return "; ".join(
+            [f"a sound run with {len(rounds)} rounds", *_check_plan(store, rounds), *_unlisted(store, rounds)]
+        )
     if path.suffix in (".yaml", ".yml"):
         return f"sound params, sha256 {load_params(path).sha256[:12]}..."
     keys = parse_json(read_text(path), str(path))
@@ -79,3 +80,40 @@ def validate_path(path: Path) -> str:
     if isinstance(keys, dict) and "cells" in keys:
         return f"a sound round, {len(read_document(path, Round).cells)} cells"
     raise ValueError(f"{path} is neither a workload, a round, a run folder nor a params file")
+
+
+def _check_plan(store: RunStore, rounds: Sequence[Round]) -> list[str]:
+    """Check plan and counts against the params, seed and workload; return what cannot be checked here, and why.
+
+    Raises:
+        ValueError: if run.json has another plan or other counts than its params and workload give.
+    """
+    manifest, workload = store.manifest(), store.workload()
+    try:
+        params = Params.model_validate(manifest.params)
+        plan = plan_rounds(params)
+        is_here = not locate(params.model).startswith("Hugging Face hub")
+    except ValueError as error:
+        return [f"plan not checked: {str(error).splitlines()[0]}"]
+    if any(r.protocol != PROTOCOL for r in rounds):
+        return [f"plan not checked: it is of protocol {rounds[0].protocol}"]
+    expected: dict[str, object] = {
+        "plan": plan,
+        "call_tokens": {size: call_tokens(workload, size) for size in params.all_chunk_sizes},
+    }
+    if is_here:
+        expected["floor_flops"] = floor_flops(params, workload)
+        expected["call_flops"] = {size: call_flops(params, workload, size) for size in params.all_chunk_sizes}
+    for field, value in expected.items():
+        if getattr(manifest, field) != value:
+            raise ValueError(
+                f"{store.folder.name}/run.json: {field} differs from what its params, seed and workload give; take the "
+                "file from its source"
+            )
+    return [] if is_here else ["operation counts not checked: the model is not on this machine"]
+
+
+def _unlisted(store: RunStore, rounds: Sequence[Round]) -> list[str]:
+    listed = {entry.round for entry in store.journal()}
+    missing = [r.name for r in rounds if r.name not in listed]
+    return [f"{len(missing)} rounds are not in its journal, {missing[0]} first"] if missing else []

@@ -40,7 +40,12 @@ LIES = (
     "side's process or flags; clocks forged in every process of the machine; load that another virtual machine puts on "
     "the same hardware only during one side's turns. Clock checks allow a few milliseconds per turn, so the times of "
     "very short turns can be wrong by a large share.",
-    "Checksums detect damaged files. They do not detect forged files; a signature does: `scorematrix sign`.",
+    "Checksums detect damaged files, and records that contradict each other are refused or shown. A consistent "
+    "forgery is not detected: times edited together with every clock and turn; processor time of other processes "
+    "edited together with the marks; laps deleted from every round of a group; a round exchanged with its control; "
+    "rounds measured again, deleted from the journal too; other params, such as the margin, with their plan; other "
+    "tokens, weights or software versions in every file; the reason of a skip; text in a report outside of its "
+    "verdicts. A signature detects edits of all but the reports: `scorematrix sign`.",
 )
 """Deceptions that no check in a run would detect."""
 
