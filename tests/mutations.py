@@ -91,6 +91,14 @@ MUTATIONS = [
              ' and measured["mean_log"] <= LOGARITHMS', "", "tests/compare/test_fresh.py"),
     Mutation("sampled-tokens", "matrix/conductor.py",  # nobody is asked what the reference has scored
              "if slot.request in self._seeds else", "if False else", "tests/matrix/test_conductor.py"),
+    Mutation("missing-time", "compare/turn_records.py",  # all times of a side may be shortened
+             "    yield from _missing_time(taken)\n", "", "tests/results/test_tampering.py"),
+    Mutation("missing-laps", "compare/turn_records.py",  # slow laps of a side may be deleted
+             "    yield from _missing_laps(taken)\n", "", "tests/results/test_tampering.py"),
+    Mutation("role-as-planned", "results/schema.py",  # a confirmation round may become a tuning round
+             '("index", "role", "backend"', '("index", "backend"', "tests/results/test_tampering.py"),
+    Mutation("old-comparison", "report/check.py",  # comparison.json may name another winner
+             "if not _alike(its, ours):", "if False:", "tests/results/test_tampering.py"),
     Mutation("wrong-form", "scoring/forms.py",  # a kernel that computes something else may be chosen
              "<= APART:", "<= 1.0:", "tests/scoring/test_forms.py"),
     Mutation("margin", "compare/verdict.py",  # any difference beyond noise wins
