@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple
@@ -56,9 +56,9 @@ class Sound:
 Answer = Callable[[Sound, bytes, BaseHTTPRequestHandler], Reply]
 
 
-def fake_server(sound: Sound, answer: Answer) -> AbstractContextManager[str]:
-    """A server on a free port whose POSTs are answered by the function, out of the sound answers."""
-    return posting(lambda body, handler: answer(sound, body, handler))
+def fake_server(sound: Sound, answer: Answer, about: Mapping[str, object] | None = None) -> AbstractContextManager[str]:
+    """A server on a free port whose POSTs are answered by the function, out of the sound answers; see `posting`."""
+    return posting(lambda body, handler: answer(sound, body, handler), about)
 
 
 def honest(sound: Sound, body: bytes, handler: BaseHTTPRequestHandler) -> Reply:

@@ -6,15 +6,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from scorematrix.audit.caching import caching_gate
 from scorematrix.audit.contract import BrokenPromise, Score, asker, contract_gates, finite_gate, refusal_gate
+from scorematrix.audit.draws import Draws
 from scorematrix.audit.isolation import isolation_gates
 from scorematrix.audit.parity import parity_gates
 from scorematrix.audit.probes import Probes, make_probes
-from scorematrix.audit.search import Search, search_gates
+from scorematrix.audit.search import Search, search_gate
 from scorematrix.compare.numerics import Caps, caps_for
 from scorematrix.models.catalogue import Model
 from scorematrix.results.audits import AuditReport, Gate
 from scorematrix.scoring import REFERENCE, Backend, load_backend, missing_packages
+from scorematrix.scoring.server import StatedLimits
 
 SECONDS = 30.0
 """Of the search."""
@@ -34,7 +37,10 @@ def audit_backend(backend: Backend, model: Model, *, seed: int = 0, seconds: flo
     reference = reference_scores(model)
     gates = sound_gates(backend, probes, reference)
     if seconds and all(gate.status != "failed" for gate in gates):
-        gates += search_gates(make_search(backend, model, probes, reference, seed), seconds)
+        search = make_search(backend, model, probes, reference, seed)
+        gates.append(search_gate(search, seconds))
+        if gates[-1].status == "passed":
+            gates.append(caching_gate(search))
     if any(gate.name == "finite" and gate.status == "passed" for gate in gates):  # its answers are scores
         gates.append(refusal_gate(backend, probes))
     return AuditReport(
@@ -43,18 +49,28 @@ def audit_backend(backend: Backend, model: Model, *, seed: int = 0, seconds: flo
 
 
 def make_search(
-    backend: Backend, model: Model, probes: Probes, reference: Score | str, seed: int, may_refuse: bool = False
+    backend: Backend,
+    model: Model,
+    probes: Probes,
+    reference: Score | str,
+    seed: int,
+    stated: StatedLimits | None = None,
 ) -> Search:
-    """Return a search with the backend's limits. The arguments are those of `audit_backend` and of `Search`."""
+    """Return a search with the backend's limits. The arguments are those of `audit_backend` and of `Search`.
+
+    Args:
+        stated: a live server's limits; None: it is a backend in this process.
+    """
+    rng = np.random.default_rng([seed, 24])
     return Search(
         asker(backend),
         reference if callable(reference) else None,
         probes,
+        Draws(probes, model.config.max_positions, rng, stated or StatedLimits()),
         allowed=backend_caps(backend).max,
         rounding=ROUNDING[backend.info.dtype],
-        max_tokens=model.config.max_positions,
-        rng=np.random.default_rng([seed, 24]),
-        may_refuse=may_refuse,
+        may_refuse=stated is not None,
+        refuses=stated is None,  # bad requests to a server have a table
     )
 
 

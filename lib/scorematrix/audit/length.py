@@ -22,7 +22,7 @@ def too_long_gate(wire: Wire, probes: Probes, max_positions: int) -> Gate:
     No reference is needed. If the end is cut, different items get the same scores. If the beginning is cut, queries
     that differ only there do.
     """
-    stated = wire.told_limit()
+    _, stated = wire.stated_limits().length or ("", None)
     limit = min(max_positions, stated or max_positions)
     whose = f"its stated limit of {limit}" if stated == limit else f"the model's {limit} positions"
     query = (probes.base.query_ids * (limit // len(probes.base.query_ids) + 1))[:limit]

@@ -13,8 +13,8 @@ from scorematrix.workload.request import ScoreRequest
 
 ITEM_TOKENS = (4, 1, 9, 4, 6, 4, 13, 2)
 QUERY_TOKENS = 24
-SHOWN_IDS = 64
-"""Longer lists are shortened in a shown body. The probes' lists are never that long."""
+SHOWN_IDS = 4096
+"""A body with more ids is shortened when it is shown."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,23 @@ class Probes:
 
 
 def shown_body(body: Any) -> str:
-    """Return JSON in one line; long lists keep only their first and last numbers."""
-    return json.dumps(_shortened(body), separators=(",", ":"), ensure_ascii=False)
+    """Return JSON in one line. Of a body with too many ids, long lists keep only their first and last numbers."""
+    text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
+    return text if text.count(",") <= SHOWN_IDS else json.dumps(_shortened(body), separators=(",", ":"))
 
 
 def _shortened(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _shortened(inner) for key, inner in value.items()}
-    if isinstance(value, list) and len(value) > SHOWN_IDS:
-        return [*value[:8], f"... {len(value) - 12} more ...", *value[-4:]]
-    return [_shortened(inner) for inner in value] if isinstance(value, list) else value
+    if not isinstance(value, list):
+        return value
+    if len(value) > 2 * QUERY_TOKENS and value == (value[:QUERY_TOKENS] * len(value))[: len(value)]:
+        return [*value[:QUERY_TOKENS], f"... repeated, {len(value) - QUERY_TOKENS} more ..."]
+    return (
+        [*map(_shortened, value[:8]), f"... {len(value) - 12} more ...", *value[-4:]]
+        if len(value) > 64
+        else [_shortened(inner) for inner in value]
+    )
 
 
 def make_probes(vocab_size: int, seed: int = 0, served_model: str = "default", softmax_only: bool = False) -> Probes:

@@ -11,7 +11,7 @@ from scorematrix.audit.isolation import SAME
 from scorematrix.audit.layout import insertions_gate, item_first_gate
 from scorematrix.audit.length import too_long_gate
 from scorematrix.audit.probes import Probes, make_probes
-from scorematrix.audit.search import search_gates
+from scorematrix.audit.search import search_gate
 from scorematrix.audit.table import contract_gate, contract_rows
 from scorematrix.audit.wire import Wire
 from scorematrix.models.catalogue import Model
@@ -91,7 +91,8 @@ def _gates(client: ScoreClient, wire: Wire, model: Model, probes: Probes, second
     gates.append(item_first_gate(wire, reference, probes, largest))
     gates.append(concurrency_gate(score, probes, ROUNDING[client.info.dtype]))
     if seconds and all(gate.status != "failed" for gate in gates):
-        gates += search_gates(make_search(client, model, probes, reference, seed, may_refuse=True), seconds)
+        search = make_search(client, model, probes, reference, seed, wire.stated_limits())
+        gates.append(search_gate(search, seconds))
     gates.append(too_long_gate(wire, probes, model.config.max_positions))
     return gates
 

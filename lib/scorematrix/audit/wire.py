@@ -10,13 +10,12 @@ from typing import Any
 import httpx
 import numpy as np
 
-from scorematrix.scoring.server import DIALECTS, FaultKind
+from scorematrix.scoring.server import DIALECTS, FaultKind, StatedLimits, ask_about
 from scorematrix.scoring.server.answers import error_words
 from scorematrix.scoring.server.deadline import DeadlineTransport
 from scorematrix.scoring.server.dialects import body_of
 from scorematrix.workload.request import ScoreRequest
 
-LIMIT_NAMES = ("max_model_len", "context_length", "max_req_input_len")
 MESSAGE_CHARACTERS = 160
 """Only this much of a server's message is shown."""
 GRACE_SECONDS = 3.0
@@ -110,16 +109,6 @@ class Wire:
             time.sleep(0.1)
         return False
 
-    def told_limit(self) -> int | None:
-        """Return the longest input in tokens that the server reports, None if it reports none."""
-        limits: list[int] = []
-        for path in ("/v1/models", "/get_server_info"):
-            try:
-                content = self._http.get(path, timeout=min(self.timeout_seconds, 5.0)).json()
-            except (httpx.HTTPError, ValueError):
-                continue
-            listed = content.get("data") if isinstance(content, dict) else None
-            for part in (content, *(listed if isinstance(listed, list) else ())):
-                values = [part.get(name) for name in LIMIT_NAMES] if isinstance(part, dict) else []
-                limits.extend(v for v in values if isinstance(v, int) and not isinstance(v, bool) and v > 0)
-        return min(limits, default=None)
+    def stated_limits(self) -> StatedLimits:
+        """Return the limits that the server reports."""
+        return ask_about(self._http).limits

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
+import httpx
+
 import scorematrix
 from scorematrix.load.ceiling import generator_ceiling
 from scorematrix.load.generator import LoadGenerator
@@ -13,7 +15,7 @@ from scorematrix.load.request_log import Plan
 from scorematrix.results.load_records import LoadPoint, LoadRecord, LoadWorkload, MlperfResult
 from scorematrix.results.schema import Environment
 from scorematrix.results.times import utc_now
-from scorematrix.scoring.server import ScoreClient
+from scorematrix.scoring.server import ScoreClient, ask_about, checked_address
 from scorematrix.workload import ScoreRequest, Workload
 
 CLOSE_ENOUGH = 1.08
@@ -91,6 +93,10 @@ def measure_load(
     _check(concurrency, rates or (), objective_seconds)
     plan = plan or Plan(2.0, 12.0)
     requests = workload.score_requests()
+    with httpx.Client(base_url=checked_address(url)) as http:
+        limits = ask_about(http).limits
+    if exceeded := next(filter(None, map(limits.exceeded, requests)), None):
+        raise ValueError(exceeded)
     generator = LoadGenerator(
         url, requests, server=server, model=model, timeout_seconds=timeout_seconds, bad_every=bad_every
     )

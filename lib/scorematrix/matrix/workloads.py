@@ -14,6 +14,17 @@ def build_workload(params: Params) -> Workload:
     Raises:
         ValueError: for a workload that the model cannot score.
     """
+    workload, most = _built(params), read_description(params.model).config.max_positions
+    longest = max(len(r.query_ids) + max(map(len, r.items_ids)) for r in workload.requests)
+    if longest > most:
+        raise ValueError(
+            f"workload: query and longest item are {longest} tokens, model={params.model!r} has max_positions={most}; "
+            "use a shorter query or shorter items"
+        )
+    return workload
+
+
+def _built(params: Params) -> Workload:
     described = read_description(params.model)
     match params.workload:
         case TextWorkload() as text:

@@ -8,18 +8,25 @@ from scorematrix.results.audits import AuditReport
 
 
 def replay_lines(report: AuditReport) -> list[str]:
-    """Return, for every fault of a live server, the command that reproduces it."""
-    if report.url is None:
-        return []
+    """Return what repeats each fault: a command per request to a live server, the bodies that a backend got.
+
+    A fault that takes several requests has a line for each, in order.
+    """
     shown = {row.request: row.case for row in report.contract if row.state == "fault"}
     for gate in report.gates:  # a gate repeats the contract's first fault: it is shown once
         if gate.status == "failed" and gate.request:
             shown.setdefault(gate.request, gate.name)
-    head = f"curl -s {report.url} -H 'Content-Type: application/json' -d"
-    return [
-        f"{name}, body shortened: {request}" if " more ..." in request else f"{name}: {head} {shlex.quote(request)}"
-        for request, name in shown.items()
-    ]
+    head = f"curl -s {report.url} -H 'Content-Type: application/json' -d "
+    lines = []
+    for requests, name in shown.items():
+        bodies = requests.split("\n")
+        for n, body in enumerate(bodies, 1):
+            what = f"{name}, request {n} of {len(bodies)}" if len(bodies) > 1 else name
+            if " more ..." in body:
+                lines.append(f"{what}, body shortened: {body}")
+            else:
+                lines.append(f"{what}: {body if report.url is None else head + shlex.quote(body)}")
+    return lines
 
 
 def audit_sentence(report: AuditReport) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from scorematrix.privacy import printable, without_credentials
+from scorematrix.scoring.server.stated import StatedLimits, read_limits
 
 PATHS = ("/health", "/version", "/server_info", "/get_server_info", "/v1/models")
 """In order: ours; vLLM's; SGLang's and sglang-jax's, new and old; the one that all servers have."""
@@ -55,6 +56,7 @@ class About:
     reuse_prefix: int = 0
     device: str | None = None
     flags: dict[str, str | int | float | bool] = field(default_factory=dict)
+    limits: StatedLimits = field(default_factory=StatedLimits)
 
 
 def ask_about(http: httpx.Client) -> About:
@@ -80,6 +82,7 @@ def ask_about(http: httpx.Client) -> About:
         flags={
             name: _flag(arguments[name]) for name in FLAGS if isinstance(arguments.get(name), str | int | float | bool)
         },
+        limits=read_limits(*replies.values()),
     )
 
 

@@ -64,7 +64,7 @@ class LiveBackend:
                 settings["start_seconds"] = round(self._process.start(), 3)
             self.url = self._process.url if self._process else str(place.url)
             self.address = self._process.url if self._process else place.address
-            about = self._ask(server)
+            about = self._about = self._ask(server)
             _check(about, place, model, dtype, server)
             self.served_model = place.served_model or about.model or "default"
             self._client = ScoreClient(
@@ -81,7 +81,14 @@ class LiveBackend:
         self.info = self._info(about, settings | ({"reuse_prefix": 1} if place.keeps_prefix else {}))
 
     def prepare(self, requests: Sequence[ScoreRequest]) -> None:
-        """Do nothing; see `ScoreClient.prepare`."""
+        """Compile nothing, see `ScoreClient.prepare`, but refuse what the server would: it is then never sent.
+
+        Raises:
+            ValueError: naming the stated limit that a request exceeds, the value and the remedy.
+        """
+        for request in requests:
+            if (exceeded := self._about.limits.exceeded(request)) is not None:
+                raise ValueError(f"{self.info.backend}: {exceeded}")
 
     def score(self, request: ScoreRequest) -> Scores:
         """Score as `ScoreClient.score` does. A launched server that died is restarted for later calls."""
