@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import cycle
 
 import numpy as np
 
@@ -16,6 +17,8 @@ EDGES = (33, 9, 65, 17, 129, 2, 101, 257, 1, 32, 64, 8, 16, 513, 100, 15, 31, 63
 """Sizes of blocks, pages, windows and buckets, and their neighbours; the most telling first."""
 MOST = {"items": 257, "item": 513, "query": 2049, "labels": 65}
 """The largest size drawn per axis."""
+SWEPT = 128
+"""Lengths of query and items up to this one are all drawn, given time."""
 SPECIAL = 4
 """Special tokens have the first or the last ids; so many of the first are drawn on purpose."""
 
@@ -30,6 +33,7 @@ class Draws:
 
     def __init__(self, probes: Probes, max_tokens: int, rng: np.random.Generator, stated: StatedLimits) -> None:
         self.softmax_only, self.vocab, self.rng, self._stated = probes.softmax_only, probes.vocab_size, rng, stated
+        self._sweep = cycle((1 + rng.permutation(SWEPT)).tolist())
         _, length = stated.length or ("", max_tokens)
         self._room = max(2, min(max_tokens, length) - 16)  # a server may generate a token, or reserve some
         self.most = {axis: min(most, self._room) for axis, most in MOST.items()}
@@ -38,7 +42,7 @@ class Draws:
 
     def endless(self) -> Iterator[ScoreRequest]:
         """Yield a request per axis and edge, with one of random sizes after every second; then only such."""
-        yield self.drawn(1, 1, 1, 1)
+        yield self.drawn(items=1, item=1, query=1, labels=3)
         edges = [(edge, axis) for edge in EDGES for axis in MOST if edge <= self.most[axis]]
         edges[40:40] = [(most, axis) for axis, most in self.most.items()]
         for n, (edge, axis) in enumerate(edges):
@@ -59,7 +63,10 @@ class Draws:
         return self.drawn(**sizes)
 
     def _small(self) -> dict[str, int]:
-        return {axis: int(self.rng.integers(1, 20 if axis == "query" else 8)) for axis in MOST}
+        sizes = {axis: int(self.rng.integers(1, 8)) for axis in MOST}
+        if self.rng.random() < 0.7:  # every length once, then again
+            sizes["query" if self.rng.random() < 0.75 else "item"] = next(self._sweep)
+        return sizes
 
     def _size(self, most: int) -> int:
         """Draw a size: the largest, any, or next to a multiple of a block's size."""
