@@ -265,7 +265,7 @@ SEARCH_LIES: dict[str, tuple[Callable[[], Answer], ...]] = {
         lambda: wrong_if(lambda r: n_items(r) > 1 and n_items(r) % 16 == 1, [-1]),
         lambda: wrong_if(lambda r: n_items(r) > 1 and n_items(r) % 24 == 1, [-1]),
         lambda: wrong_if(lambda r: longest(r) > 1 and longest(r) % 20 == 1),
-        lambda: wrong_if(lambda r: len(r.query_ids) > 1 and len(r.query_ids) % 48 == 1),
+        lambda: wrong_if(lambda r: len(r.query_ids) > 1 and len(r.query_ids) % 20 == 1),
     ),
     "consecutive items of equal length": (lambda: consecutive(2), lambda: consecutive(4)),
     "a sliding window": (lambda: window(300), lambda: window(60)),

@@ -19,7 +19,7 @@ class Gate(Part):
     detail: str
     found: dict[str, float] = Field(default={}, description="measured figures, as in `detail`")
     allowed: dict[str, float] = Field(default={}, description="upper limits of these figures")
-    request: str | None = Field(default=None, description="audits: shortened body that shows the failure")
+    request: str | None = Field(default=None, description="audits: body that shows the failure; several in order, one per line")
 
 
 class ContractRow(Part):
@@ -31,7 +31,7 @@ class ContractRow(Part):
     answer: str = Field(description="the server's scores or message, or why there are none")
     state: Literal["agrees", "differs", "fault", "not_sent"]
     fault: str | None = Field(default=None, description="answered_nonsense, server_error, server_died, timeout, ...")
-    request: str = Field(description="the body, shortened")
+    request: str = Field(description="the body; very long ones are shortened")
 
 
 class AuditReport(Part):
