@@ -19,7 +19,9 @@ class Gate(Part):
     detail: str
     found: dict[str, float] = Field(default={}, description="measured figures, as in `detail`")
     allowed: dict[str, float] = Field(default={}, description="upper limits of these figures")
-    request: str | None = Field(default=None, description="audits: body that shows the failure; several in order, one per line")
+    request: str | None = Field(
+        default=None, description="audits: body that shows the failure; several in order, one per line"
+    )
 
 
 class ContractRow(Part):
