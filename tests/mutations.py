@@ -52,7 +52,7 @@ MUTATIONS = [
              "position_t[:n] = len(request.query_ids) +", "position_t[:n] = len(request.query_ids) - 1 +",
              "tests/scoring/test_shared_prefix.py"),
     Mutation("gguf-rotary", "models/gguf_reader.py",  # keys keep ggml's order of rotary pairs
-             'projection in "qk"', 'projection == "q"', "tests/models"),
+             'hf_name.endswith(QUERY_KEY)', 'hf_name.endswith("q_proj.weight")', "tests/models"),
     Mutation("vocabulary", "workload/request.py",  # the first id beyond the vocabulary passes
              "if max(ids) >= vocab_size:", "if max(ids) > vocab_size:", "tests/workload"),
     Mutation("clock", "measure/clock.py",  # the clock does not wait for the scores

@@ -128,7 +128,7 @@ def load_model(name: str, *, seed: int = 0) -> Model:
     if path.is_file():
         decoded = decoded_gguf(path)
         config, tokenizer = read_decoded_description(decoded)
-        return Model(name, locate(name), config, tokenizer, read_decoded_weights(decoded, config))
+        return Model(name, locate(name), config, tokenizer, read_decoded_weights(decoded))
     config = read_hf_config(path)
     return Model(name, locate(name), config, TextTokenizer.from_folder(path), read_hf_weights(path, config))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 Architecture = Literal["llama", "qwen2", "qwen3"]
@@ -44,16 +44,7 @@ class DecoderConfig:
     tied_head: bool = True
 
     def __post_init__(self) -> None:
-        for name in (
-            "vocab_size",
-            "hidden_size",
-            "n_layers",
-            "n_heads",
-            "n_kv_heads",
-            "head_dim",
-            "ffn_size",
-            "max_positions",
-        ):
+        for name in (field.name for field in fields(self) if field.type == "int"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"model config: {name}={value!r} must be an integer of at least 1")

@@ -18,7 +18,7 @@ import numpy as np
 from scorematrix.models.cache import cache_folder
 from scorematrix.models.config import DecoderConfig
 from scorematrix.models.gguf_reader import GGUFFile, read_gguf_config, read_gguf_weights
-from scorematrix.models.weights import DecoderWeights, LayerWeights
+from scorematrix.models.weights import DecoderWeights
 from scorematrix.workload.tokenizer import TextTokenizer
 
 VERSION = 1
@@ -51,15 +51,11 @@ def read_decoded_description(path: Path) -> tuple[DecoderConfig, TextTokenizer]:
     return DecoderConfig(**json.loads(metadata["config"])), TextTokenizer.from_json(metadata["tokenizer"])
 
 
-def read_decoded_weights(path: Path, config: DecoderConfig) -> DecoderWeights[np.ndarray]:
+def read_decoded_weights(path: Path) -> DecoderWeights[np.ndarray]:
     """Return the tree, which was checked when it was decoded."""
     from safetensors.numpy import load_file
 
-    leaves: dict[str, np.ndarray] = load_file(path)
-    layers = {name.removeprefix("layers."): a for name, a in leaves.items() if name.startswith("layers.")}
-    embed_vd = leaves["embed_vd"]
-    head_vd = embed_vd if config.tied_head else leaves["head_vd"]
-    return DecoderWeights(embed_vd, LayerWeights(**layers), leaves["final_norm_d"], head_vd)
+    return DecoderWeights.from_leaves(load_file(path))
 
 
 def _decode(source: Path, target: Path) -> None:

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scorematrix.models.config import DecoderConfig
-from scorematrix.models.weights import DecoderWeights, LayerWeights, check_weights
+from scorematrix.models.safetensors_reader import ARCHITECTURES, weights_of
+from scorematrix.models.weights import DecoderWeights
 
-ARCHITECTURES = ("llama", "qwen2", "qwen3")
-
-# leaf: (name in a block, whether the tensor is a matrix [out, in])
-GGUF_LEAVES = {
-    "attn_norm_ld": "attn_norm.weight",
-    "q_ldnh": "attn_q.weight",
-    "k_ldkh": "attn_k.weight",
-    "v_ldkh": "attn_v.weight",
-    "o_lnhd": "attn_output.weight",
-    "mlp_norm_ld": "ffn_norm.weight",
-    "gate_ldf": "ffn_gate.weight",
-    "up_ldf": "ffn_up.weight",
-    "down_lfd": "ffn_down.weight",
-    "q_bias_lnh": "attn_q.bias",
-    "k_bias_lkh": "attn_k.bias",
-    "v_bias_lkh": "attn_v.bias",
-    "q_norm_lh": "attn_q_norm.weight",
-    "k_norm_lh": "attn_k_norm.weight",
-}
+QUERY_KEY = ("q_proj.weight", "k_proj.weight")
+"""Ends of the names of Hugging Face's tensors whose rows ggml permutes in a llama."""
 
 
 class GGUFFile:
@@ -49,6 +34,10 @@ class GGUFFile:
         field = self._reader.fields.get(key)
         return default if field is None else field.contents()
 
+    def has(self, name: str) -> bool:
+        """Return whether there is a tensor of this name."""
+        return name in self._tensors
+
     def tensor(self, name: str) -> np.ndarray | None:
         """Return a tensor in numpy's order of dimensions, float32; None if there is none."""
         import gguf
@@ -64,9 +53,10 @@ def read_gguf_config(file: GGUFFile) -> DecoderConfig:
         ValueError: naming what this workspace does not support.
     """
     name = file.get("general.architecture")
-    if name not in ARCHITECTURES:
+    if name not in ARCHITECTURES.values():
         raise ValueError(
-            f"{file.path.name}: general.architecture={name!r} is not supported; supported: {', '.join(ARCHITECTURES)}"
+            f"{file.path.name}: general.architecture={name!r} is not supported; "
+            f"supported: {', '.join(ARCHITECTURES.values())}"
         )
     scaling = file.get(f"{name}.rope.scaling.type")
     if scaling not in (None, "none"):
@@ -74,7 +64,7 @@ def read_gguf_config(file: GGUFFile) -> DecoderConfig:
             f"{file.path.name}: {name}.rope.scaling.type={scaling!r} is not supported; "
             "use the model's safetensors checkpoint"
         )
-    if file.tensor("rope_freqs.weight") is not None:
+    if file.has("rope_freqs.weight"):
         raise ValueError(
             f"{file.path.name}: rope_freqs.weight (llama3 rope scaling) is not supported in GGUF form; "
             "use the model's safetensors checkpoint"
@@ -107,7 +97,7 @@ def read_gguf_config(file: GGUFFile) -> DecoderConfig:
         # Stored as float32; the shortest decimal that rounds to it is the model's original value.
         rms_norm_eps=float(str(np.float32(need("attention.layer_norm_rms_epsilon")))),
         rope_theta=float(str(np.float32(file.get(f"{name}.rope.freq_base", 10000.0)))),
-        tied_head="output.weight" not in file._tensors,
+        tied_head=not file.has("output.weight"),
     )
 
 
@@ -117,49 +107,31 @@ def read_gguf_weights(file: GGUFFile, config: DecoderConfig) -> DecoderWeights[n
     Raises:
         ValueError: naming a tensor that is missing, misshapen, or not finite.
     """
-    c = config
-    embed_vd = _need(file, "token_embd.weight")
-    layers: dict[str, np.ndarray] = {}
-    for leaf, part in GGUF_LEAVES.items():
-        blocks = [file.tensor(f"blk.{l}.{part}") for l in range(c.n_layers)]
-        if all(block is None for block in blocks):
-            continue  # check_weights reports a leaf that should be there
-        if (lost := next((l for l, block in enumerate(blocks) if block is None), None)) is not None:
-            raise ValueError(f"{file.path.name}: tensor blk.{lost}.{part} is missing; fetch the file again")
-        layers[leaf] = np.stack([_as_leaf(c, leaf, block) for block in blocks if block is not None])
-    weights = DecoderWeights(
-        embed_vd=embed_vd,
-        layers=LayerWeights(**layers),
-        final_norm_d=_need(file, "output_norm.weight"),
-        head_vd=embed_vd if c.tied_head else _need(file, "output.weight"),
-    )
-    check_weights(config, weights)
-    return weights
+    name_of = gguf_names(config)
+
+    def read(hf_name: str) -> np.ndarray:
+        tensor = file.tensor(name_of(hf_name))
+        if tensor is None:
+            raise ValueError(f"{file.path.name}: tensor {name_of(hf_name)} is missing; fetch the file again")
+        if config.architecture == "llama" and hf_name.endswith(QUERY_KEY):
+            return swap_rotary(tensor, (config.head_dim // 2, 2))
+        return tensor
+
+    return weights_of(config, lambda hf_name: file.has(name_of(hf_name)), read)
 
 
-def _as_leaf(c: DecoderConfig, leaf: str, block: np.ndarray) -> np.ndarray:
-    """Return one layer's tensor in our layout, [in..., out...], with rotary pairs as in Hugging Face."""
-    n_heads = {"q": c.n_heads, "k": c.n_kv_heads, "v": c.n_kv_heads}
-    projection = leaf.split("_")[0]
-    if leaf in ("q_ldnh", "k_ldkh", "v_ldkh"):
-        if c.architecture == "llama" and projection in "qk":
-            block = _undo_rotary_permutation(block, n_heads[projection])
-        return block.T.reshape(c.hidden_size, n_heads[projection], c.head_dim)
-    if leaf in ("q_bias_lnh", "k_bias_lkh", "v_bias_lkh"):
-        return block.reshape(n_heads[projection], c.head_dim)
-    if leaf == "o_lnhd":
-        return block.T.reshape(c.n_heads, c.head_dim, c.hidden_size)
-    return block.T
+def gguf_names(config: DecoderConfig) -> Callable[[str], str]:
+    """Return a function from a tensor's Hugging Face name to its GGUF name; empty for one that GGUF does not know."""
+    import gguf
+
+    architecture = next(kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == config.architecture)
+    names = gguf.get_tensor_name_map(architecture, config.n_layers)
+    return lambda hf_name: names.get_name(hf_name, (".weight", ".bias")) or ""
 
 
-def _undo_rotary_permutation(rows: np.ndarray, n_heads: int) -> np.ndarray:
-    """Undo ggml's converter: from adjacent rotary pairs (2i, 2i+1) back to Hugging Face's (i, i + h/2)."""
-    out, inner = rows.shape
-    return rows.reshape(n_heads, out // n_heads // 2, 2, inner).swapaxes(1, 2).reshape(out, inner)
+def swap_rotary(rows: np.ndarray, pairs: tuple[int, int]) -> np.ndarray:
+    """Reorder the rows of every head, which are `pairs` of rotary values.
 
-
-def _need(file: GGUFFile, name: str) -> np.ndarray:
-    tensor = file.tensor(name)
-    if tensor is None:
-        raise ValueError(f"{file.path.name}: tensor {name} is missing; fetch the file again")
-    return tensor
+    (h/2, 2) leads from ggml's adjacent pairs (2i, 2i+1) to Hugging Face's (i, i + h/2), and (2, h/2) back.
+    """
+    return rows.reshape(-1, *pairs, rows.shape[-1]).swapaxes(1, 2).reshape(rows.shape)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from scorematrix.models.config import DecoderConfig
-from scorematrix.models.gguf_reader import GGUF_LEAVES
+from scorematrix.models.gguf_reader import QUERY_KEY, gguf_names, swap_rotary
+from scorematrix.models.safetensors_writer import hf_tensors
 from scorematrix.models.weights import DecoderWeights
 
 
@@ -42,39 +43,18 @@ def write_gguf(path: Path, config: DecoderConfig, weights: DecoderWeights[np.nda
     writer.add_vocab_size(c.vocab_size)
     writer.add_tokenizer_model("no_vocab")
 
-    def add(name: str, array: np.ndarray) -> None:
-        array = np.ascontiguousarray(array, np.float32)
+    name_of, half = gguf_names(c), c.head_dim // 2
+    for hf_name, tensor in hf_tensors(config, weights).items():
+        array = np.ascontiguousarray(tensor, np.float32)
+        if arch == "llama" and hf_name.endswith(QUERY_KEY):
+            array = swap_rotary(array, (2, half))
         if dtype == "bfloat16" and array.ndim == 2:
             kind = gguf.GGMLQuantizationType.BF16
-            writer.add_tensor(name, gguf.quantize(array, kind), raw_dtype=kind)
+            writer.add_tensor(name_of(hf_name), gguf.quantize(array, kind), raw_dtype=kind)
         else:
-            writer.add_tensor(name, array)
-
-    add("token_embd.weight", weights.embed_vd)
-    add("output_norm.weight", weights.final_norm_d)
-    if not c.tied_head:
-        add("output.weight", weights.head_vd)
-    for leaf, part in GGUF_LEAVES.items():
-        if (stacked := getattr(weights.layers, leaf)) is not None:
-            for l in range(c.n_layers):
-                add(f"blk.{l}.{part}", _as_block(c, leaf, stacked[l]))
+            writer.add_tensor(name_of(hf_name), array)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     os.replace(temporary, path)
-
-
-def _as_block(c: DecoderConfig, leaf: str, array: np.ndarray) -> np.ndarray:
-    """Return one layer's leaf in llama.cpp's layout: matrices [out, in], llama's rotary pairs adjacent."""
-    if leaf == "o_lnhd":
-        return array.reshape(-1, c.hidden_size).T
-    if leaf in ("q_ldnh", "k_ldkh", "v_ldkh"):
-        rows = array.reshape(c.hidden_size, -1).T
-        if c.architecture == "llama" and leaf != "v_ldkh":
-            n_heads = array.shape[1]
-            rows = rows.reshape(n_heads, 2, c.head_dim // 2, -1).swapaxes(1, 2).reshape(rows.shape)
-        return rows
-    if leaf in ("q_bias_lnh", "k_bias_lkh", "v_bias_lkh"):
-        return array.reshape(-1)
-    return array.T

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from scorematrix.models.config import Architecture, DecoderConfig, RopeScaling
-from scorematrix.models.weights import DecoderWeights, LayerWeights, expected_shapes
+from scorematrix.models.weights import DecoderWeights, expected_shapes
 
 
 def _shape(
@@ -79,9 +79,7 @@ def random_weights(config: DecoderConfig, seed: int) -> DecoderWeights[np.ndarra
     streams = [np.random.Generator(np.random.PCG64(child)) for child in np.random.SeedSequence(seed).spawn(len(shapes))]
     with ThreadPoolExecutor() as threads:  # numpy draws without Python's lock
         leaves = dict(zip(shapes, threads.map(_leaf, streams, shapes.keys(), shapes.values()), strict=True))
-    layers = {name.removeprefix("layers."): a for name, a in leaves.items() if name.startswith("layers.")}
-    embed_vd = leaves["embed_vd"]
-    return DecoderWeights(embed_vd, LayerWeights(**layers), leaves["final_norm_d"], leaves.get("head_vd", embed_vd))
+    return DecoderWeights.from_leaves(leaves)
 
 
 def _leaf(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scorematrix.models.config import Architecture, DecoderConfig, RopeScaling
-from scorematrix.models.weights import DecoderWeights, LayerWeights, check_weights
+from scorematrix.models.weights import DecoderWeights, check_weights, expected_shapes
 
 ARCHITECTURES: dict[str, Architecture] = {
     "LlamaForCausalLM": "llama",
@@ -17,6 +18,23 @@ ARCHITECTURES: dict[str, Architecture] = {
     "Qwen3ForCausalLM": "qwen3",
 }
 
+CONFIG_KEYS = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "hidden_size",
+    "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads",
+    "n_kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "ffn_size": "intermediate_size",
+    "max_positions": "max_position_embeddings",
+    "rms_norm_eps": "rms_norm_eps",
+}
+"""Our names of the numbers in config.json, and Hugging Face's."""
+HF_TOP_LEAVES = {
+    "embed_vd": "model.embed_tokens.weight",
+    "final_norm_d": "model.norm.weight",
+    "head_vd": "lm_head.weight",
+}
 HF_LEAVES = {
     "attn_norm_ld": "input_layernorm.weight",
     "q_ldnh": "self_attn.q_proj.weight",
@@ -56,22 +74,14 @@ def read_hf_config(folder: Path) -> DecoderConfig:
     rope = {"rope_theta": raw.get("rope_theta", 10000.0)} | (raw.get("rope_scaling") or {})
     rope |= raw.get("rope_parameters") or {}
 
-    def need(key: str) -> Any:
-        if raw.get(key) is None:
-            raise ValueError(f"{path}: {key} is missing; fetch the model again")
-        return raw[key]
-
+    heads = raw.get("num_attention_heads")
+    derived = {"num_key_value_heads": heads, "head_dim": heads and (raw.get("hidden_size") or 0) // heads}
+    raw = derived | {key: value for key, value in raw.items() if value is not None}
+    if missing := [key for key in CONFIG_KEYS.values() if raw.get(key) is None]:
+        raise ValueError(f"{path}: {missing[0]} is missing; fetch the model again")
     return DecoderConfig(
         architecture=architecture,
-        vocab_size=need("vocab_size"),
-        hidden_size=need("hidden_size"),
-        n_layers=need("num_hidden_layers"),
-        n_heads=need("num_attention_heads"),
-        n_kv_heads=raw.get("num_key_value_heads") or need("num_attention_heads"),
-        head_dim=raw.get("head_dim") or need("hidden_size") // need("num_attention_heads"),
-        ffn_size=need("intermediate_size"),
-        max_positions=need("max_position_embeddings"),
-        rms_norm_eps=float(need("rms_norm_eps")),
+        **{field: raw[key] for field, key in CONFIG_KEYS.items()},
         rope_theta=float(rope["rope_theta"]),
         rope_scaling=_rope_scaling(path, rope),
         # Absent, it is false for Llama and Qwen alike in their Hugging Face classes.
@@ -86,34 +96,36 @@ def read_hf_weights(folder: Path, config: DecoderConfig) -> DecoderWeights[np.nd
         ValueError: naming a file or tensor that is missing, misshapen, or not finite.
     """
     tensors = _Tensors(folder)
-    c = config
-    layers: dict[str, np.ndarray] = {}
+    return weights_of(config, tensors.files.__contains__, tensors.read)
+
+
+def weights_of(
+    config: DecoderConfig, has: Callable[[str], bool], read: Callable[[str], np.ndarray]
+) -> DecoderWeights[np.ndarray]:
+    """Return the tree of a checkpoint, checked.
+
+    Args:
+        has: whether there is a tensor, by its Hugging Face name.
+        read: returns a tensor by that name, linear weights as [out, in].
+    """
+    shapes, leaves = expected_shapes(config), {}
     for leaf, part in HF_LEAVES.items():
-        names = [f"model.layers.{l}.{part}" for l in range(c.n_layers)]
-        if any(name in tensors.files for name in names):
-            layers[leaf] = np.stack([_as_leaf(c, leaf, tensors.read(name)) for name in names])
-    embed_vd = tensors.read("model.embed_tokens.weight")
-    final_norm_d = tensors.read("model.norm.weight")
-    head_vd = embed_vd if c.tied_head else tensors.read("lm_head.weight")
-    if len({a.dtype for a in (*layers.values(), embed_vd, final_norm_d, head_vd)}) > 1:
-        layers = {name: array.astype(np.float32) for name, array in layers.items()}
-        embed_vd, final_norm_d = embed_vd.astype(np.float32), final_norm_d.astype(np.float32)
-        head_vd = embed_vd if c.tied_head else head_vd.astype(np.float32)
-    weights = DecoderWeights(embed_vd, LayerWeights(**layers), final_norm_d, head_vd)
+        names = [f"model.layers.{l}.{part}" for l in range(config.n_layers)]
+        if any(map(has, names)):  # check_weights reports a leaf that should be there
+            shape = shapes.get(f"layers.{leaf}", ())
+            leaves[f"layers.{leaf}"] = np.stack([_as_leaf(read(name), shape[1:]) for name in names])
+    top = {leaf: name for leaf, name in HF_TOP_LEAVES.items() if leaf in shapes}
+    leaves |= {leaf: read(name) for leaf, name in top.items()}
+    if len({a.dtype for a in leaves.values()}) > 1:
+        leaves = {name: array.astype(np.float32) for name, array in leaves.items()}
+    weights = DecoderWeights.from_leaves(leaves)
     check_weights(config, weights)
     return weights
 
 
-def _as_leaf(c: DecoderConfig, leaf: str, tensor: np.ndarray) -> np.ndarray:
-    """Return one layer's tensor in our layout; linear weights come as [out, in]."""
-    heads = {"n": c.n_heads, "k": c.n_kv_heads}
-    if leaf in ("q_ldnh", "k_ldkh", "v_ldkh"):
-        return tensor.T.reshape(c.hidden_size, heads[leaf[-2]], c.head_dim)
-    if leaf.endswith(("bias_lnh", "bias_lkh")):
-        return tensor.reshape(heads[leaf[-2]], c.head_dim)
-    if leaf == "o_lnhd":
-        return tensor.T.reshape(c.n_heads, c.head_dim, c.hidden_size)
-    return tensor.T
+def _as_leaf(tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return one layer's tensor in our layout, [in..., out...], with the heads as a dimension."""
+    return tensor.T.reshape(shape) if len(shape) > tensor.ndim else tensor.T
 
 
 class _Tensors:

@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from scorematrix.models.config import DecoderConfig
-from scorematrix.models.safetensors_reader import ARCHITECTURES, HF_LEAVES
+from scorematrix.models.safetensors_reader import ARCHITECTURES, CONFIG_KEYS, HF_LEAVES, HF_TOP_LEAVES
 from scorematrix.models.weights import DecoderWeights
 
 
@@ -46,9 +46,8 @@ def write_hf_folder(
 
 def hf_tensors(config: DecoderConfig, weights: DecoderWeights[np.ndarray]) -> dict[str, np.ndarray]:
     """Return the tree in Hugging Face's names and layout, as views where no copy is needed."""
-    tensors = {"model.embed_tokens.weight": weights.embed_vd, "model.norm.weight": weights.final_norm_d}
-    if not config.tied_head:
-        tensors["lm_head.weight"] = weights.head_vd
+    top = dict(weights.named_leaves())
+    tensors = {name: top[leaf] for leaf, name in HF_TOP_LEAVES.items() if leaf in top}
     for leaf, part in HF_LEAVES.items():
         if (stacked := getattr(weights.layers, leaf)) is not None:
             for l in range(config.n_layers):
@@ -69,15 +68,7 @@ def hf_config_fields(config: DecoderConfig) -> dict[str, object]:
             "original_max_position_embeddings": c.rope_scaling.original_max_positions,
         }
     return {
-        "vocab_size": c.vocab_size,
-        "hidden_size": c.hidden_size,
-        "num_hidden_layers": c.n_layers,
-        "num_attention_heads": c.n_heads,
-        "num_key_value_heads": c.n_kv_heads,
-        "head_dim": c.head_dim,
-        "intermediate_size": c.ffn_size,
-        "max_position_embeddings": c.max_positions,
-        "rms_norm_eps": c.rms_norm_eps,
+        **{key: getattr(c, field) for field, key in CONFIG_KEYS.items()},
         "rope_parameters": rope,
         "hidden_act": "silu",
         "tie_word_embeddings": c.tied_head,

@@ -9,7 +9,7 @@ Leaves are numpy arrays as read, a framework's tensors once placed, or only shap
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Generic, TypeVar
@@ -61,6 +61,13 @@ class DecoderWeights(Generic[Leaf]):
     layers: LayerWeights[Leaf]
     final_norm_d: Leaf
     head_vd: Leaf
+
+    @classmethod
+    def from_leaves(cls, leaves: Mapping[str, Leaf]) -> DecoderWeights[Leaf]:
+        """Return the tree of leaves named as by `named_leaves`; without a `head_vd` the head is tied."""
+        layers = {name.removeprefix("layers."): a for name, a in leaves.items() if name.startswith("layers.")}
+        embed = leaves["embed_vd"]
+        return cls(embed, LayerWeights(**layers), leaves["final_norm_d"], leaves.get("head_vd", embed))
 
     @cached_property
     def sha256(self: DecoderWeights[np.ndarray]) -> str:
