@@ -1,43 +1,37 @@
 """Recorded measurements as tidy frames: one row per call, request, round or score. Missing numbers are NaN.
 
-Every frame names the side in `backend`, `view` and `target`; `side` is its short name.
+Every frame names the side in `backend`, `view` and `target`; `side` is its short name. The functions are
+methods of `Run`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from scorematrix.compare.rounds import round_seconds
 from scorematrix.results import Round
 from scorematrix.results.cells import Cell
-from scorematrix.workload.workload import Workload
+
+if TYPE_CHECKING:
+    from scorematrix.analysis.opened import Run
 
 KEY = ["side", "backend", "view", "target"]
 ROUND = ["round", "role", "index", "position"]
 
-Namer = Callable[[str, str, str], str]
-"""Backend, view and target to the short name of a side."""
 
-
-def side_namer(targets: Iterable[str]) -> Namer:
-    """Return a function that names sides by backend and view, and also by target if there are several."""
-    several = len(set(targets)) > 1
-    return lambda backend, view, target: f"{backend} {view}" + (f" on {target}" if several else "")
-
-
-def calls(rounds: Iterable[Round], workload: Workload, name: Namer) -> pd.DataFrame:
+def calls(run: Run) -> pd.DataFrame:
     """Return one row per call, in order of measuring.
 
     `kind` is `timed`, `warm-up`, or `replaced`: a turn that other processes disturbed and that was measured again.
     `seconds` is the time of one call, `turn` its place among all turns of its group (NaN: not measured in turns).
     """
-    n_items = [len(request.items_ids) for request in workload.requests]
+    n_items = [len(request.items_ids) for request in run.workload.requests]
     rows = [
-        (*key_of(r, name), *_round(r), cell.chunk_size, cell.slowdown, *row)
-        for r in rounds
+        (*run.key_of(r), *_round(r), cell.chunk_size, cell.slowdown, *row)
+        for r in run.records
         for cell in r.cells
         for row in _cell_calls(cell, n_items)
     ]
@@ -69,13 +63,9 @@ def _request_calls(
         yield (kind, p, q, i, min(chunk_size, n_items - i * chunk_size), ns / 1e9, *where)
 
 
-def requests(calls_: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per timed request: all its calls, one after the other. Control rounds are left out.
-
-    Args:
-        calls_: `calls`.
-    """
-    timed = calls_[calls_["kind"].eq("timed") & calls_["role"].ne("control")]
+def requests(run: Run) -> pd.DataFrame:
+    """Return one row per timed request: all its calls, one after the other. Control rounds are left out."""
+    timed = run.calls().query("kind == 'timed' and role != 'control'")
     keys = [*KEY, *ROUND, "chunk_size", "pass", "request"]
     totals = timed.groupby(keys, sort=False, observed=True).agg(
         n_calls=("call", "size"), n_items=("n_items", "sum"), seconds=("seconds", "sum"), disturbed=("disturbed", "any")
@@ -83,14 +73,14 @@ def requests(calls_: pd.DataFrame) -> pd.DataFrame:
     return totals.reset_index()
 
 
-def rates(rounds: Iterable[Round], workload: Workload, name: Namer) -> pd.DataFrame:
+def rates(run: Run) -> pd.DataFrame:
     """Return one row per round and chunk size: its median pass, and items per second.
 
     These are the comparison's values: cells that failed, and rounds that the hardware slowed, are left out.
     """
     rows = [
-        (*key_of(r, name), *_round(r), cell.chunk_size, seconds, workload.n_items / seconds)
-        for r in rounds
+        (*run.key_of(r), *_round(r), cell.chunk_size, seconds, run.workload.n_items / seconds)
+        for r in run.records
         if r.role != "control"
         for cell in r.cells
         for seconds in round_seconds([r], cell.chunk_size).values()
@@ -98,17 +88,17 @@ def rates(rounds: Iterable[Round], workload: Workload, name: Namer) -> pd.DataFr
     return pd.DataFrame(rows, columns=[*KEY, *ROUND, "chunk_size", "seconds_per_pass", "items_per_second"])
 
 
-def scores(rounds: Iterable[Round], workload: Workload, name: Namer) -> pd.DataFrame:
+def scores(run: Run) -> pd.DataFrame:
     """Return one row per round, item and label: the probability, the reference's, and the difference.
 
     The reference scores one sequence per item in float32. `difference` is NaN without a reference round.
     """
     rows = []
-    for round_ in rounds:
-        head = (*key_of(round_, name), *_round(round_))
+    for round_ in run.records:
+        head = (*run.key_of(round_), *_round(round_))
         for cell in round_.cells if round_.role != "control" else ():
             # A failed cell has no scores.
-            for request, answers in zip(workload.requests, cell.scores, strict=False):
+            for request, answers in zip(run.workload.requests, cell.scores, strict=False):
                 labels = request.label_texts or [str(i) for i in request.label_ids]
                 for i, probabilities in enumerate(answers):
                     text = request.item_texts[i] if request.item_texts else None
@@ -125,20 +115,11 @@ def scores(rounds: Iterable[Round], workload: Workload, name: Namer) -> pd.DataF
     return frame.assign(difference=frame["probability"] - frame["reference"])
 
 
-def last_scores(scores_: pd.DataFrame, cells_: pd.DataFrame) -> pd.DataFrame:
-    """Return the scores of each side's last confirmation round, at its chosen chunk size.
-
-    Args:
-        scores_: `scores`.
-        cells_: `cells`.
-    """
-    chosen = cells_.loc[cells_["chosen"], ["side", "chunk_size"]]
-    confirmed = scores_[scores_["role"].eq("confirm")].merge(chosen, on=["side", "chunk_size"])
+def last_scores(run: Run) -> pd.DataFrame:
+    """Return the scores of each side's last confirmation round, at its chosen chunk size."""
+    chosen = run.cells().query("chosen")[["side", "chunk_size"]]
+    confirmed = run.scores().query("role == 'confirm'").merge(chosen, on=["side", "chunk_size"])
     return confirmed[confirmed["index"].eq(confirmed.groupby("side")["index"].transform("max"))]
-
-
-def key_of(of: Any, name: Namer) -> tuple[str, str, str, str]:
-    return name(of.backend, of.view, of.target), of.backend, of.view, of.target
 
 
 def _round(of: Round) -> tuple[str, str, int, int]:

@@ -6,6 +6,7 @@ import html
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -64,77 +65,36 @@ class Run:
         """The judged run, as in comparison.json."""
         return compare_run(self.manifest, self.workload, self.readiness, self.records)
 
-    def verdicts(self) -> pd.DataFrame:
-        """Return one row per comparison: who is faster, by how much, how sure, and the next step."""
-        return summaries.verdicts(self.comparison)
-
-    def skips(self) -> pd.DataFrame:
-        """Return one row per target that could not run: reason, evidence, next step."""
-        return summaries.skips(self.comparison)
-
-    def gates(self) -> pd.DataFrame:
-        """Return one row per comparison and gate, with its finding."""
-        return summaries.gates(self.comparison)
-
-    def controls(self) -> pd.DataFrame:
-        """Return one row per control: a side against itself, and against itself slowed."""
-        return summaries.controls(self.comparison)
-
-    def sides(self) -> pd.DataFrame:
-        """Return one row per side: device, dtype, choices, ceilings, accuracy, cost."""
-        return summaries.sides(self.comparison, self._name)
-
-    def cells(self) -> pd.DataFrame:
-        """Return one row per side and chunk size: items per second with interval, latency, share of peak."""
-        return summaries.cells(self.comparison, self._name)
-
-    def matched(self) -> pd.DataFrame:
-        """Return one row per comparison and chunk size: the speed ratio at equal chunk sizes."""
-        return summaries.matched(self.comparison)
-
-    def startup(self) -> pd.DataFrame:
-        """Return one row per side and kind of start: seconds before the first timed call."""
-        return summaries.startup(self.comparison, self._name)
-
-    def speedups(self) -> pd.DataFrame:
-        """Return one row per side and baseline: how many times as fast the side is."""
-        return summaries.speedups(self.comparison, self._name)
-
-    def profile(self) -> pd.DataFrame:
-        """Return one row per side and part of the engine: where the time of one call goes."""
-        return summaries.profile(self.comparison, self._name)
+    # The frames; each says in its docstring what a row is.
+    verdicts, skips, gates, controls = summaries.verdicts, summaries.skips, summaries.gates, summaries.controls
+    sides, cells, matched, startup = summaries.sides, summaries.cells, summaries.matched, summaries.startup
+    speedups, profile = summaries.speedups, summaries.profile
+    requests, rates, last_scores = frames.requests, frames.rates, frames.last_scores
 
     def calls(self) -> pd.DataFrame:
         """Return one row per call; warm-up, control and replaced calls are included and marked. Times in seconds."""
         return self._calls.copy()
 
-    def requests(self) -> pd.DataFrame:
-        """Return one row per timed request: all its items at one chunk size."""
-        return frames.requests(self._calls)
-
-    def rates(self) -> pd.DataFrame:
-        """Return one row per round and chunk size: items per second of its median pass."""
-        return frames.rates(self.records, self.workload, self._name)
-
     def scores(self) -> pd.DataFrame:
         """Return one row per round, item and label: the probability, and its difference from the reference."""
         return self._scores.copy()
 
-    def last_scores(self) -> pd.DataFrame:
-        """Return the scores of each side's last confirmation round at its chosen chunk size."""
-        return frames.last_scores(self._scores, self.cells())
-
     @cached_property
     def _calls(self) -> pd.DataFrame:
-        return frames.calls(self.records, self.workload, self._name)
+        return frames.calls(self)
 
     @cached_property
     def _scores(self) -> pd.DataFrame:
-        return frames.scores(self.records, self.workload, self._name)
+        return frames.scores(self)
 
-    @property
-    def _name(self) -> frames.Namer:
-        return frames.side_namer(p.target for p in self.manifest.plan if p.role in ("tuning", "confirm"))
+    def side_name(self, backend: str, view: str, target: str) -> str:
+        """Return the short name of a side: backend and view, and the target if the run has several."""
+        several = len({p.target for p in self.manifest.plan if p.role in ("tuning", "confirm")}) > 1
+        return f"{backend} {view}" + (f" on {target}" if several else "")
+
+    def key_of(self, of: Any) -> tuple[str, str, str, str]:
+        """Return what identifies the side of a record in the frames: name, backend, view, target."""
+        return self.side_name(of.backend, of.view, of.target), of.backend, of.view, of.target
 
     def __repr__(self) -> str:
         c = self.comparison

@@ -1,16 +1,20 @@
 """A run's results as tidy frames: one row per side, cell, comparison, gate. Missing numbers are NaN.
 
-Units are in the column names. The figures are those of comparison.json; only units are converted here.
+Units are in the column names. The figures are those of comparison.json; only units are converted here. The functions
+are methods of `Run`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from scorematrix.analysis.frames import KEY, Namer, key_of
-from scorematrix.compare import Comparison
+from scorematrix.analysis.frames import KEY
+
+if TYPE_CHECKING:
+    from scorematrix.analysis.opened import Run
 
 CELL_FIGURES = ("items_per_second", "items_per_second_low", "items_per_second_high", "share_of_peak", "latency_p50_ms",
                 "latency_p90_ms", "latency_p95_ms", "latency_p99_ms", "gflop_per_second", "flop_per_weight_byte",
@@ -18,11 +22,11 @@ CELL_FIGURES = ("items_per_second", "items_per_second_low", "items_per_second_hi
 VERDICT_WORDS = {"not_enough_evidence": "undecided"}
 
 
-def cells(comparison: Comparison, name: Namer) -> pd.DataFrame:
+def cells(run: Run) -> pd.DataFrame:
     """Return one row per side and chunk size, over confirmation rounds. A side without a cell has one row."""
     rows = []
-    for side in comparison.sides:
-        head = key_of(side, name)
+    for side in run.comparison.sides:
+        head = run.key_of(side)
         for cell in side.chunks:
             latency = {
                 f"latency_p{p.percent}_ms": None if p.value_seconds is None else p.value_seconds * 1e3
@@ -54,11 +58,11 @@ def cells(comparison: Comparison, name: Namer) -> pd.DataFrame:
     return _numeric(pd.DataFrame(rows, columns=columns), ["chunk_size", *CELL_FIGURES])
 
 
-def sides(comparison: Comparison, name: Namer) -> pd.DataFrame:
+def sides(run: Run) -> pd.DataFrame:
     """Return one row per side: device, dtype, tuned choices, ceilings, accuracy, cost."""
     rows = [
         {
-            **dict(zip(KEY, key_of(s, name), strict=True)),
+            **dict(zip(KEY, run.key_of(s), strict=True)),
             "state": s.state,
             "device": s.device,
             "dtype": s.dtype,
@@ -83,19 +87,19 @@ def sides(comparison: Comparison, name: Namer) -> pd.DataFrame:
             "usd_per_million_items": s.usd_per_million_items,
             "gpu_watts": s.watts,
         }
-        for s in comparison.sides
+        for s in run.comparison.sides
     ]
     not_numeric = [*KEY, "state", "device", "dtype", "waiting", "attention", "attention_ms", "steadiness"]
     return _numeric(pd.DataFrame(rows), [key for key in (rows[0] if rows else ()) if key not in not_numeric])
 
 
-def verdicts(comparison: Comparison) -> pd.DataFrame:
+def verdicts(run: Run) -> pd.DataFrame:
     """Return one row per comparison. `speed_ratio`: first side's speed over the second's, with its 95 % interval.
 
     `tie_margin` bounds a tie; `win_margin`, which noise may widen, must be exceeded by a winner.
     """
     rows = []
-    for c in comparison.contrasts:
+    for c in run.comparison.contrasts:
         speed = c.effect.inverse if c.effect else None
         rows.append(
             {
@@ -108,7 +112,7 @@ def verdicts(comparison: Comparison) -> pd.DataFrame:
                 "speed_ratio_low": speed and speed.low,
                 "speed_ratio_high": speed and speed.high,
                 "n_pairs": c.effect.n_rounds if c.effect else 0,
-                "tie_margin": comparison.params["margin"],
+                "tie_margin": run.comparison.params["margin"],
                 "win_margin": c.margin,
                 "p_adjusted": c.p_adjusted,
                 "break_even_items": c.break_even_items,
@@ -122,23 +126,23 @@ def verdicts(comparison: Comparison) -> pd.DataFrame:
     return _numeric(pd.DataFrame(rows, columns=[*columns, "next_step"]), numbers)
 
 
-def gates(comparison: Comparison) -> pd.DataFrame:
+def gates(run: Run) -> pd.DataFrame:
     """Return one row per comparison and gate: passed, failed, undecided or not_run, and its finding."""
     rows = [
         (c.name, c.view, gate.name, gate.status, gate.detail)
-        for c in comparison.contrasts
+        for c in run.comparison.contrasts
         if c.verdict != "deferred"
         for gate in c.gates
     ]
     return pd.DataFrame(rows, columns=["comparison", "view", "gate", "status", "found"])
 
 
-def matched(comparison: Comparison) -> pd.DataFrame:
+def matched(run: Run) -> pd.DataFrame:
     """Return one row per comparison and chunk size: the speed ratio at equal chunk sizes. Descriptive only."""
-    margin = comparison.params["margin"]
+    margin = run.comparison.params["margin"]
     rows = [
         (c.name, c.view, c.first.label, c.second.label, m.chunk_size, speed.ratio, speed.low, speed.high, margin)
-        for c in comparison.contrasts
+        for c in run.comparison.contrasts
         if c.verdict != "deferred"
         for m in c.matched
         if m.effect and (speed := m.effect.inverse)
@@ -147,13 +151,13 @@ def matched(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "speed_ratio_high", "tie_margin"])
 
 
-def controls(comparison: Comparison) -> pd.DataFrame:
+def controls(run: Run) -> pd.DataFrame:
     """Return two rows per control: a side against itself (A/A), and against itself slowed by a known share.
 
     `time_ratio` is the side's time over its repetition's.
     """
     rows = []
-    for c in comparison.controls:
+    for c in run.comparison.controls:
         for what, slowdown, effect, verdict in (
             ("A/A", None, c.itself, c.itself_verdict),
             ("slowed", c.slowdown, c.slowed, c.slowed_verdict),
@@ -165,49 +169,49 @@ def controls(comparison: Comparison) -> pd.DataFrame:
     return _numeric(pd.DataFrame(rows, columns=columns), numbers)
 
 
-def startup(comparison: Comparison, name: Namer) -> pd.DataFrame:
+def startup(run: Run) -> pd.DataFrame:
     """Return one row per side and kind of start: seconds before the first timed call."""
     rows = [
-        (*key_of(s, name), start.kind, start.n_rounds, start.n_programs, start.load_seconds, start.trace_seconds,
+        (*run.key_of(s), start.kind, start.n_rounds, start.n_programs, start.load_seconds, start.trace_seconds,
          start.compile_seconds, start.other_seconds)
-        for s in comparison.sides
+        for s in run.comparison.sides
         for start in s.starts
     ]  # fmt: skip
     parts = ["load_seconds", "trace_seconds", "compile_seconds", "other_seconds"]
     return pd.DataFrame(rows, columns=[*KEY, "kind", "n_rounds", "n_programs", *parts])
 
 
-def speedups(comparison: Comparison, name: Namer) -> pd.DataFrame:
+def speedups(run: Run) -> pd.DataFrame:
     """Return one row per side and baseline: the baseline's time over the side's, each at its best chunk size."""
     rows = []
-    for s in comparison.speedups:
+    for s in run.comparison.speedups:
         figures = (s.effect.ratio, s.effect.low, s.effect.high) if s.effect else (None, None, None)
-        rows.append((*key_of(s, name), name(s.baseline, s.baseline_view, s.target), *figures, s.reason))
+        rows.append((*run.key_of(s), run.side_name(s.baseline, s.baseline_view, s.target), *figures, s.reason))
     numbers = ["speedup", "speedup_low", "speedup_high"]
     return _numeric(pd.DataFrame(rows, columns=[*KEY, "baseline", *numbers, "reason"]), numbers)
 
 
-def profile(comparison: Comparison, name: Namer) -> pd.DataFrame:
+def profile(run: Run) -> pd.DataFrame:
     """Return one row per side and part of the engine: its time in one profiled call, outside all timing."""
     rows = [
-        (*key_of(s, name), s.profile.chunk_size, part.part, part.seconds * 1e3, part.share, part.n,
+        (*run.key_of(s), s.profile.chunk_size, part.part, part.seconds * 1e3, part.share, part.n,
          _over(part.flops_per_second, 1e9), part.ceiling_fraction)
-        for s in comparison.sides
+        for s in run.comparison.sides
         if s.profile
         for part in s.profile.parts
     ]  # fmt: skip
     rows += [
-        (*key_of(s, name), s.profile.chunk_size, f"failed: {s.profile.error}", *([None] * 5))
-        for s in comparison.sides
+        (*run.key_of(s), s.profile.chunk_size, f"failed: {s.profile.error}", *([None] * 5))
+        for s in run.comparison.sides
         if s.profile and s.profile.error
     ]
     numbers = ["ms", "share_of_call", "n_operations", "gflop_per_second", "share_of_peak"]
     return _numeric(pd.DataFrame(rows, columns=[*KEY, "chunk_size", "part", *numbers]), numbers)
 
 
-def skips(comparison: Comparison) -> pd.DataFrame:
+def skips(run: Run) -> pd.DataFrame:
     """Return one row per target that could not run: the reason, the evidence, the next step."""
-    rows = [(n.label, n.backend, ", ".join(n.views), n.reason, n.evidence, n.next_step) for n in comparison.notices]
+    rows = [(n.label, n.backend, ", ".join(n.views), n.reason, n.evidence, n.next_step) for n in run.comparison.notices]
     return pd.DataFrame(rows, columns=["target", "backend", "views", "reason", "evidence", "next_step"])
 
 
