@@ -38,7 +38,7 @@ def test_json_carries_the_evidence(backend: str, view: str) -> None:
     [
         (["--backend", "torch"], "'pytorch'"),
         (["--backend", "jax", "--view", "fast"], "view='fast'"),
-        (["--backend", "jax", "--device", "gpu0"], "device='gpu0'"),
+        (["--backend", "jax", "--device", "gpu0"], "'--device': 'gpu0'"),
     ],
 )
 def test_mistakes_end_with_2(arguments: list[str], words: str) -> None:

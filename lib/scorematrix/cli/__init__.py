@@ -15,6 +15,13 @@ from scorematrix.cli.app import BAD_INPUT, app
 from scorematrix.privacy import printable, without_credentials
 
 INTERRUPTED = 130
+ORDER = [
+    "run", "report", "score", "preflight", "accelerator", "audit", "load", "serve", "provision", "models", "bundle",
+    "validate", "sign",
+]  # fmt: skip
+"""Commands as `--help` lists them, by how often they are needed."""
+
+app.registered_commands.sort(key=lambda command: ORDER.index(command.callback.__name__) if command.callback else 0)
 
 
 def main() -> None:
@@ -27,7 +34,10 @@ def main() -> None:
         code = app(standalone_mode=False)
     except typer.Exit as end:
         code = end.exit_code
-    except typer.TyperException as error:  # usage: unknown option, missing argument
+    except typer.BadParameter as error:  # an option's value, which the message names
+        _print_error(error.format_message().replace("Value error, ", ""))
+        code = BAD_INPUT
+    except typer.TyperException as error:  # usage: unknown option or command
         error.show()  # pyright: ignore[reportAttributeAccessIssue]  # typer only ever raises its subclass, which has it
         code = BAD_INPUT
     except (ValueError, ModuleNotFoundError) as error:

@@ -8,31 +8,13 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 from rich.text import Text
-from typer.core import TyperGroup
 
 import scorematrix
 from scorematrix.privacy import printable, without_credentials
 
 NOT_COPIED, BAD_INPUT, GATE_FAILED, NOTHING_RAN = 1, 2, 3, 4
 
-ORDER = [
-    "run", "report", "score", "preflight", "accelerator", "audit", "load", "serve", "provision", "models", "bundle",
-    "validate", "sign",
-]  # fmt: skip
-"""Commands as `--help` lists them."""
-
-
-class InOrder(TyperGroup):
-    """Lists commands by how often they are needed."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names in `ORDER`, then all others."""
-        names = super().list_commands(ctx)
-        return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
-
-
 app = typer.Typer(
-    cls=InOrder,
     help="Compare JAX and PyTorch on LLM multi-item scoring.",
     no_args_is_help=True,
     add_completion=False,
@@ -53,7 +35,8 @@ out = PlainConsole(highlight=False, soft_wrap=True)
 
 Outputs = Annotated[Path, typer.Option(help="Folder with the runs.")]
 Model = Annotated[str, typer.Option(help="Model name, see `scorematrix models`.")]
-DType = Annotated[str, typer.Option(help="Number format: auto, float32 or bfloat16.")]
+DType = Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Number format.")]
+Device = Annotated[Literal["auto", "cpu", "gpu", "tpu"], typer.Option(help="Kind of device.")]
 Mesh = Annotated[str | None, typer.Option(help="Spread over devices, e.g. data=2,model=2. View best_native only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a key of the file: key=value. Repeatable.")]
@@ -73,25 +56,3 @@ def _main(
     ] = False,
 ) -> None:
     """Compare JAX and PyTorch on LLM multi-item scoring."""
-
-
-def number_format(dtype: str) -> Literal["auto", "float32", "bfloat16"]:
-    """Return a checked `--dtype`.
-
-    Raises:
-        ValueError: for a format that no backend computes in.
-    """
-    if dtype in ("auto", "float32", "bfloat16"):
-        return dtype
-    raise ValueError(f"dtype={dtype!r} is unknown; choose auto, float32 or bfloat16")
-
-
-def device_kind(device: str) -> Literal["auto", "cpu", "gpu", "tpu"]:
-    """Return a checked `--device` of a backend in this process.
-
-    Raises:
-        ValueError: for a kind of device that no backend runs on.
-    """
-    if device in ("auto", "cpu", "gpu", "tpu"):
-        return device
-    raise ValueError(f"device={device!r} is unknown; choose auto, cpu, gpu or tpu")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from scorematrix.cli.app import GATE_FAILED, AsJson, DType, Mesh, Model, app, device_kind, number_format, out
-
-if TYPE_CHECKING:
-    from scorematrix.results.audits import AuditReport
+from scorematrix.cli.app import GATE_FAILED, AsJson, Device, DType, Mesh, Model, app, out
 
 
 @app.command()
@@ -27,7 +24,7 @@ def audit(
     ] = None,
     view: Annotated[str | None, typer.Option(help="View to audit. Default: all of the backend's.")] = None,
     model: Model = "smollm2-135m",
-    device: Annotated[str, typer.Option(help="Device: auto, cpu, gpu or tpu.")] = "auto",
+    device: Device = "auto",
     dtype: DType = "auto",
     mesh: Mesh = None,
     seed: Annotated[int, typer.Option(help="Random seed of the requests.")] = 0,
@@ -40,8 +37,12 @@ def audit(
 
     Tests contract, parity and isolation. Exit code 3 if it is unsound.
     """
+    from scorematrix.audit import audit_backend, audit_server
+    from scorematrix.models import load_model
     from scorematrix.report.audits import audit_sentence, replay_lines
     from scorematrix.report.terminal import audit_table, contract_table
+    from scorematrix.scoring import backend_entry, load_backend
+    from scorematrix.scoring.server import ScoreClient
 
     if (backend is None) == (url is None):
         raise ValueError("audit: give either --backend B or --url URL")
@@ -53,10 +54,22 @@ def audit(
     if url is not None and mesh is not None:
         raise ValueError(f"--mesh={mesh!r} needs --backend; a live server sets its mesh itself, leave it out")
     if url is not None:
-        reports = [_live(url, server, served_model, model, device, dtype, timeout, seed, risky, seconds)]
+        how: Any = {  # the CPU's accuracy limits apply only if `device` is cpu
+            "server": server or "sglang",
+            "dtype": "float32" if dtype == "auto" else dtype,
+            "device": "server" if device == "auto" else device,
+            "timeout_seconds": timeout or 120.0,
+        }
+        ScoreClient(url, **how).close()  # report a wrong address before loading the model
+        search = {"seed": seed, "seconds": seconds, "risky": risky}
+        reports = [audit_server(url, load_model(model), served_model=served_model or "default", **how, **search)]
     else:
         assert backend is not None
-        reports = _ours(backend, view, model, device, dtype, mesh, seed, seconds)
+        entry, loaded = backend_entry(backend, view), load_model(model)
+        reports = []
+        for one in [view] if view else entry.views:
+            scorer = load_backend(backend, view=one, model=loaded, device=device, dtype=dtype, mesh=mesh)
+            reports.append(audit_backend(scorer, loaded, seed=seed, seconds=seconds))
     if as_json:
         out.print_json(data=[report.model_dump(mode="json") | {"verdict": report.verdict} for report in reports])
     else:
@@ -69,57 +82,3 @@ def audit(
         out.print(escape("\n".join(map(audit_sentence, reports))))
     if any(report.verdict == "unsound" for report in reports):
         raise typer.Exit(GATE_FAILED)
-
-
-def _ours(
-    backend: str, view: str | None, model: str, device: str, dtype: str, mesh: str | None, seed: int, seconds: float
-) -> list[AuditReport]:
-    from scorematrix.audit import audit_backend
-    from scorematrix.models import load_model
-    from scorematrix.scoring import backend_entry, load_backend
-
-    entry = backend_entry(backend, view)
-    kind, number = device_kind(device), number_format(dtype)
-    loaded = load_model(model)
-    reports = []
-    for one in [view] if view else entry.views:
-        scorer = load_backend(backend, view=one, model=loaded, device=kind, dtype=number, mesh=mesh)
-        reports.append(audit_backend(scorer, loaded, seed=seed, seconds=seconds))
-    return reports
-
-
-def _live(
-    url: str,
-    server: str | None,
-    served_model: str | None,
-    model: str,
-    device: str,
-    dtype: str,
-    timeout: float | None,
-    seed: int,
-    risky: bool,
-    seconds: float,
-) -> AuditReport:
-    """Audit a live server. The CPU's accuracy limits apply only if `device` is cpu."""
-    from scorematrix.audit import audit_server
-    from scorematrix.models import load_model
-    from scorematrix.scoring.server import ScoreClient
-
-    server, timeout = server or "sglang", timeout or 120.0
-    number, where = number_format(dtype), "server" if device == "auto" else device
-    if number == "auto":
-        number = "float32"
-    # Report a wrong address before loading the model.
-    ScoreClient(url, server=server, dtype=number, device=where, timeout_seconds=timeout).close()
-    return audit_server(
-        url,
-        load_model(model),
-        server=server,
-        served_model=served_model or "default",
-        dtype=number,
-        device=where,
-        timeout_seconds=timeout,
-        seed=seed,
-        risky=risky,
-        seconds=seconds,
-    )

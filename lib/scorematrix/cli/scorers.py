@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from scorematrix.cli.app import AsJson, DType, Mesh, Model, app, number_format, out
+from scorematrix.cli.app import AsJson, DType, Mesh, Model, app, out
 
 
 @app.command()
@@ -36,7 +36,7 @@ def score(
     longest = len(request.query_ids) + max(map(len, request.items_ids))
     if longest > (most := loaded.config.max_positions or longest):
         raise ValueError(f"query and longest item are {longest} tokens, {model} has {most} positions; shorten them")
-    scorer = load_backend(backend, view=view, model=loaded, dtype=number_format(dtype), mesh=mesh)
+    scorer = load_backend(backend, view=view, model=loaded, dtype=dtype, mesh=mesh)
     if scorer.info.device == "cpu" and scorer.info.framework in ("jax", "pytorch"):
         refuse_oversized(loaded.config, scorer.info.view, scorer.info.dtype, scorer.info.framework, request)
     scores, view = finite_scores(scorer.score(request), backend), scorer.info.view

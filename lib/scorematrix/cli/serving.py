@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from scorematrix.cli.app import NOTHING_RAN, AsJson, DType, Mesh, Model, app, device_kind, number_format, out
+from scorematrix.cli.app import NOTHING_RAN, AsJson, Device, DType, Mesh, Model, app, out
 
 VOCABULARY = 32_000
 """Nearly every current model has at least so many token ids. The first hundred often include special tokens."""
@@ -23,7 +23,7 @@ def serve(
     backend: Annotated[str, typer.Option(help="Backend to serve; noop returns constants at once.")],
     view: Annotated[str | None, typer.Option(help="View. Default: best_native, or the backend's first.")] = None,
     model: Model = "smollm2-135m",
-    device: Annotated[str, typer.Option(help="Device: auto, cpu, gpu or tpu.")] = "auto",
+    device: Device = "auto",
     dtype: DType = "auto",
     mesh: Mesh = None,
     host: Annotated[str, typer.Option(help="Address to listen on. Default: this machine only.")] = "127.0.0.1",
@@ -76,8 +76,8 @@ def serve(
             backend,
             view=view,
             model=loaded,
-            device=device_kind(device),
-            dtype=number_format(dtype),
+            device=device,
+            dtype=dtype,
             mesh=mesh,
             reuse_prefix=reuse_prefix,
         )
