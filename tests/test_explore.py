@@ -67,11 +67,11 @@ def test_a_cell_has_every_call(recorded: Run) -> None:
 
 
 def test_change_since_another_run(recorded: Run, tmp_path: Path) -> None:
-    assert "No other run" in change_since(recorded).html
+    assert "No other run" in change_since(recorded).data
     write_run(tmp_path / "runs" / "two", params=LOCAL, run_id="two")
-    assert "NO CHANGE" in change_since(recorded).html and "two (OLD)" in change_since(recorded).html
+    assert "NO CHANGE" in change_since(recorded).data and "two (OLD)" in change_since(recorded).data
     write_run(tmp_path / "runs" / "other", params=make_params(seed=9))
-    assert "REFUSED: params_sha256 differs" in change_since(recorded, "other").html
+    assert "REFUSED: params_sha256 differs" in change_since(recorded, "other").data
 
 
 def test_a_run_without_rounds_is_empty_everywhere(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from scorematrix.compare.build import compare_run, reference_scores
 from scorematrix.compare.controls import control_gates
 from scorematrix.compare.evidence import SideEvidence, gather
 from scorematrix.compare.gates import run_gates
-from scorematrix.compare.run_diff_interval import UnpairedRatio, welch_interval
 from scorematrix.compare.run_diff_settings import Difference, different, one_device
 from scorematrix.compare.run_diff_sides import Change, correct_changes, judge_change
 from scorematrix.compare.schema import Comparison, Contrast, Gate, Side
+from scorematrix.compare.statistics import Interval, welch_interval
 from scorematrix.compare.timing import side_timing_gates
 from scorematrix.results import Manifest, Readiness, Round
 from scorematrix.results.merge import first_difference
@@ -75,12 +75,9 @@ class RunRecord:
             return f"{self.word} skipped it ({skip.reason}): {skip.evidence}"
         return f"{self.word} has no round of it" if side.state == "not_started" else None
 
-    def waiting(self, key: SideKey) -> str | None:
-        """Return how many planned rounds are recorded; None if all are."""
-        side = self.sides[key]
-        if side.n_rounds >= side.n_rounds_planned:
-            return None
-        return f"{self.word} has {side.n_rounds} of {side.n_rounds_planned} planned rounds of it"
+    def n_missing(self, key: SideKey) -> int:
+        """Return how many planned rounds of the side are not recorded."""
+        return max(0, self.sides[key].n_rounds_planned - self.sides[key].n_rounds)
 
     def _contrasts(self, side: SideEvidence) -> Iterator[Contrast]:
         for contrast in self.comparison.contrasts:
@@ -88,7 +85,7 @@ class RunRecord:
                 yield contrast
 
     def _named(self, gate: Gate) -> Gate:
-        return gate.model_copy(update={"name": f"{self.word}, gate {gate.name}"})
+        return gate.model_copy(update={"name": f"{self.word} {gate.name}"})
 
 
 @dataclass(frozen=True)
@@ -145,8 +142,8 @@ def compare_runs(old: RunRecord, new: RunRecord) -> RunChange:
         SideChange(*key, old.sides[key], new.sides[key], _same_device(old, new, key), change)
         for key, change in zip(new.sides, changes, strict=True)
     ]
-    before = {_key(contrast): contrast for contrast in old.comparison.contrasts}
-    verdicts = [VerdictChange(before[_key(c)], c) for c in new.comparison.contrasts if _key(c) in before]
+    before = {contrast.keys: contrast for contrast in old.comparison.contrasts}
+    verdicts = [VerdictChange(before[c.keys], c) for c in new.comparison.contrasts if c.keys in before]
     return RunChange(
         old, new, sides, verdicts, different(old.rounds, new.rounds), [w for run in (old, new) for w in _warnings(run)]
     )
@@ -183,19 +180,20 @@ def check_comparable(old: RunRecord, new: RunRecord) -> None:
 
 
 def _change(old: RunRecord, new: RunRecord, key: SideKey, tie_margin: float) -> Change:
-    gates = [run.gates(key) for run in (old, new)]
+    runs = (old, new)
+    gates, tie_gates = zip(*(run.gates(key) for run in runs), strict=True)
     return judge_change(
-        missing=[why for run in (old, new) if (why := run.lacking(key))],
-        gates=[*_dtype_gate(old, new, key), *(gate for required, _ in gates for gate in required)],
-        tie_gates=[gate for _, extra in gates for gate in extra],
-        waiting=[why for run in (old, new) if (why := run.waiting(key))],
+        missing=[why for run in runs if (why := run.lacking(key))],
+        gates=[*_dtype_gate(old, new, key), *(gate for of_run in gates for gate in of_run)],
+        tie_gates=[gate for of_run in tie_gates for gate in of_run],
+        n_missing=sum(run.n_missing(key) for run in runs),
         ratio=_throughput_ratio(old.evidence[key], new.evidence[key]),
-        margin=max(run.margin(key[2]) for run in (old, new)),
+        margin=max(run.margin(key[2]) for run in runs),
         tie_margin=tie_margin,
     )
 
 
-def _throughput_ratio(old: SideEvidence, new: SideEvidence) -> UnpairedRatio | None:
+def _throughput_ratio(old: SideEvidence, new: SideEvidence) -> Interval | None:
     """Return throughput now over before, each run at its chosen chunk size; None below two timed rounds in a run.
 
     Both runs have the same workload, so this is seconds before over seconds now.
@@ -220,10 +218,6 @@ def _dtype_gate(old: RunRecord, new: RunRecord, key: SideKey) -> list[Gate]:
 
 def _same_device(old: RunRecord, new: RunRecord, key: SideKey) -> bool:
     return one_device([r for run in (old, new) for r in run.evidence[key].rounds])
-
-
-def _key(contrast: Contrast) -> tuple[tuple[str, str, str], tuple[str, str, str]]:
-    return contrast.keys
 
 
 def _warnings(run: RunRecord) -> Iterator[str]:

@@ -30,7 +30,9 @@ PERCENTILE_SAMPLES: dict[int, tuple[int, int]] = {50: (6, 30), 90: (36, 100), 95
 class Interval:
     """A geometric mean over n rounds with its 95 % interval, which is unbounded below two rounds.
 
-    `sd_log` is the standard deviation of the rounds' logarithms.
+    Attributes:
+        sd_log: standard deviation of the rounds' logarithms: sqrt(n) times the standard error of their mean.
+        freedom: degrees of freedom; None: n - 1.
     """
 
     center: float
@@ -38,6 +40,7 @@ class Interval:
     high: float
     n: int
     sd_log: float
+    freedom: float | None = None
 
 
 def geometric_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
@@ -46,15 +49,38 @@ def geometric_interval(values: Sequence[float], confidence: float = CONFIDENCE) 
     Raises:
         ValueError: if there is no value, or one is not positive and finite.
     """
-    if not values or not all(math.isfinite(v) and v > 0 for v in values):
-        raise ValueError(f"values={list(values)!r} must be at least one number, all positive and finite")
-    logs = np.log(values)
+    logs = _logarithms(values, 1)
     n, mean = len(logs), float(np.mean(logs))
     if n == 1:
         return Interval(math.exp(mean), 0.0, math.inf, 1, math.nan)
     sd = float(np.std(logs, ddof=1))
     half = half_width(sd, n, confidence)
     return Interval(math.exp(mean), math.exp(mean - half), math.exp(mean + half), n, sd)
+
+
+def welch_interval(over: Sequence[float], under: Sequence[float]) -> Interval:
+    """Return the ratio of two geometric means of unpaired rounds, with exp of Welch's t interval of the logarithms.
+
+    The two sets may differ in size and in scatter; `n` is the size of the smaller one.
+
+    Raises:
+        ValueError: for fewer than two values on a side, or one that is not positive and finite.
+    """
+    logs = _logarithms(over, 2), _logarithms(under, 2)
+    n, mean = min(map(len, logs)), float(np.mean(logs[0]) - np.mean(logs[1]))
+    error = math.sqrt(sum(float(np.var(one, ddof=1)) / len(one) for one in logs))
+    if error == 0:  # without scatter the interval is a point
+        return Interval(math.exp(mean), math.exp(mean), math.exp(mean), n, 0.0)
+    test = stats.ttest_ind(*logs, equal_var=False)
+    low, high = test.confidence_interval(CONFIDENCE)
+    freedom = float(test.df)  # pyright: ignore[reportAttributeAccessIssue]  # scipy sets it at run time
+    return Interval(math.exp(mean), math.exp(low), math.exp(high), n, error * math.sqrt(n), freedom)
+
+
+def _logarithms(values: Sequence[float], fewest: int) -> np.ndarray:
+    if len(values) < fewest or not all(math.isfinite(v) and v > 0 for v in values):
+        raise ValueError(f"values={list(values)!r} must be at least {fewest}, all positive and finite")
+    return np.log(values)
 
 
 def p_beyond(interval: Interval, bound: float) -> float:
@@ -68,7 +94,7 @@ def p_beyond(interval: Interval, bound: float) -> float:
     if interval.sd_log == 0:
         return 0.0 if beyond > 0 else 1.0
     t = beyond / (interval.sd_log / math.sqrt(interval.n))
-    return min(1.0, 2 * float(stats.t.sf(t, interval.n - 1)))
+    return min(1.0, 2 * float(stats.t.sf(t, interval.freedom or interval.n - 1)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -37,8 +37,9 @@ def judge(
     margin: float,
     tie_margin: float | None = None,
     confidence: float = CONFIDENCE,
+    rounds: str = "paired rounds",
 ) -> Verdict:
-    """Decide one contrast at one look.
+    """Decide one contrast at one look, or whether a side changed between two runs: only then rounds are not paired.
 
     Args:
         missing_sides: (why, next step) of every side that could not run.
@@ -59,13 +60,13 @@ def judge(
     if missing_rounds:
         return Verdict(
             "not_enough_evidence",
-            f"{n} paired rounds are recorded and more are planned; a verdict falls only at the planned count",
+            f"{n} {rounds} are recorded and more are planned; a verdict falls only at the planned count",
             "repeat the command to go on",
             missing_rounds,
             wants_rounds=True,
         )
     if interval is None or n < MIN_ROUNDS:
-        reason = f"{n} of at least {MIN_ROUNDS} paired rounds are recorded"
+        reason = f"{n} of at least {MIN_ROUNDS} {rounds} are recorded"
         return Verdict("not_enough_evidence", reason, "raise rounds in the params", MIN_ROUNDS - n, wants_rounds=True)
     if waiting := [gate for gate in gates if gate.status in OPEN]:
         reason = "; ".join(f"gate {gate.name} has not passed: {gate.detail}" for gate in waiting)

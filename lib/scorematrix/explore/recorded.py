@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pandas as pd
+from IPython.display import Markdown
 
 from scorematrix.analysis import Run
-from scorematrix.report.html import Fragment, paragraph
-from scorematrix.report.run_diff import change_page, open_change
+from scorematrix.report.markdown import safe
+from scorematrix.report.run_diff import change_markdown, open_change
 from scorematrix.results import find_run, newest_runs
 
 
@@ -64,10 +65,10 @@ def cell_calls(run: Run, side: str = "", chunk_size: int = 0) -> pd.DataFrame:
     return selected
 
 
-def change_since(run: Run, other: str = "") -> Fragment:
+def change_since(run: Run, other: str = "") -> Markdown:
     """Return what changed since another run of the same plan; empty takes the newest other run in the same outputs."""
     if run.store is None:
-        return paragraph("This run is in memory only, so there is no other run to compare it with.")
+        return Markdown("This run is in memory only, so there is no other run to compare it with.")
     if other:
         before = find_run(other, run.store.folder.resolve().parents[1])
     else:
@@ -75,8 +76,8 @@ def change_since(run: Run, other: str = "") -> Fragment:
         others = (store for store in newest_runs(folder.parents[1]) if store.folder.resolve() != folder)
         before = next((store for store in others if store.manifest().params_sha256 == plan), None)
     if before is None:
-        return paragraph("No other run of the same plan is recorded. Name one, or repeat this run under another id.")
+        return Markdown("No other run of the same plan is recorded. Name one, or repeat this run under another id.")
     try:
-        return change_page(open_change(before, run.store))
+        return Markdown(change_markdown(open_change(before, run.store)))
     except ValueError as error:
-        return paragraph(f"REFUSED: {error}", "note")
+        return Markdown(f"REFUSED: {safe(str(error))}")

@@ -1,4 +1,4 @@
-"""What changed between two runs, as text: lines for the terminal, and Markdown that is kept with the newer run."""
+"""What changed between two runs, as text: lines for the terminal, Markdown for notebooks and the newer run's folder."""
 
 from __future__ import annotations
 
@@ -6,27 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scorematrix.compare.run_diff import RunChange, RunRecord, SideChange, VerdictChange, compare_runs
-from scorematrix.compare.schema import Side
-from scorematrix.report.banner import verdict_word
+from scorematrix.compare.schema import ChunkResult, Side
+from scorematrix.report.banner import STATE_WORDS, verdict_word
 from scorematrix.report.formatting import NONE, significant, span
-from scorematrix.report.html import Fragment, bullets, paragraph, table
 from scorematrix.report.markdown import safe, table_lines
 from scorematrix.results import RunStore
 
-CHANGE_WORDS = {
-    "faster": "FASTER",
-    "slower": "SLOWER",
-    "no_change": "NO CHANGE",
-    "undecided": "UNDECIDED",
-    "not_enough_evidence": "NOT ENOUGH EVIDENCE",
-    "missing": "MISSING",
-    "invalid": "INVALID",
-}
 NOT_PAIRED = (
     "Rounds of two runs are not paired, so the change includes any difference in conditions, such as load or heat. "
     "Intervals are Welch's, over rounds, with each side at the chunk size that its run chose. Holm's correction covers "
     "all sides."
 )
+NOTHING_ELSE = "The recorded machine, software and settings are the same."
 SIDE_COLUMNS = ("side", "target", "change", "chunk", "items/s before", "items/s now", "now / before", "95 %", "why")
 VERDICT_COLUMNS = ("comparison", "view", "before", "now", "ratio before", "ratio now", "ratio of", "changed")
 DIFFERENCE_COLUMNS = ("kind", "where", "what", "before", "now")
@@ -64,21 +55,28 @@ def change_lines(change: RunChange) -> list[str]:
     ]
 
 
+def change_word(side: SideChange) -> str:
+    """Return a side's change in capitals; an undecided one is called as an undecided verdict is."""
+    state = side.change.state
+    return STATE_WORDS.get(state, state.replace("_", " ").upper())
+
+
 def side_sentence(side: SideChange) -> str:
     """Return one side's change in a sentence, with a number only if its times are valid."""
-    change, ratio = side.change, side.change.ratio
+    change, ratio, word = side.change, side.change.ratio, change_word(side)
     system = "" if side.same_device or ratio is None else "System comparison, "
     head = f"{system}{side.backend} {side.view} on {side.target}: "
     if ratio is None:
         no_change = ", no change is named" if change.state != "missing" else ""
-        return f"{head}{CHANGE_WORDS[change.state]}{no_change}: {change.reason}."
+        return f"{head}{word}{no_change}: {change.reason}."
+    before, now = (best.n_rounds if (best := _best(version)) else 0 for version in (side.old, side.new))
     figures = (
         f"{ratio.center:.3f} times the earlier throughput "
-        f"(95 % interval {ratio.low:.3f} to {ratio.high:.3f}, {ratio.n_under} rounds before, {ratio.n_over} now)"
+        f"(95 % interval {ratio.low:.3f} to {ratio.high:.3f}, {before} rounds before, {now} now)"
     )
     if change.state in ("faster", "slower", "no_change"):
-        return f"{head}{CHANGE_WORDS[change.state]}, {figures}."
-    return f"{head}{CHANGE_WORDS[change.state]}, no change is named: {change.reason}. So far, {figures}."
+        return f"{head}{word}, {figures}."
+    return f"{head}{word}, no change is named: {change.reason}. So far, {figures}."
 
 
 def change_markdown(change: RunChange) -> str:
@@ -89,22 +87,9 @@ def change_markdown(change: RunChange) -> str:
     lines += [*table_lines(SIDE_COLUMNS, _side_rows(change)), "", NOT_PAIRED]
     lines += ["", "## Verdicts", "", *table_lines(VERDICT_COLUMNS, [_verdict_row(v) for v in change.verdicts])]
     lines += ["", "## What else is different", ""]
-    lines += table_lines(DIFFERENCE_COLUMNS, _difference_rows(change)) if change.differences else [_nothing_else()]
+    lines += table_lines(DIFFERENCE_COLUMNS, _difference_rows(change)) if change.differences else [NOTHING_ELSE]
     lines += ["", "## Warnings", "", *(f"- {safe(warning)}" for warning in change.warnings or ["none"])]
     return "\n".join(lines) + "\n"
-
-
-def change_page(change: RunChange) -> Fragment:
-    """Return the change for display in a notebook."""
-    page = paragraph(_head(change)) + bullets([_run_line(run) for run in (change.old, change.new)])
-    page += table("Throughput before and now", SIDE_COLUMNS, _side_rows(change), text_columns=(0, 1, 2, 8))
-    page += paragraph(NOT_PAIRED, "note")
-    page += table("Verdicts before and now", VERDICT_COLUMNS, [_verdict_row(v) for v in change.verdicts], range(7))
-    if change.differences:
-        page += table("What else is different", DIFFERENCE_COLUMNS, _difference_rows(change), text_columns=range(5))
-    else:
-        page += paragraph(_nothing_else())
-    return page + bullets([*(f"warning: {warning}" for warning in change.warnings), *_notices(change)])
 
 
 def _head(change: RunChange) -> str:
@@ -121,7 +106,7 @@ def _side_rows(change: RunChange) -> list[list[str]]:
     rows = []
     for side in change.sides:
         judged, ratio = side.change, side.change.ratio
-        word = CHANGE_WORDS[judged.state]
+        word = change_word(side)
         if ratio is not None and not side.same_device:
             word += " (system comparison)"
         chunks = [str(version.best_chunk or "none") for version in (side.old, side.new)]
@@ -133,8 +118,11 @@ def _side_rows(change: RunChange) -> list[list[str]]:
 
 
 def _rate(side: Side) -> str:
-    best = next((c for c in side.chunks if c.chunk_size == side.best_chunk), None)
-    return significant(best.items_per_second) if best is not None else NONE
+    return significant(best.items_per_second) if (best := _best(side)) else NONE
+
+
+def _best(side: Side) -> ChunkResult | None:
+    return next((c for c in side.chunks if c.chunk_size == side.best_chunk), None)
 
 
 def _verdict_row(verdict: VerdictChange) -> list[str]:
@@ -158,10 +146,6 @@ def _verdict_sentence(verdict: VerdictChange) -> str:
 
 def _difference_rows(change: RunChange) -> list[list[str]]:
     return [[d.kind, d.where, d.what, d.old, d.new] for d in change.differences]
-
-
-def _nothing_else() -> str:
-    return "The recorded machine, software and settings are the same."
 
 
 def _notices(change: RunChange) -> Sequence[str]:
