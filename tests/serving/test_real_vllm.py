@@ -24,8 +24,8 @@ from rich.console import Console
 from scorematrix.audit import audit_server
 from scorematrix.models import Model
 from scorematrix.models.safetensors_writer import write_hf_folder
-from scorematrix.report.audits import audit_sentence, replay_lines
-from scorematrix.report.terminal import audit_table, contract_table
+from scorematrix.report.audits import audit_sentence, audit_tables, replay_lines
+from scorematrix.report.terminal import terminal_table
 from scorematrix.results.audits import AuditReport
 from scorematrix.scoring.registry import peer_python
 from scorematrix.scoring.server import ScoreClient
@@ -104,7 +104,7 @@ def items_per_second(url: str, model: Model) -> dict[str, float]:
 def kept(report: AuditReport, version: str, speed: dict[str, float], seconds: float) -> str:
     """The outcome as text and, beside it, as JSON."""
     shown = Console(file=io.StringIO(), width=160, highlight=False)
-    shown.print(audit_table(report), contract_table(report))
+    shown.print(*map(terminal_table, audit_tables(report)))
     shown.print("\n".join(replay_lines(report)), soft_wrap=True, markup=False)
     speeds = ", ".join(f"{name} {value:.1f}" for name, value in speed.items())
     text = (

@@ -39,8 +39,8 @@ def audit(
     """
     from scorematrix.audit import audit_backend, audit_server
     from scorematrix.models import load_model
-    from scorematrix.report.audits import audit_sentence, replay_lines
-    from scorematrix.report.terminal import audit_table, contract_table
+    from scorematrix.report.audits import audit_sentence, audit_tables, replay_lines
+    from scorematrix.report.terminal import terminal_table
     from scorematrix.scoring import backend_entry, load_backend
     from scorematrix.scoring.server import ScoreClient
 
@@ -74,11 +74,8 @@ def audit(
         out.print_json(data=[report.model_dump(mode="json") | {"verdict": report.verdict} for report in reports])
     else:
         for report in reports:
-            out.print(audit_table(report))
-            if report.contract:
-                out.print(contract_table(report))
-            for line in replay_lines(report):
-                out.print(escape(line))
+            out.print(*map(terminal_table, audit_tables(report)))
+            out.print(*map(escape, replay_lines(report)), sep="\n")
         out.print(escape("\n".join(map(audit_sentence, reports))))
     if any(report.verdict == "unsound" for report in reports):
         raise typer.Exit(GATE_FAILED)

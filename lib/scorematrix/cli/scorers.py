@@ -65,11 +65,14 @@ def models(
     Shows what is missing to use them here.
     """
     from scorematrix.models import fetch, list_models
-    from scorematrix.report.terminal import models_table
     from scorematrix.scoring import list_backends
 
     if action is None:
-        out.print(models_table(list_models()))
+        table = Table("name", "origin", "params", "licence", "here")
+        for row in list_models():
+            here = "yes" if row.present else "no"
+            table.add_row(row.name, escape(row.origin), row.params, row.license or "", here)
+        out.print(table)
         table = Table("backend", "views", "origin", "here")
         for row in list_backends():
             here = "yes" if row.lacks is None else f"no: {row.lacks} is missing"

@@ -127,10 +127,11 @@ def load(
     Measures throughput, latency from the scheduled start and the highest sustained rate, in closed and open loop.
     Checks every answer and counts every request. Exit code 4: no sound answer.
     """
-    from scorematrix.cli.load_tables import load_table, mlperf_table, progress_line
     from scorematrix.compare.load_figures import load_sentence
     from scorematrix.load import Plan, measure_load
     from scorematrix.measure import describe_environment
+    from scorematrix.report.load_rows import load_notes, load_tables, point_line
+    from scorematrix.report.terminal import terminal_table
     from scorematrix.results import write_document
 
     closed = _numbers("--concurrency", concurrency, int)
@@ -156,15 +157,15 @@ def load(
         mlperf_seconds=mlperf_seconds if mlperf else None,
         seed=seed,
         environment=describe_environment(),
-        on_point=lambda point: None if as_json else out.print(escape(progress_line(point))),
+        on_point=lambda point: None if as_json else out.print(escape(point_line(point))),
     )
     if to is not None:
         write_document(to, record)
     if as_json:
         print(record.model_dump_json())  # in one line, because it includes every latency
     else:
-        out.print(load_table(record), *([mlperf_table(record)] if record.mlperf else []))
-        out.print(escape(load_sentence(record)))
+        out.print(*map(terminal_table, load_tables(record)))
+        out.print(escape("\n".join([*load_notes(record), load_sentence(record)])))
     if not any(point.totals.answered for point in record.points):
         raise typer.Exit(NOTHING_RAN)
 

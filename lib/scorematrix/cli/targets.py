@@ -28,7 +28,9 @@ def preflight(
     """
     from scorematrix.matrix import compile_cells, load_params, preflight_readiness, read_assignments, unfit_cells
     from scorematrix.readiness import load_written
-    from scorematrix.report.terminal import compiled_line, estimate_lines, readiness_table
+    from scorematrix.report.formatting import TextTable
+    from scorematrix.report.preflight import readiness_table
+    from scorematrix.report.terminal import compiled_line, estimate_lines, terminal_table
     from scorematrix.results import CompiledCell, RecordStore
 
     def on_cell(cell: CompiledCell) -> None:
@@ -39,7 +41,8 @@ def preflight(
     if compile_ and (checked is None or target is None):
         raise ValueError("--compile needs PARAMS and --target, e.g. params/contract.yaml --target tpu-v6e-1")
     probed = preflight_readiness(checked, target, store.read() | (load_written(readiness) if readiness else {}))
-    out.print(readiness_table(probed))
+    caption, columns, rows, _ = readiness_table(probed)
+    out.print(terminal_table(TextTable(caption, columns[:4], [row[:4] for row in rows], range(4))))
     for state in probed.skipped:
         out.print(f"{state.target}, {state.backend}: {escape(state.evidence)}. Next: {escape(state.next_step or '')}")
     for line in unfit_cells(checked) if checked is not None else []:

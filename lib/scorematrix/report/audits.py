@@ -4,7 +4,32 @@ from __future__ import annotations
 
 import shlex
 
+from scorematrix.report.formatting import TextTable
 from scorematrix.results.audits import AuditReport
+
+CONTRACT_COLUMNS = ("request", "expected", "status", "state", "answer")
+
+
+def audit_tables(report: AuditReport) -> list[TextTable]:
+    """Return an audit's gates, failed ones first, and a live server's answers, with what the contract expects."""
+    gates = sorted(report.gates, key=lambda gate: gate.status != "failed")
+    contract = [
+        [
+            row.case,
+            row.wanted,
+            "" if row.status is None else str(row.status),
+            (f"FAILED: {row.fault}" if row.fault else row.state).replace("_", " "),
+            row.answer,
+        ]
+        for row in report.contract
+    ]
+    where = f"{report.dtype} on {report.device}, {report.model}"
+    rows = [[gate.name, gate.status.replace("_", " ").upper(), gate.detail] for gate in gates]
+    tables = [
+        TextTable(f"{report.backend}: audit gates ({where})", ("gate", "state", "finding"), rows, range(3)),
+        TextTable(f"{report.backend}: the contract", CONTRACT_COLUMNS, contract, (0, 1, 3, 4)),
+    ]
+    return tables if contract else tables[:1]
 
 
 def replay_lines(report: AuditReport) -> list[str]:

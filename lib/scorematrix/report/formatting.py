@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from scorematrix.compare.schema import Side
 
 NONE = "n/a"
+MARKS = ("PASSED", "FAILED", "NOT RUN", "DEFERRED", "INVALID", "SKIPPED", "UNDECIDED")
+"""States that stand out at the start of a table's cell."""
+
+
+class TextTable(NamedTuple):
+    """A table as text, for the page (`html.table`) and the terminal (`terminal.terminal_table`).
+
+    Attributes:
+        text_columns: indices of the text columns; the others are numeric and right-aligned.
+    """
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    text_columns: Sequence[int] = (0,)
 
 
 def significant(value: float | None, digits: int = 3) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from scorematrix.report.formatting import NONE
+from scorematrix.report.formatting import MARKS, NONE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -113,12 +113,9 @@ def svg_frame(svg: str) -> Fragment:
     return Fragment(f'<figure class="drawing">{frame}</figure>')
 
 
-_MARKS = ("PASSED", "FAILED", "NOT RUN", "DEFERRED", "INVALID", "SKIPPED", "UNDECIDED")
-
-
 def marked(value: str) -> str:
     """Return escaped text. A state at its start is marked by weight and frame, not by colour alone."""
-    for mark in _MARKS:
+    for mark in MARKS:
         if value.startswith(mark):
             kind = mark.lower().replace(" ", "-")
             return f'<span class="mark {kind}">{mark}</span> {text(value[len(mark) :].lstrip(": "))}'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scorematrix.compare.load_figures import PointFigures, in_words, record_figures
 from scorematrix.compare.statistics import PERCENTILE_SAMPLES, Percentile
+from scorematrix.report.formatting import TextTable
 from scorematrix.results.load_records import LoadPoint, LoadRecord, LoadTally
 
 COLUMNS = ("load", "requests/s", "items/s", "p50 ms", "p95 ms", "p99 ms", "refused", "failed", "sent late")
@@ -15,19 +16,20 @@ LOADGEN_FIGURES = {
 }
 
 
-def load_columns(record: LoadRecord) -> list[str]:
-    """Return the column names of `load_rows`."""
-    objective = record.objective_seconds
-    return [*COLUMNS, *([] if objective is None else [f"in {objective * 1e3:g} ms, /s"])]
+def load_tables(record: LoadRecord) -> list[TextTable]:
+    """Return one row per point, in the order of measuring; then, if it ran, one row per scenario of MLPerf LoadGen."""
+    objective, shape = record.objective_seconds, record.workload
+    columns = [*COLUMNS, *([] if objective is None else [f"in {objective * 1e3:g} ms, /s"])]
+    caption = f"{record.server} under load: {shape.n_items:g} items per request, {shape.tokens:g} tokens"
+    tables = [TextTable(caption, columns, [_row(figures) for figures in record_figures(record)], (0, 7))]
+    if record.mlperf:
+        caption = f"{record.server}: MLPerf LoadGen, a second opinion"
+        tables.append(TextTable(caption, MLPERF_COLUMNS, _mlperf_rows(record), (0, 1, 2, 5)))
+    return tables
 
 
-def load_rows(record: LoadRecord) -> list[list[str]]:
-    """Return one row per point, in the order of measuring."""
-    return [_row(figures) for figures in record_figures(record)]
-
-
-def mlperf_rows(record: LoadRecord) -> list[list[str]]:
-    """Return one row per MLPerf LoadGen scenario: verdict, main figure, counts, and LoadGen's messages unchanged."""
+def _mlperf_rows(record: LoadRecord) -> list[list[str]]:
+    """Return verdict, main figure, counts, and LoadGen's messages unchanged."""
     rows = []
     for result in record.mlperf:
         name = LOADGEN_FIGURES[result.scenario]
@@ -56,6 +58,15 @@ def load_notes(record: LoadRecord) -> list[str]:
             parts.append(f"{load}: {point.surplus} answers without a request")
         parts += [f"{load}: {kind}: {messages[0]}" for kind, messages in point.faults.items()]
     return parts
+
+
+def point_line(point: LoadPoint) -> str:
+    """Return the line that reports a finished point."""
+    totals = point.totals
+    return (
+        f"{load_words(point)}: {in_words(point.requests_per_second)} requests/s, {totals.answered:,} answered, "
+        f"{totals.refused:,} refused, {totals.n_failed:,} failed"
+    )
 
 
 def load_words(point: LoadPoint) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scorematrix.report.formatting import NONE, giga, milliseconds, percent, significant
+from scorematrix.report.formatting import NONE, TextTable, giga, milliseconds, percent, significant
 from scorematrix.report.html import Fragment, bullets, paragraph, table
 from scorematrix.results.figures import cell_figures
 from scorematrix.results.schema import PlannedRound, Round
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scorematrix.compare.schema import Comparison
 
 
-def readiness_page(readiness: Readiness) -> Fragment:
+def readiness_table(readiness: Readiness) -> TextTable:
     """Return a row per (target, backend): ready, or skipped with the reason, evidence and next step."""
     rows = [
         [
@@ -30,8 +30,12 @@ def readiness_page(readiness: Readiness) -> Fragment:
         for s in readiness.states
     ]
     columns = ["target", "backend", "views", "state", "evidence", "next step"]
-    page = table(f"Readiness of {readiness.machine}", columns, rows, text_columns=range(6))
-    return page + estimates_section(readiness.compiled)
+    return TextTable(f"Readiness of {readiness.machine}", columns, rows, range(6))
+
+
+def readiness_page(readiness: Readiness) -> Fragment:
+    """Return the table, then compilers' estimates for what cannot run here."""
+    return table(*readiness_table(readiness)) + estimates_section(readiness.compiled)
 
 
 def plan_summary(plan: Sequence[PlannedRound], readiness: Readiness) -> Fragment:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from scorematrix.analysis.style import canvas, describe, empty, legend, side_style
 from scorematrix.compare.load_figures import load_sentence, record_figures
 from scorematrix.compare.schema import Comparison, Side
-from scorematrix.report.audits import audit_sentence, replay_lines
+from scorematrix.report.audits import audit_sentence, audit_tables, replay_lines
 from scorematrix.report.html import Fragment, bullets, figure, heading, paragraph, table
-from scorematrix.report.load_rows import MLPERF_COLUMNS, load_columns, load_notes, load_rows, mlperf_rows
+from scorematrix.report.load_rows import load_notes, load_tables
 from scorematrix.results import SERVER_VIEW, Round, ServerStudy
 from scorematrix.results.audits import AuditReport
 from scorematrix.results.load_records import LoadRecord
@@ -109,23 +109,9 @@ def _study(study: ServerStudy | None, backend: str) -> Fragment:
 
 def _audit(report: AuditReport) -> Fragment:
     """Return an audit's verdict, its gates, the contract's table, and the commands that reproduce its faults."""
-    failed = [[g.name, "FAILED", g.detail] for g in report.gates if g.status == "failed"]
-    passed = [[g.name, g.status.replace("_", " ").upper(), g.detail] for g in report.gates if g.status != "failed"]
     parts = paragraph(f"Audit of {audit_sentence(report)}.")
-    parts += table(f"{report.backend}: audit gates", ["gate", "state", "finding"], [*failed, *passed], (0, 1, 2))
-    rows = [
-        [
-            row.case,
-            row.wanted,
-            "" if row.status is None else str(row.status),
-            (f"FAILED: {row.fault}" if row.fault else row.state).replace("_", " "),
-            row.answer,
-        ]
-        for row in report.contract
-    ]
-    if rows:
-        columns = ["request", "expected", "status", "state", "answer"]
-        parts += table(f"{report.backend}: the contract", columns, rows, (0, 1, 3, 4))
+    for one in audit_tables(report):
+        parts += table(*one)
     if lines := replay_lines(report):
         parts += paragraph("To reproduce each fault while the server runs:", "note") + bullets(lines)
     return parts
@@ -133,11 +119,8 @@ def _audit(report: AuditReport) -> Fragment:
 
 def _load(record: LoadRecord) -> Fragment:
     """Return a server's load points with notes, and MLPerf LoadGen's verdicts."""
-    shape = record.workload
-    caption = f"{record.server} under load: {shape.n_items:g} items per request, {shape.tokens:g} tokens"
-    parts = paragraph(f"{load_sentence(record)}.")
-    parts += table(caption, load_columns(record), load_rows(record), text_columns=(0, 7)) + bullets(load_notes(record))
-    if record.mlperf:
-        title = f"{record.server}: MLPerf LoadGen, a second opinion"
-        parts += table(title, MLPERF_COLUMNS, mlperf_rows(record), text_columns=(0, 1, 2, 5))
+    points, *mlperf = load_tables(record)
+    parts = paragraph(f"{load_sentence(record)}.") + table(*points) + bullets(load_notes(record))
+    for one in mlperf:
+        parts += table(*one)
     return parts

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich.markup import escape
 from rich.table import Table
 
 from scorematrix.compare.schema import Comparison
-from scorematrix.report.formatting import form_times, giga, milliseconds, percent
-from scorematrix.results.audits import AuditReport
-from scorematrix.results.target_records import Attempt, CompiledCell, Readiness
+from scorematrix.report.formatting import MARKS, TextTable, form_times, giga, milliseconds, percent
+from scorematrix.results.target_records import Attempt, CompiledCell
 
 
 def closing_lines(comparison: Comparison) -> list[str]:
@@ -48,17 +45,6 @@ def figure_lines(comparison: Comparison) -> list[str]:
             shares = ", ".join(f"{part.part.replace('_', ' ')} {percent(part.share)}" for part in side.profile.parts)
             lines.append(f"  time of a {side.profile.chunk_size}-item call: {shares}")
     return lines
-
-
-def readiness_table(readiness: Readiness) -> Table:
-    """Return a row per target and backend: ready, or skipped with the reason."""
-    table = Table("target", "backend", "views", "state", "reason", title=escape(readiness.machine))
-    for state in readiness.states:
-        style = "green" if state.state == "ready" else "yellow"
-        table.add_row(
-            state.target, state.backend, ", ".join(state.views), f"[{style}]{state.state}[/]", state.reason or ""
-        )
-    return table
 
 
 def attempt_line(attempt: Attempt) -> str:
@@ -113,32 +99,17 @@ def estimate_lines(cell: CompiledCell) -> list[str]:
     ]
 
 
-def audit_table(report: AuditReport) -> Table:
-    """Return a row per gate of an audit: passed, failed or not run, and its finding."""
-    name = f"{report.backend}, {report.view} view, {report.dtype} on {report.device}, {report.model}"
-    table = Table("gate", "state", "finding", title=escape(name))
-    styles = {"passed": "green", "failed": "bold red", "not_run": "yellow"}
-    for gate in report.gates:
-        state = gate.status.replace("_", " ").upper()
-        table.add_row(gate.name, f"[{styles[gate.status]}]{state}[/]", escape(gate.detail))
-    return table
+def terminal_table(table: TextTable) -> Table:
+    """Return a table for the console; a state at the start of a cell has a colour."""
+    shown = Table(title=escape(table.caption), title_justify="left")
+    for i, name in enumerate(table.columns):
+        shown.add_column(name, justify="left" if i in table.text_columns else "right")
+    for row in table.rows:
+        shown.add_row(*map(_coloured, row))
+    return shown
 
 
-def contract_table(report: AuditReport) -> Table:
-    """Return a live server's answers to malformed and unusual requests, with what the contract expects."""
-    table = Table("request", "expected", "status", "", "answer", title=escape(f"the contract, {report.url}"))
-    styles = {"agrees": "green", "differs": "yellow", "fault": "bold red", "not_sent": "dim"}
-    for row in report.contract:
-        state = (row.fault or row.state).replace("_", " ")
-        label = state.upper() if row.fault else state
-        status = "" if row.status is None else str(row.status)
-        table.add_row(escape(row.case), row.wanted, status, f"[{styles[row.state]}]{label}[/]", escape(row.answer))
-    return table
-
-
-def models_table(rows: Sequence) -> Table:
-    """Return the models that can be used for scoring."""
-    table = Table("name", "origin", "params", "licence", "here")
-    for row in rows:
-        table.add_row(row.name, escape(row.origin), row.params, row.license or "", "yes" if row.present else "no")
-    return table
+def _coloured(value: str) -> str:
+    mark = next((mark for mark in MARKS if value.startswith(mark)), "")
+    colour = {"PASSED": "green", "FAILED": "bold red", "INVALID": "bold red"}.get(mark, "yellow")
+    return f"[{colour}]{mark}[/]{escape(value.removeprefix(mark))}" if mark else escape(value)
