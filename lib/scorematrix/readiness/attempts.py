@@ -116,9 +116,8 @@ def _next_step(where: Target, refusal: Refusal, attempt: Attempt) -> str:
 
 
 def _there(where: Target) -> str:
-    extra = {"gpu": "cuda", "tpu": "tpu", "cpu": "cpu"}[where.kind]
     return (
-        f"clone the repository, `make setup EXTRAS={extra}`, run the same params; "
+        f"clone the repository, `make setup EXTRAS={where.extra}`, run the same params; "
         "then here `scorematrix report RUN --merge THAT_RUN`"
     )
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from functools import partial
 
 from scorematrix.privacy import redacted
 from scorematrix.readiness.attempts import summed_up
@@ -50,44 +49,6 @@ def check_readiness(
     return Readiness(checked_utc=now, machine=description, states=states, compiled=list(compiled))
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """One backend on one target; makes its states."""
-
-    where: Target
-    backend: str
-    views: list[str]
-
-    def ready(self, evidence: str) -> TargetState:
-        return self._state("ready", evidence)
-
-    def skipped(
-        self, reason: SkipReason, evidence: str, next_step: str, attempts: Sequence[Attempt] = ()
-    ) -> TargetState:
-        return self._state("skipped", evidence, reason, next_step, attempts)
-
-    def _state(
-        self,
-        state: Literal["ready", "skipped"],
-        evidence: str,
-        reason: SkipReason | None = None,
-        next_step: str | None = None,
-        attempts: Sequence[Attempt] = (),
-    ) -> TargetState:
-        return TargetState(
-            target=self.where.name,
-            label=self.where.label,
-            backend=self.backend,
-            views=self.views,
-            state=state,
-            reason=reason,
-            evidence=evidence,
-            next_step=next_step,
-            datasheet=self.where.datasheet,
-            attempts=list(attempts),
-        )
-
-
 def _state(
     where: Target,
     backend: str,
@@ -98,76 +59,84 @@ def _state(
     place: ServerPlace | None,
 ) -> TargetState:
     entry = backend_entry(backend)
-    pair = _Pair(where, backend, views)
+    state = partial(
+        TargetState,
+        target=where.name,
+        label=where.label,
+        backend=backend,
+        views=views,
+        datasheet=where.datasheet,
+    )
+
+    def ready(evidence: str) -> TargetState:
+        return state(state="ready", evidence=evidence)
+
+    def skipped(reason: SkipReason, evidence: str, next_step: str, attempts: Sequence[Attempt] = ()) -> TargetState:
+        return state(state="skipped", reason=reason, evidence=evidence, next_step=next_step, attempts=list(attempts))
+
+    def server_state(place: ServerPlace, evidence: str) -> TargetState:
+        lacking = lacking_server(backend, place)
+        return ready(evidence) if lacking is None else skipped(*lacking)
+
     if where.kind not in entry.device_kinds:
-        return pair.skipped(
+        return skipped(
             "unsupported",
             f"{backend} does not run on a {where.kind.upper()}",
             "name another target for it in the params",
         )
     if only is not None and backend not in only:
-        return pair.skipped("by_user", f"left out by --only {' '.join(only)}", "repeat the command without --only")
+        return skipped("by_user", f"left out by --only {' '.join(only)}", "repeat the command without --only")
     if place is not None and place.url is not None:  # its device may be on another machine
-        return _server_state(pair, place, f"a server answers at {place.url}")
+        return server_state(place, f"a server answers at {place.url}")
     lacking = missing_packages(backend)
     has_it, evidence = _device(where, machine, machine.frameworks.get(entry.framework))
     if not has_it and record is not None and record.attempts:
         reason, tried, next_step = summed_up(where, record.attempts)
-        return pair.skipped(reason, tried, next_step, record.attempts)
+        return skipped(reason, tried, next_step, record.attempts)
     if not has_it:
-        return pair.skipped("no_device", evidence, where.get_it)
+        return skipped("no_device", evidence, where.get_it)
     if place is not None:
-        return _server_state(pair, place, f"{evidence}, and the server's program")
+        return server_state(place, f"{evidence}, and the server's program")
     if lacking and entry.address is not None:
-        return pair.skipped(
+        return skipped(
             "not_installed",
             f"the module {lacking[0]} of this scorer is not importable",
             f"install its package, or run the command in the folder of {lacking[0].partition('.')[0]}",
         )
     if lacking:
-        extra = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}[where.kind]
-        return pair.skipped(
+        return skipped(
             "not_installed",
             f"the package {lacking[0]} is not installed in this environment",
-            f"`make setup EXTRAS={extra}`, then repeat the command",
+            f"`make setup EXTRAS={where.extra}`, then repeat the command",
         )
     if (environment := missing_environment(backend)) is not None:
-        return pair.skipped(
+        return skipped(
             "not_installed",
             f"its environment {environment} has not been built",
             "`make peers`, then repeat the command",
         )
     if entry.address is not None:  # only the scorer knows its device
-        return pair.ready(evidence)
+        return ready(evidence)
     seen = machine.frameworks.get(entry.framework) or FrameworkDevices(())
     if where.kind in machine.taken and not _matches(where, seen):
-        return pair.skipped(
+        return skipped(
             "in_use",
             f"{evidence}, but {machine.taken[where.kind]}",
             "end that process or wait for it, then repeat the command",
         )
     if where.kind != "cpu" and not _matches(where, seen):
         lists = ", ".join(name for _, name in seen.devices) or "no accelerator"
-        extra = {"gpu": "cuda", "tpu": "tpu"}[where.kind]
-        return pair.skipped(
+        return skipped(
             "not_installed",
             f"{evidence}, but {backend} sees {lists}" + (f" ({seen.error})" if seen.error else ""),
-            f"`make setup EXTRAS={extra}`, then repeat the command",
+            f"`make setup EXTRAS={where.extra}`, then repeat the command",
         )
     if (n := _n_matching(where, seen)) < where.n_devices and where.kind != "cpu":
         what = "chips" if where.devices_a_chip == 1 else "devices"
-        return pair.skipped(
+        return skipped(
             "no_device", f"{evidence}: {n} of the {where.n_devices} {what} that {where.name} has", where.get_it
         )
-    return pair.ready(evidence)
-
-
-def _server_state(pair: _Pair, place: ServerPlace, evidence: str) -> TargetState:
-    lacking = lacking_server(pair.backend, place)
-    if lacking is None:
-        return pair.ready(evidence)
-    reason, problem, next_step = lacking
-    return pair.skipped(reason, problem, next_step)
+    return ready(evidence)
 
 
 def _device(where: Target, machine: Machine, seen: FrameworkDevices | None) -> tuple[bool, str]:

@@ -38,6 +38,11 @@ class Target:
     devices_a_chip: int = 1
 
     @property
+    def extra(self) -> str:
+        """The extra with which `make setup` installs its frameworks."""
+        return "cuda" if self.kind == "gpu" else self.kind
+
+    @property
     def n_devices(self) -> int:
         """Number of devices that a framework lists; a mesh consists of these."""
         return self.n_chips * self.devices_a_chip
@@ -64,71 +69,43 @@ class Target:
 
 READ = "2026-11-24"
 """When the sources below were read. Those of the GPUs quote NVIDIA's figures at second hand."""
-_V6E = Datasheet(
-    memory_bytes=32 << 30,
-    bfloat16_flops_per_second=918e12,
-    memory_bytes_per_second=1640e9,
-    source="cloud.google.com/tpu/docs/v6e",
-    date=READ,
-)
-_V5E = Datasheet(
-    memory_bytes=16 << 30,
-    bfloat16_flops_per_second=197e12,
-    memory_bytes_per_second=819e9,
-    source="cloud.google.com/tpu/docs/v6e, its column v5e",
-    date=READ,
-)
-_TPU7X = Datasheet(
-    memory_bytes=192 << 30,
-    bfloat16_flops_per_second=2307e12,
-    memory_bytes_per_second=7.37e12,
-    source="docs.cloud.google.com/tpu/docs/tpu7x; the bandwidth is Google's announcement by dudududukim/spectrum-eager",
-    date="2026-11-27",
-)
-_L4 = Datasheet(
-    memory_bytes=24 * 10**9,
-    bfloat16_flops_per_second=121e12,
-    memory_bytes_per_second=300e9,
-    source="grokipedia.com/page/NVIDIA_L4_vs_L40S: half of its figure with sparsity",
-    date=READ,
-)
-_H100 = Datasheet(
-    memory_bytes=80 * 10**9,
-    bfloat16_flops_per_second=989e12,
-    memory_bytes_per_second=3.35e12,
-    source="glennklockwood.com/garden/processors/h100, SXM5",
-    date=READ,
-)
-_H200 = Datasheet(
-    memory_bytes=141 * 10**9,
-    bfloat16_flops_per_second=989e12,
-    memory_bytes_per_second=4.8e12,
-    source="itkb.uw.cz/2026/06, H200 against B300, SXM",
-    date=READ,
-)
-_RTX_PRO_6000 = Datasheet(
-    memory_bytes=96 * 10**9,
-    bfloat16_flops_per_second=503.8e12,
-    memory_bytes_per_second=1597e9,
-    source="NVIDIA's RTX Blackwell PRO architecture paper by NVIDIA/cudnn-frontend#597; a product measured at 417e12, "
-    "zzc0721/torch-performance-test-data#162",
-    date="2026-11-27",
-)
-_A100 = Datasheet(
-    memory_bytes=80 * 10**9,
-    bfloat16_flops_per_second=312e12,
-    memory_bytes_per_second=2.039e12,
-    source="glennklockwood.com/garden/processors/A100, 80 GB SXM4",
-    date="2026-11-27",
-)
-_B200 = Datasheet(
-    memory_bytes=192 * 10**9,
-    bfloat16_flops_per_second=2250e12,
-    memory_bytes_per_second=8e12,
-    source="glennklockwood.com/garden/processors/B200, HGX at 1000 W",
-    date=READ,
-)
-_GPU_VM = "rent a VM with one, clone the repository there, `make setup EXTRAS=cuda`, run the same params there"
+
+
+def _chip(gb: float, tflops: float, gb_per_second: float, source: str, date: str = READ) -> Datasheet:
+    """Return a datasheet: memory, dense bfloat16 peak, memory bandwidth."""
+    return Datasheet(
+        memory_bytes=round(gb * 1e9),
+        bfloat16_flops_per_second=tflops * 1e12,
+        memory_bytes_per_second=gb_per_second * 1e9,
+        source=source,
+        date=date,
+    )
+
+
+GIB = 2**30 / 1e9
+LATER = "2026-11-27"
+_V6E = _chip(32 * GIB, 918, 1640, "cloud.google.com/tpu/docs/v6e")
+_V5E = _chip(16 * GIB, 197, 819, "cloud.google.com/tpu/docs/v6e, its column v5e")
+_TPU7X = _chip(
+    192 * GIB, 2307, 7370, "docs.cloud.google.com/tpu/docs/tpu7x; the bandwidth is Google's announcement by "
+    "dudududukim/spectrum-eager", LATER,
+)  # fmt: skip
+_L4 = _chip(24, 121, 300, "grokipedia.com/page/NVIDIA_L4_vs_L40S: half of its figure with sparsity")
+_H100 = _chip(80, 989, 3350, "glennklockwood.com/garden/processors/h100, SXM5")
+_H200 = _chip(141, 989, 4800, "itkb.uw.cz/2026/06, H200 against B300, SXM")
+_RTX_PRO_6000 = _chip(
+    96, 503.8, 1597, "NVIDIA's RTX Blackwell PRO architecture paper by NVIDIA/cudnn-frontend#597; a product measured "
+    "at 417e12, zzc0721/torch-performance-test-data#162", LATER,
+)  # fmt: skip
+_A100 = _chip(80, 312, 2039, "glennklockwood.com/garden/processors/A100, 80 GB SXM4", LATER)
+_B200 = _chip(192, 2250, 8000, "glennklockwood.com/garden/processors/B200, HGX at 1000 W")
+
+
+def _vm(machine: str, extra: str) -> str:
+    return f"{machine}, clone the repository there, `make setup EXTRAS={extra}`, run the same params there"
+
+
+_GPU_VM = _vm("rent a VM with one", "cuda")
 
 
 def _v6e(n_chips: int, topology: str) -> Target:
@@ -137,8 +114,7 @@ def _v6e(n_chips: int, topology: str) -> Target:
         "tpu",
         f"TPU v6e, {n_chips} chip{'s' if n_chips > 1 else ''}",
         ("v6e", "v6 lite", "TPU v6"),
-        f"create a TPU VM (ct6e-standard-{n_chips}t, v2-alpha-tpuv6e), clone the repository there, "
-        "`make setup EXTRAS=tpu`, run the same params there",
+        _vm(f"create a TPU VM (ct6e-standard-{n_chips}t, v2-alpha-tpuv6e)", "tpu"),
         topology=f"v6e:{topology}",
         chip=_V6E,
         n_chips=n_chips,
@@ -155,8 +131,7 @@ _TARGETS = (
         "tpu",
         "TPU v5e, 1 chip",
         ("v5e", "v5 lite", "TPU v5 lite"),
-        "create a TPU VM (ct5lp-hightpu-1t, v2-alpha-tpuv5-lite), clone the repository there, "
-        "`make setup EXTRAS=tpu`, run the same params there",
+        _vm("create a TPU VM (ct5lp-hightpu-1t, v2-alpha-tpuv5-lite)", "tpu"),
         topology="v5e:1x1",
         chip=_V5E,
     ),
@@ -165,8 +140,7 @@ _TARGETS = (
         "tpu",
         "TPU7x, 1 chip",
         ("TPU7x",),
-        "create a VM with one chip (tpu7x-standard-1t), clone the repository there, `make setup EXTRAS=tpu`, run the "
-        "same params there",
+        _vm("create a VM with one chip (tpu7x-standard-1t)", "tpu"),
         topology="tpu7x:1x1x1",
         chip=_TPU7X,
         devices_a_chip=2,
@@ -176,8 +150,7 @@ _TARGETS = (
         "gpu",
         "GPU G4, RTX PRO 6000",
         ("RTX PRO 6000",),
-        "create a G4 VM (g4-standard-48), clone the repository there, `make setup EXTRAS=cuda`, run the same "
-        "params there",
+        _vm("create a G4 VM (g4-standard-48)", "cuda"),
         quota_family="NVIDIA_RTX_PRO_6000",
         topology="rtx-pro-6000",
         chip=_RTX_PRO_6000,
