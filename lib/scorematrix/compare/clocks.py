@@ -13,9 +13,9 @@ from statistics import median
 import numpy as np
 
 from scorematrix.compare.evidence import SideEvidence
-from scorematrix.compare.gates import gate_status
+from scorematrix.compare.gates import limit_gate
 from scorematrix.compare.schema import Gate
-from scorematrix.compare.statistics import Interval, half_width
+from scorematrix.compare.statistics import half_width
 from scorematrix.compare.turn_records import calls_ns
 from scorematrix.results.cells import Cell
 from scorematrix.results.schema import Round
@@ -108,8 +108,7 @@ def clock_gate(side: SideEvidence) -> Gate | None:
     if not readings:
         return None
     excess, detail = max(readings)
-    name, status = f"clocks {side.backend}", gate_status(excess <= 1)
-    return Gate(name=name, status=status, detail=detail, found={"excess": excess}, allowed={"excess": 1.0})
+    return limit_gate(f"clocks {side.backend}", excess <= 1, detail, "excess", excess, 1.0)
 
 
 def cores_gate(side: SideEvidence) -> Gate | None:
@@ -131,13 +130,8 @@ def cores_gate(side: SideEvidence) -> Gate | None:
             where = f"{round_.name} chunk {cell.chunk_size}: {median(seen):.2f} cores used, {threads} on record"
     if used < 0:
         return None
-    return Gate(
-        name=f"threads {side.backend}",
-        status=gate_status(used <= CORES_SHARE),
-        detail=where,
-        found={"cores": used * allowed},
-        allowed={"cores": CORES_SHARE * allowed},
-    )
+    name, limit = f"threads {side.backend}", CORES_SHARE * allowed
+    return limit_gate(name, used <= CORES_SHARE, where, "cores", used * allowed, limit)
 
 
 def interference_gate(sides: Sequence[SideEvidence]) -> Gate | None:
@@ -154,17 +148,11 @@ def interference_gate(sides: Sequence[SideEvidence]) -> Gate | None:
         return None
     apart = [others[0][index] - others[1][index] for index in both]
     center, half = float(np.mean(apart)), half_width(float(np.std(apart, ddof=1)), len(apart))
-    interval = Interval(center, center - half, center + half, len(apart), 0.0)
     means = [float(np.mean([cores[index] for index in both])) for cores in others]
     detail = ", ".join(f"{mean:.2f} cores during {s.backend}'s turns" for s, mean in zip(sides, means, strict=True))
-    surely = interval.low > INTERFERENCE_CORES or interval.high < -INTERFERENCE_CORES
-    return Gate(
-        name="interference",
-        status=gate_status(not surely),
-        detail=f"other processes used {detail}{': they worked for one side or slowed one' if surely else ''}",
-        found={"difference": center},
-        allowed={"difference": INTERFERENCE_CORES},
-    )
+    surely = abs(center) - half > INTERFERENCE_CORES
+    detail = f"other processes used {detail}{': they worked for one side or slowed one' if surely else ''}"
+    return limit_gate("interference", not surely, detail, "difference", center, INTERFERENCE_CORES)
 
 
 def _others(side: SideEvidence) -> dict[int, float]:

@@ -6,18 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 from scorematrix.compare.pairs import pair_ratios
-from scorematrix.compare.schema import Control, Effect, Gate
+from scorematrix.compare.schema import Control, Effect, Gate, ItselfVerdict, SlowedVerdict
 from scorematrix.compare.statistics import FAILING, MIN_ROUNDS, Interval, geometric_interval
 from scorematrix.results.audits import GateStatus
 from scorematrix.results.cells import Cell
 from scorematrix.results.manifest import Manifest
 from scorematrix.results.schema import Round
 
-ItselfVerdict = Literal["tie", "difference", "undecided", "not_run"]
-SlowedVerdict = Literal["found", "missed", "undecided", "not_run"]
 ITSELF_STATUS: dict[ItselfVerdict, GateStatus] = {"tie": "passed", "difference": "failed", "undecided": "undecided"}
 SLOWED_STATUS: dict[SlowedVerdict, GateStatus] = {"found": "passed", "missed": "failed", "undecided": "undecided"}
 

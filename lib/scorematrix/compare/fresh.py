@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from scorematrix.compare.evidence import SideEvidence
-from scorematrix.compare.gates import gate_status
+from scorematrix.compare.gates import gate_status, limit_gate
 from scorematrix.compare.numerics import BETWEEN_SIDES, Caps, Distance, distance
 from scorematrix.compare.pairs import central
 from scorematrix.compare.schema import Gate
@@ -74,14 +74,12 @@ def fresh_time_gate(side: SideEvidence) -> Gate | None:
     if len(ratios) < LEAST_ROUNDS:
         return None
     interval = geometric_interval(ratios)
-    return Gate(
-        name=f"drawn tokens' time {side.backend}",
-        status=gate_status(interval.low <= FRESH_SHARE),
-        detail=f"requests of tokens drawn during the run take {interval.center:.3f} times as long as the workload's "
-        f"({interval.low:.3f} to {interval.high:.3f}), {FRESH_SHARE:.2f} allowed",
-        found={"ratio": interval.center},
-        allowed={"ratio": FRESH_SHARE},
+    detail = (
+        f"requests of tokens drawn during the run take {interval.center:.3f} times as long as the workload's "
+        f"({interval.low:.3f} to {interval.high:.3f}), {FRESH_SHARE:.2f} allowed"
     )
+    name, passed = f"drawn tokens' time {side.backend}", interval.low <= FRESH_SHARE
+    return limit_gate(name, passed, detail, "ratio", interval.center, FRESH_SHARE)
 
 
 def _answers(side: SideEvidence) -> Iterator[tuple[tuple, list[list[float]]]]:

@@ -213,13 +213,7 @@ def isolation_gate(side: SideEvidence, workload: Workload) -> Gate:
                 detail = f"{round_.name} chunk {cell.chunk_size}: items {i} and {j} of request {r} have the same score"
                 return Gate(name=name, status="failed", detail=detail)
     detail = f"a score moves by {moved:.1e} at most when its neighbours change, {side.caps.max:.0e} allowed"
-    return Gate(
-        name=name,
-        status=gate_status(moved <= side.caps.max),
-        detail=detail,
-        found={"max": moved},
-        allowed={"max": side.caps.max},
-    )
+    return limit_gate(name, moved <= side.caps.max, detail, "max", moved, side.caps.max)
 
 
 def _alike(reference: RequestArrays | str, request: int, i: int, j: int, rounding: float) -> bool:
@@ -242,6 +236,11 @@ def moved_by_chunks(side: SideEvidence) -> float:
 def gate_status(passed: bool) -> GateStatus:
     """Return the status of a gate that could run."""
     return "passed" if passed else "failed"
+
+
+def limit_gate(name: str, passed: bool, detail: str, what: str, found: float, allowed: float) -> Gate:
+    """Return a gate that could run, on one figure and its limit."""
+    return Gate(name=name, status=gate_status(passed), detail=detail, found={what: found}, allowed={what: allowed})
 
 
 def _gate(name: str, has_run: bool, detail: str, otherwise: str) -> Gate:

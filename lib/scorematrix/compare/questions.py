@@ -12,13 +12,12 @@ from scorematrix.compare.controls import ControlEvidence, control_gates, judge_c
 from scorematrix.compare.effect import InTurns
 from scorematrix.compare.evidence import SideEvidence, paired_ratios
 from scorematrix.compare.gates import run_gates
-from scorematrix.compare.multiplicity import correct_family
 from scorematrix.compare.pairs import pair_ratios
 from scorematrix.compare.schema import FRAMEWORK_NAMES, Contrast, ContrastKind, Effect, Gate, Matched, Opponent
 from scorematrix.compare.sequential import Looks
 from scorematrix.compare.statistics import CONFIDENCE, Interval, geometric_interval
 from scorematrix.compare.timing import timing_gates
-from scorematrix.compare.verdict import Verdict, judge, sentence
+from scorematrix.compare.verdict import Verdict, correct_family, judge, sentence
 from scorematrix.results import SERVER_VIEW, Manifest, Readiness, TargetState, opposed, stands_for
 from scorematrix.workload.workload import Workload
 

@@ -17,6 +17,10 @@ from scorematrix.results.target_records import Attempt, CompiledRecord, Datashee
 VerdictState = Literal["first", "second", "tie", "not_enough_evidence", "deferred", "invalid"]
 """first, second: that side of the contrast is faster."""
 ContrastKind = Literal["framework", "server", "system", "backend"]
+ItselfVerdict = Literal["tie", "difference", "undecided", "not_run"]
+SlowedVerdict = Literal["found", "missed", "undecided", "not_run"]
+SideState = Literal["measured", "partial", "skipped", "not_started", "failed"]
+StartKind = Literal["compiled", "from_cache", "nothing_to_compile"]
 FRAMEWORK_NAMES = {"jax": "JAX", "pytorch": "PyTorch"}
 
 
@@ -80,16 +84,16 @@ class Control(Part):
     chunk_size: int | None
     slowdown: float | None = Field(None, description="intended time ratio, slowed over unchanged")
     itself: Effect | None
-    itself_verdict: Literal["tie", "difference", "undecided", "not_run"]
+    itself_verdict: ItselfVerdict
     slowed: Effect | None
-    slowed_verdict: Literal["found", "missed", "undecided", "not_run"]
+    slowed_verdict: SlowedVerdict
     margin: float = Field(description="the params', or the largest bias that the A/A interval allows, if larger")
 
 
 class Start(Part):
     """Seconds spent before the first request, by kind of start."""
 
-    kind: Literal["compiled", "from_cache", "nothing_to_compile"]
+    kind: StartKind
     n_rounds: int
     load_seconds: float = Field(description="model and backend")
     trace_seconds: float
@@ -105,7 +109,7 @@ class Side(Part):
     framework: str
     view: str
     target: str
-    state: Literal["measured", "partial", "skipped", "not_started", "failed"]
+    state: SideState
     device: str | None = None
     dtype: str | None = None
     precision: str | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from statistics import median
-from typing import Literal
 
 import numpy as np
 from scipy import stats
@@ -12,7 +11,7 @@ from scipy import stats
 from scorematrix.compare.evidence import MEASURED, SideEvidence, score_arrays
 from scorematrix.compare.gates import moved_by_chunks
 from scorematrix.compare.profile import call_profile
-from scorematrix.compare.schema import ChunkResult, PercentileValue, Side, Start
+from scorematrix.compare.schema import ChunkResult, PercentileValue, Side, SideState, Start, StartKind
 from scorematrix.compare.statistics import PERCENTILE_SAMPLES, geometric_interval, percentile
 from scorematrix.compare.steady import steadiness
 from scorematrix.results.cells import Cell, CellStatus
@@ -21,9 +20,6 @@ from scorematrix.results.manifest import Manifest
 from scorematrix.results.schema import Setup
 from scorematrix.results.target_records import Readiness, TargetState
 from scorematrix.workload.workload import Workload
-
-SideState = Literal["measured", "partial", "skipped", "not_started", "failed"]
-StartKind = Literal["compiled", "from_cache", "nothing_to_compile"]
 
 WEIGHT_BYTES = {"float32": 4, "bfloat16": 2}
 """A weight is read once a call, and multiplied and added once a token."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from scorematrix.compare.clocks import clock_gate, cores_gate, interference_gate
 from scorematrix.compare.evidence import SideEvidence, paired_ratios
 from scorematrix.compare.fresh import fresh_reference_gate, fresh_scores_gate, fresh_time_gate
-from scorematrix.compare.gates import gate_status
+from scorematrix.compare.gates import gate_status, limit_gate
 from scorematrix.compare.pairs import pair_ratios
 from scorematrix.compare.records import records_gate
 from scorematrix.compare.schema import Gate
@@ -88,13 +88,7 @@ def physics_gate(side: SideEvidence, sides: Sequence[SideEvidence], floor_flops:
     )
     if share > CEILING_SHARE:
         detail += "; a call returned before its work was done, or computed less than requested"
-    return Gate(
-        name=name,
-        status=gate_status(share <= CEILING_SHARE),
-        detail=detail,
-        found={"share": share},
-        allowed={"share": CEILING_SHARE},
-    )
+    return limit_gate(name, share <= CEILING_SHARE, detail, "share", share, CEILING_SHARE)
 
 
 def growth_gate(side: SideEvidence, manifest: Manifest) -> Gate | None:
@@ -150,14 +144,11 @@ def cache_gate(side: SideEvidence) -> Gate | None:
             return Gate(name=name, status="not_run", detail=f"{round_.name}: {probe.error or 'the probe did not run'}")
         ratios.append(min(pass_seconds(probe.fresh_ns)) / max(pass_seconds(probe.repeat_ns)))
     least = min(ratios)
-    return Gate(
-        name=name,
-        status=gate_status(least <= CACHE_SHARE),
-        detail=f"new queries take {least:.2f} times as long as repeated ones, {CACHE_SHARE:.2f} allowed "
-        "(fastest of the new over slowest of the repeated)",
-        found={"ratio": least},
-        allowed={"ratio": CACHE_SHARE},
+    detail = (
+        f"new queries take {least:.2f} times as long as repeated ones, {CACHE_SHARE:.2f} allowed "
+        "(fastest of the new over slowest of the repeated)"
     )
+    return limit_gate(name, least <= CACHE_SHARE, detail, "ratio", least, CACHE_SHARE)
 
 
 def steady_gate(side: SideEvidence) -> Gate | None:
@@ -173,14 +164,11 @@ def steady_gate(side: SideEvidence) -> Gate | None:
     sure = drift.low > 1 + tolerance or drift.high < 1 / (1 + tolerance)
     classes = ", ".join(f"{n} {name}" for name, n in steady.classes.items())
     kind = "slowing" if drift.center > 1 else "warming"
-    return Gate(
-        name=f"steady {side.backend}",
-        status=gate_status(not sure),
-        detail=f"{f'{kind}: ' if sure else ''}passes of the last quarter take {drift.center:.3f} times those of the "
-        f"second ({drift.low:.3f} to {drift.high:.3f} at 99 %), {tolerance:.0%} allowed; rounds: {classes}",
-        found={"ratio": drift.center},
-        allowed={"ratio": 1 + tolerance},
+    detail = (
+        f"{f'{kind}: ' if sure else ''}passes of the last quarter take {drift.center:.3f} times those of the "
+        f"second ({drift.low:.3f} to {drift.high:.3f} at 99 %), {tolerance:.0%} allowed; rounds: {classes}"
     )
+    return limit_gate(f"steady {side.backend}", not sure, detail, "ratio", drift.center, 1 + tolerance)
 
 
 def effort_gate(sides: Sequence[SideEvidence]) -> Gate:

@@ -6,11 +6,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scorematrix.compare.schema import ContrastKind, Gate, Opponent, VerdictState
-from scorematrix.compare.statistics import CONFIDENCE, MIN_ROUNDS, MOST_ROUNDS, Interval, rounds_to_decide
+from scorematrix.compare.schema import Contrast, ContrastKind, Gate, Opponent, VerdictState
+from scorematrix.compare.statistics import (
+    CONFIDENCE,
+    MIN_ROUNDS,
+    MOST_ROUNDS,
+    Interval,
+    holm,
+    p_beyond,
+    rounds_to_decide,
+)
 
 OPEN = ("not_run", "undecided")
 """Statuses of a gate that has neither passed nor failed."""
+UNANSWERED = ("deferred", "invalid")
+"""Verdicts that do not depend on measured times, and so not on chance."""
 USELESS_MARGIN = 0.25
 """Above this margin the reason reports the A/A noise, not how far the noise widened the margin."""
 
@@ -168,3 +178,37 @@ def _speedup(interval: Interval, first_wins: bool = True) -> tuple[float, float,
     if first_wins:
         return 1 / interval.center, 1 / interval.high, 1 / interval.low
     return interval.center, interval.low, interval.high
+
+
+def correct_family(contrasts: Sequence[Contrast], n_looks: int) -> list[Contrast]:
+    """Apply Holm's correction over all contrasts of a run that have times; withdraw each win that does not survive it.
+
+    Args:
+        n_looks: number of round counts at which the run may be judged; each look gets its share of the level.
+    """
+    intervals = {i: c.effect.interval for i, c in enumerate(contrasts) if c.effect and c.verdict not in UNANSWERED}
+    p_values = [p_beyond(interval, math.log1p(contrasts[i].margin)) for i, interval in intervals.items()]
+    adjusted = holm([min(1.0, n_looks * p) for p in p_values])
+    corrected = list(contrasts)
+    for (i, interval), p in zip(intervals.items(), adjusted, strict=True):
+        corrected[i] = _corrected(contrasts[i], interval, p, len(intervals))
+    return corrected
+
+
+def _corrected(contrast: Contrast, interval: Interval, p: float, n_family: int) -> Contrast:
+    if contrast.winner is None or p <= 1 - CONFIDENCE:
+        return contrast.model_copy(update={"p_adjusted": p})
+    reason = f"the interval lies beyond the margin, but not after correction for {n_family} contrasts (Holm, p={p:.3f})"
+    verdict = Verdict("not_enough_evidence", reason, "more rounds narrow the interval", wants_rounds=True)
+    return contrast.model_copy(
+        update={
+            "p_adjusted": p,
+            "verdict": verdict.state,
+            "reason": verdict.reason,
+            "next_step": verdict.next_step,
+            "wants_rounds": verdict.wants_rounds,
+            "sentence": sentence(
+                contrast.name, contrast.kind, contrast.view, (contrast.first, contrast.second), verdict, interval
+            ),
+        }
+    )
