@@ -47,16 +47,9 @@ class CanonicalWorkload(Section):
     apply_softmax: bool = True
 
 
-class ServerChoice(Section):
+class ServerChoice(ServerPlace):
     """Where a live server is (`url`), or how to start it (`launch`); exactly one of them."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^/\s]+/?$")] | None = Field(None, description="http://HOST:PORT")
-    launch: str | None = Field(None, description="command that starts it; {port} and the like are filled in")
-    variables: dict[str, str] = Field({}, description="environment variables of a launched server")
-    served_model: str | None = Field(None, description="the model's name on the server; by default the one it reports")
-    keeps_prefix: bool = Field(False, description="whether it caches queries between calls; the result says so")
-    start_seconds: Seconds = 600.0
-    restarts: Annotated[int, Field(ge=0, le=9)] = 2
     audit: bool = Field(True, description="audit contract, parity, isolation and more in its tuning round")
 
     @model_validator(mode="before")
@@ -86,13 +79,8 @@ class ServerChoice(Section):
         if (self.url is None) == (self.launch is None):
             raise ValueError("give either url or launch")
         if self.launch is not None:
-            self.place.command(dict.fromkeys(PLACEHOLDERS, "x"))
+            self.command(dict.fromkeys(PLACEHOLDERS, "x"))
         return self
-
-    @property
-    def place(self) -> ServerPlace:
-        """Return these settings as the client expects them."""
-        return ServerPlace(**{name: value for name, value in self if name != "audit"})
 
 
 class BackendChoice(Section):

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scorematrix.matrix.live_server import end_live, load_live
 from scorematrix.matrix.memory import refused_chunks
 from scorematrix.matrix.meter import Meter, error_text
 from scorematrix.matrix.params import Params
@@ -18,7 +17,7 @@ from scorematrix.measure.memory import HostMemory
 from scorematrix.measure.process import own_processes
 from scorematrix.models.catalogue import load_model
 from scorematrix.models.config import DecoderConfig
-from scorematrix.privacy import redacted
+from scorematrix.privacy import printable, redacted
 from scorematrix.readiness.device_users import with_holder
 from scorematrix.readiness.targets import target
 from scorematrix.results import (
@@ -99,7 +98,18 @@ class Draft:
         loaded = time.perf_counter()
         dtype = "float32" if self.is_reference else params.dtype
         if backend_entry(planned.backend).is_live:
-            backend = self.live = load_live(params, planned, model, self.store)
+            from scorematrix.scoring.server import LiveBackend
+
+            assert params.dtype != "auto"  # Params refuses it with servers
+            backend = self.live = LiveBackend(
+                planned.backend,
+                params.places[planned.backend],
+                model=model,
+                dtype=params.dtype,
+                device=target(planned.target).kind,
+                log=self.store.log_path(planned.name),
+                timeout_seconds=params.call_timeout_seconds,
+            )
         else:
             backend = load_backend(
                 planned.backend,
@@ -166,9 +176,10 @@ class Draft:
             self.store.write_study(result)
 
     def end_live(self) -> None:
-        """Stop the round's live server, if any, and keep its events."""
+        """Stop the round's live server, if any; keep its events, and its output without credentials."""
         if self.live is not None:
-            end_live(self.live, self.store, self.planned)
+            self.live.close()
+            self.store.redact_log(self.planned.name, lambda log: printable(redacted(log)))
             self.events, self.live = self._all_events(), None
 
     def leave(self) -> None:

@@ -108,7 +108,7 @@ class Params(Section):
     @property
     def places(self) -> dict[str, ServerPlace]:
         """Return where the live servers are, by backend."""
-        return {choice.backend: choice.server.place for choice in self.backends if choice.server}
+        return {choice.backend: choice.server for choice in self.backends if choice.server}
 
     @property
     def most_rounds(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 
@@ -33,9 +34,13 @@ def plan_groups(params: Params) -> list[list[PlannedRound]]:
     """
     rng = np.random.Generator(np.random.PCG64(params.seed))
     drawn: dict[tuple[str, str, Role], list[int]] = {}
-    groups: list[list[tuple[int, Role, str, str, str, Waiting | None]]] = [
-        [(0, "reference", *_reference(params), None)]
-    ]
+    position = itertools.count()
+
+    def planned(*values: Any) -> PlannedRound:
+        fields = zip(("index", "role", "backend", "view", "target", "waiting"), values, strict=True)
+        return PlannedRound(position=next(position), **dict(fields))
+
+    groups = [[planned(0, "reference", *_reference(params), None)]]
     pairs = _pairs(params)
     controls = _controls(params, pairs, rng) if params.controls else {}
     for index in range(params.tuning_rounds + params.most_rounds):
@@ -50,27 +55,12 @@ def plan_groups(params: Params) -> list[list[PlannedRound]]:
                 drawn[target, view, role] = order
             groups.append(
                 [
-                    (index, own_role, backend, own_view, target, waiting)
+                    planned(index, own_role, backend, own_view, target, waiting)
                     for own_role, backend, own_view in (together[i] for i in order)
                     for waiting in _ways_of_waiting(params, own_role, backend, target)
                 ]
             )
-    position = itertools.count()
-    return [
-        [
-            PlannedRound(
-                index=index,
-                role=role,
-                backend=backend,
-                view=view,
-                target=target,
-                position=next(position),
-                waiting=waiting,
-            )
-            for index, role, backend, view, target, waiting in group
-        ]
-        for group in groups
-    ]
+    return groups
 
 
 def _ways_of_waiting(params: Params, role: Role, backend: str, where: str) -> tuple[Waiting | None, ...]:

@@ -6,7 +6,9 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 PLACEHOLDERS = ("python", "peers", "port", "model", "dtype", "device", "weights")
 """Placeholders of a launch command, in braces. python: our interpreter. peers: the folder of other scorers'
@@ -15,26 +17,18 @@ _REFERENCE = re.compile(r"\$\{(\w+)\}")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
-@dataclass(frozen=True)
-class ServerPlace:
-    """One live server; set either `url` or `launch`.
+class ServerPlace(BaseModel):
+    """One live server; set either `url` or `launch`. A user name and password in `url` are given as `${NAME}`."""
 
-    Attributes:
-        url: its address. A user name and password in it are given as `${NAME}`, names of environment variables.
-        launch: its command, see `PLACEHOLDERS`.
-        variables: environment variables of a launched server.
-        served_model: the name under which it serves the model; None: the name that it reports.
-        keeps_prefix: it keeps queries between calls, and the result must say so.
-        restarts: maximum number of restarts after it dies, in one round.
-    """
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    url: str | None = None
-    launch: str | None = None
-    variables: Mapping[str, str] = field(default_factory=dict)
-    served_model: str | None = None
-    keeps_prefix: bool = False
-    start_seconds: float = 600.0
-    restarts: int = 2
+    url: Annotated[str, Field(pattern=r"^https?://[^/\s]+/?$")] | None = Field(None, description="http://HOST:PORT")
+    launch: str | None = Field(None, description="command that starts it; {port} and the like are filled in")
+    variables: dict[str, str] = Field({}, description="environment variables of a launched server")
+    served_model: str | None = Field(None, description="the model's name on the server; by default the one it reports")
+    keeps_prefix: bool = Field(False, description="whether it caches queries between calls; the result says so")
+    start_seconds: Annotated[float, Field(gt=0)] = 600.0
+    restarts: Annotated[int, Field(ge=0, le=9)] = 2
 
     @property
     def address(self) -> str:
