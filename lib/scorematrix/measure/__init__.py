@@ -1,7 +1,7 @@
 """Clock, time limits and the record of the machine. Knows no framework."""
 
 from scorematrix.measure.clock import PassSample, RequestSample, time_pass, time_request
-from scorematrix.measure.environment import cpu_name, describe_environment
+from scorematrix.measure.environment import describe_environment
 from scorematrix.measure.process import set_up_process
 from scorematrix.measure.watchdog import Watchdog
 
@@ -9,7 +9,6 @@ __all__ = [
     "PassSample",
     "RequestSample",
     "Watchdog",
-    "cpu_name",
     "describe_environment",
     "set_up_process",
     "time_pass",

@@ -7,67 +7,23 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from scorematrix.models.config import Architecture, DecoderConfig, RopeScaling
+from scorematrix.models.config import DecoderConfig, RopeScaling
 from scorematrix.models.weights import DecoderWeights, expected_shapes
 
-
-def _shape(
-    architecture: Architecture,
-    vocab: int,
-    hidden: int,
-    layers: int,
-    heads: int,
-    kv_heads: int,
-    head_dim: int,
-    ffn: int,
-    positions: int,
-    theta: float,
-    *,
-    rms_norm_eps: float = 1e-6,
-    rope_scaling: RopeScaling | None = None,
-    tied_head: bool = True,
-) -> DecoderConfig:
-    return DecoderConfig(
-        architecture=architecture,
-        vocab_size=vocab,
-        hidden_size=hidden,
-        n_layers=layers,
-        n_heads=heads,
-        n_kv_heads=kv_heads,
-        head_dim=head_dim,
-        ffn_size=ffn,
-        max_positions=positions,
-        rope_theta=theta,
-        rms_norm_eps=rms_norm_eps,
-        rope_scaling=rope_scaling,
-        tied_head=tied_head,
-    )
-
-
 RANDOM_SHAPES: dict[str, DecoderConfig] = {
-    "qwen3-0.6b": _shape("qwen3", 151936, 1024, 28, 16, 8, 128, 3072, 40960, 1e6),
-    "qwen2.5-0.5b": _shape("qwen2", 151936, 896, 24, 14, 2, 64, 4864, 32768, 1e6),
-    "llama-3.2-1b": _shape(
-        "llama",
-        128256,
-        2048,
-        16,
-        32,
-        8,
-        64,
-        8192,
-        131072,
-        5e5,
-        rms_norm_eps=1e-5,
-        rope_scaling=RopeScaling(32.0, 1.0, 4.0, 8192),
+    "qwen3-0.6b": DecoderConfig("qwen3", 151936, 1024, 28, 16, 8, 128, 3072, 40960, 1e-6, 1e6),
+    "qwen2.5-0.5b": DecoderConfig("qwen2", 151936, 896, 24, 14, 2, 64, 4864, 32768, 1e-6, 1e6),
+    "llama-3.2-1b": DecoderConfig(
+        "llama", 128256, 2048, 16, 32, 8, 64, 8192, 131072, 1e-5, 5e5, RopeScaling(32.0, 1.0, 4.0, 8192)
     ),
-    "smollm2-135m": _shape("llama", 49152, 576, 30, 9, 3, 64, 1536, 8192, 1e5, rms_norm_eps=1e-5),
-    "tiny-llama": _shape(
-        "llama", 256, 64, 3, 4, 2, 16, 96, 512, 1e4, tied_head=False, rope_scaling=RopeScaling(8.0, 1.0, 4.0, 64)
+    "smollm2-135m": DecoderConfig("llama", 49152, 576, 30, 9, 3, 64, 1536, 8192, 1e-5, 1e5),
+    "tiny-llama": DecoderConfig(
+        "llama", 256, 64, 3, 4, 2, 16, 96, 512, 1e-6, 1e4, RopeScaling(8.0, 1.0, 4.0, 64), tied_head=False
     ),
-    "tiny-qwen2": _shape("qwen2", 256, 64, 3, 4, 2, 16, 96, 512, 1e4),
-    "tiny-qwen3": _shape("qwen3", 256, 64, 3, 4, 2, 32, 96, 512, 1e4),
+    "tiny-qwen2": DecoderConfig("qwen2", 256, 64, 3, 4, 2, 16, 96, 512, 1e-6, 1e4),
+    "tiny-qwen3": DecoderConfig("qwen3", 256, 64, 3, 4, 2, 32, 96, 512, 1e-6, 1e4),
 }
+"""Architecture, vocabulary, hidden, layers, query and key heads, their size, feed-forward, positions, eps, theta."""
 
 
 def random_weights(config: DecoderConfig, seed: int) -> DecoderWeights[np.ndarray]:
