@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from scorematrix.matrix.orchestrate import Progress
-from scorematrix.report.notebook_progress import NotebookProgress, follow_run, status_page
+from scorematrix.report.notebook_progress import follow_run, show_progress, status_page
 from scorematrix.report.progress import RunProgress
 from scorematrix.results import RunStore
 from scorematrix.results.status import RunFollower
@@ -109,8 +109,7 @@ def test_a_run_that_goes_on_is_followed_for_so_long(store: RunStore, displays: D
 
 @real_time
 def test_a_run_that_is_filled_from_a_notebook(store: RunStore, displays: Displays) -> None:
-    with NotebookProgress(store) as progress:
-        progress(None)
+    with show_progress(store):
         time.sleep(0.3)
     assert len(displays.shown) >= 3 and "3 of 9 rounds" in displays.shown[-1]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scorematrix.report.attention import LayoutCount, LayoutMatrix, attention_page
+from scorematrix.report.attention import LayoutMatrix, attention_page
 from scorematrix.report.html import Fragment
 from scorematrix.scoring.contract import finite_scores
 from scorematrix.scoring.packing import pack, packed_shape
@@ -98,17 +98,17 @@ def _shape(request: ScoreRequest) -> str:
     return f"query of {len(request.query_ids):,} tokens, {len(request.items_ids)} items"
 
 
-def _counts(request: ScoreRequest) -> list[LayoutCount]:
+def _counts(request: ScoreRequest) -> dict[str, tuple[int, int, int, int]]:
     n_query, lengths = len(request.query_ids), [len(ids) for ids in request.items_ids]
     step = lay_out(request, range(len(lengths)), with_query=True, buckets=False)
     n_packed = packed_shape(request)[0]
     alone = sum((n_query + length) ** 2 for length in lengths)
     separate, shared = len(lengths) * n_query + sum(lengths), step.shape.n_tokens
-    return [
-        LayoutCount("one sequence per item (baseline)", len(lengths), separate, 0, alone),
-        LayoutCount("packed (portable)", 1, n_packed, n_packed - request.n_tokens, n_packed**2),
-        LayoutCount("shared prefix (best_native)", 1, shared, shared - step.n_tokens, computed_pairs(step)),
-    ]
+    return {
+        "one sequence per item (baseline)": (len(lengths), separate, 0, alone),
+        "packed (portable)": (1, n_packed, n_packed - request.n_tokens, n_packed**2),
+        "shared prefix (best_native)": (1, shared, shared - step.n_tokens, computed_pairs(step)),
+    }
 
 
 def _shared(

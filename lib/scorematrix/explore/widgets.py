@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -22,26 +21,29 @@ WIDE = widgets.Layout(width="46rem")
 
 def score_form(
     model: str, query: str, items: Sequence[str], labels: Sequence[str], view: str, scorers: Mapping[str, Any]
-) -> widgets.VBox:
-    """Return a form with query, items, labels and view; its button scores them with every installed framework."""
-    boxes = {
-        "query": widgets.Textarea(query, description="query", rows=6, layout=WIDE),
-        "items": widgets.Textarea("\n---\n".join(items), description="items", rows=8, layout=WIDE),
-        "labels": widgets.Text("|".join(labels), description="labels", layout=WIDE),
-        "view": widgets.Dropdown(options=["portable", "best_native"], value=view, description="view"),
-    }
-    button, output = widgets.Button(description="Score", button_style="primary"), widgets.Output()
+) -> widgets.interactive:
+    """Return a form with query, items, labels and view; its button scores them with every installed framework.
 
-    def score(_: object) -> None:
-        typed_items, typed_labels = boxes["items"].value.split("\n---\n"), boxes["labels"].value.split("|")
-        with _answers_in(button, output):
+    Items are separated by a line of three hyphens, labels by a bar. Bad input becomes a line in the form's output.
+    """
+
+    def score(query: str, items: str, labels: str, view: str) -> None:
+        typed_items, typed_labels = items.split("\n---\n"), labels.split("|")
+        try:
             loaded = load_model(model)
-            request = score_request_from_text(loaded.tokenizer, boxes["query"].value, typed_items, typed_labels)
-            display(compare_backends(loaded, request, typed_items, typed_labels, boxes["view"].value, scorers, print))
+            request = score_request_from_text(loaded.tokenizer, query, typed_items, typed_labels)
+            display(compare_backends(loaded, request, typed_items, typed_labels, view, scorers, print))
+        except ValueError as error:
+            print(f"Error: {error}")
 
-    button.on_click(score)
-    help_ = widgets.HTML("Items are separated by a line of three hyphens, labels by a bar.")
-    return widgets.VBox([*boxes.values(), help_, button, output])
+    return widgets.interactive(
+        score,
+        {"manual": True, "manual_name": "Score"},
+        query=widgets.Textarea(query, rows=6, layout=WIDE),
+        items=widgets.Textarea("\n---\n".join(items), rows=8, layout=WIDE),
+        labels=widgets.Text("|".join(labels), layout=WIDE),
+        view=widgets.Dropdown(options=["portable", "best_native"], value=view),
+    )
 
 
 def browse_runs(run: Run) -> widgets.VBox:
@@ -89,18 +91,3 @@ def browse_runs(run: Run) -> widgets.VBox:
         menu.observe(change, "value")
     show_sides()
     return widgets.VBox([runs, sides, sizes, output])
-
-
-@contextmanager
-def _answers_in(button: widgets.Button, output: widgets.Output) -> Iterator[None]:
-    """Run a block with its output in a widget and the button disabled; print a line for bad input."""
-    button.disabled = True
-    output.clear_output()
-    try:
-        with output:
-            try:
-                yield
-            except ValueError as error:
-                print(f"Error: {error}")
-    finally:
-        button.disabled = False

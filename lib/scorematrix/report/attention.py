@@ -22,6 +22,7 @@ PAIRS = (
     ("sees its item", "#E69F00"),
 )
 """Name and colour, indexed by the numbers of `scoring.visibility`. The colours differ in lightness too."""
+COUNTED = ("layout", "sequences", "tokens computed", "padding tokens", "pairs computed")
 READABLE = 64
 """Most tokens for which the rows are labelled with the tokens themselves."""
 
@@ -42,27 +43,17 @@ class LayoutMatrix:
     pieces: Sequence[str]
 
 
-@dataclass(frozen=True)
-class LayoutCount:
-    """Sequences, tokens and pairs that a layout computes for one request."""
-
-    name: str
-    sequences: int
-    tokens: int
-    padding: int
-    pairs: int
-
-
-def attention_page(matrices: Sequence[LayoutMatrix], counts: Mapping[str, Sequence[LayoutCount]]) -> Fragment:
+def attention_page(matrices: Sequence[LayoutMatrix], counts: Mapping[str, Mapping[str, Sequence[int]]]) -> Fragment:
     """Return the drawing, then a table per request of what each layout computes.
 
     Args:
         matrices: one per layout.
-        counts: the layouts' counts by the name of a request.
+        counts: sequences, tokens, padding tokens and pairs that each layout computes, by the name of a request.
     """
     page = _drawing(matrices)
     for name, layouts in counts.items():
-        page += _count_table(name, layouts)
+        rows = [[layout, *(f"{n:,}" for n in numbers)] for layout, numbers in layouts.items()]
+        page += table(f"What each layout computes per layer for {name}", COUNTED, rows)
     return page
 
 
@@ -100,12 +91,6 @@ def _matrix(axes: Axes, matrix: LayoutMatrix) -> None:
     for spine in axes.spines.values():
         spine.set_visible(True)
     axes.set_title(matrix.title)
-
-
-def _count_table(name: str, counts: Sequence[LayoutCount]) -> Fragment:
-    columns = ["layout", "sequences", "tokens computed", "padding tokens", "pairs computed"]
-    rows = [[c.name, *(f"{n:,}" for n in (c.sequences, c.tokens, c.padding, c.pairs))] for c in counts]
-    return table(f"What each layout computes per layer for {name}", columns, rows)
 
 
 def _shown(piece: str) -> str:

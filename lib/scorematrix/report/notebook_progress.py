@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator
 
 from scorematrix.report.html import Fragment, text
 from scorematrix.report.progress import status_rows
@@ -47,32 +46,24 @@ def follow_run(store: RunStore, seconds: float = 0.0) -> None:
             handle.update(status_page(follower.look(), going_on := store.in_use()))
 
 
-class NotebookProgress:
-    """Show the status of a run that a notebook starts: `matrix.fill_run(..., on_progress=progress)`."""
+@contextlib.contextmanager
+def show_progress(store: RunStore) -> Iterator[None]:
+    """Show the status of a run while a notebook fills it in this block."""
+    from IPython.display import display
 
-    def __init__(self, store: RunStore) -> None:
-        self._store = store
-        self._follower = RunFollower(store)
-        self._ended = threading.Event()
-        self._drawer = threading.Thread(target=self._draw, daemon=True)
+    follower, ended = RunFollower(store), threading.Event()
+    handle = display(status_page(follower.look(), True), display_id=True)
+    assert handle is not None  # because `display_id` is given
 
-    def __enter__(self) -> Self:
-        from IPython.display import display
+    def draw() -> None:
+        while not ended.wait(EVERY_SECONDS):
+            handle.update(status_page(follower.look(), True))
 
-        handle = display(status_page(self._follower.look(), True), display_id=True)
-        assert handle is not None  # because `display_id` is given
-        self._handle = handle
-        self._drawer.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._ended.set()
-        self._drawer.join()
-        self._handle.update(status_page(self._follower.look(), False))
-
-    def __call__(self, event) -> None:
-        """Ignore the event: the drawing thread reads the run folder."""
-
-    def _draw(self) -> None:
-        while not self._ended.wait(EVERY_SECONDS):
-            self._handle.update(status_page(self._follower.look(), True))
+    drawer = threading.Thread(target=draw, daemon=True)
+    drawer.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        drawer.join()
+        handle.update(status_page(follower.look(), False))
