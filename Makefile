@@ -83,7 +83,7 @@ $(STAMP): pyproject.toml lib/constraints.txt lib/install.py Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "scorematrix needs Python 3.11 or newer; set PYTHON=")'
 	@echo "[1/3] $$($(PYTHON) --version) makes the environment $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python lib/install.py --with $(UV) --extras '$(EXTRAS),dev'
+	@$(BIN)/python lib/install.py --with $(UV) --extras '$(EXTRAS),servers,dev'
 	@touch $@
 
 # libtpu compiles for a TPU on any machine. If it were importable, JAX would look for a TPU at every start, so it has a

@@ -112,10 +112,11 @@ MUTATIONS = [
              "Content-Security-Policy", "no-policy", "tests/report/test_browser.py"),
     Mutation("redaction", "notebooks.py",  # executed notebooks keep paths and secrets
              "            _redact(draft)\n", "", "tests/test_privacy.py"),
-    Mutation("body-limit", "serving/app.py",  # a body without a length is read without end
-             "if size > limits.max_body_bytes:", "if False:", "tests/serving/test_server.py"),
-    Mutation("load-latency", "load/generator.py",  # latency counts from sending, not from when a request was due
-             "book.enter(number, scheduled, sent)", "book.enter(number, sent, sent)", "tests/load/test_open_loop.py"),
+    Mutation("body-limit", "servers/serve/app.py",  # a body without a length is read without end
+             "if size > limits.max_body_bytes:", "if False:", "tests/servers/serve/test_server.py"),
+    Mutation("load-latency", "servers/load/generator.py",  # latency counts from sending, not from when it was due
+             "book.enter(number, scheduled, sent)", "book.enter(number, sent, sent)",
+             "tests/servers/load/test_open_loop.py"),
     Mutation("exit-code", "cli/runs.py",  # a failed gate ends with 0
              "for contrast in comparison.contrasts):\n        raise typer.Exit(GATE_FAILED)",
              "for contrast in comparison.contrasts):\n        raise typer.Exit(0)", "tests/test_cli.py"),

@@ -18,7 +18,7 @@ from tests.mutations import MUTATIONS, check_table
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lib" / "scorematrix"
 
-# room: the rooms it may import. Arrows point one way.
+# room: the rooms it may import. Arrows point one way. Wings may be left out: no room imports them.
 ALLOWED = {
     "checksum": set(),
     "notebook_kernels": set(),
@@ -28,16 +28,14 @@ ALLOWED = {
     "text_files": set(),
     "workload": {"checksum", "models", "text_files"},  # models: for the type of an open GGUF file only
     "models": {"workload"},
-    "scoring": {"models", "privacy", "workload"},
-    "results": {"checksum", "text_files", "workload"},
-    "readiness": {"text_files", "privacy", "results", "scoring"},
+    "scoring": {"models", "privacy", "wings", "workload"},
+    "results": {"checksum", "text_files", "wings", "workload"},
+    "readiness": {"text_files", "privacy", "results", "scoring", "wings"},
     "measure": {"privacy", "results", "scoring", "workload"},
     "notebooks": {"notebook_kernels", "privacy"},
     "matrix": {
-        "audit",
         "text_files",
         "notebook_kernels",
-        "load",
         "measure",
         "models",
         "notebooks",
@@ -46,24 +44,37 @@ ALLOWED = {
         "results",
         "scoring",
         "checksum",
+        "wings",
         "workload",
     },
     "compare": {"results", "workload"},
-    "analysis": {"compare", "results", "workload"},
+    "analysis": {"compare", "results", "wings", "workload"},
     "plots": {"analysis"},
     "audit": {"compare", "models", "results", "scoring", "workload"},
-    "report": {"analysis", "compare", "notebooks", "results"},
-    "serving": {"models", "scoring", "workload"},
-    "load": {"results", "scoring", "workload"},
+    "report": {"analysis", "compare", "notebooks", "results", "wings"},
+    "servers": {
+        "analysis",
+        "audit",
+        "checksum",
+        "cli",
+        "compare",
+        "matrix",
+        "measure",
+        "models",
+        "privacy",
+        "readiness",
+        "report",
+        "results",
+        "scoring",
+        "workload",
+    },
     "cluster": {"matrix", "measure", "privacy", "readiness", "results", "scoring"},
     "explore": {"analysis", "models", "plots", "report", "results", "scoring", "workload"},
     "cli": {
         "accelerator",
         "audit",
         "bundle",
-        "cluster",
         "compare",
-        "load",
         "matrix",
         "measure",
         "models",
@@ -73,9 +84,10 @@ ALLOWED = {
         "report",
         "results",
         "scoring",
-        "serving",
+        "wings",
         "workload",
     },
+    "wings": set(),
     "__main__": {"cli"},
     "__init__": {"analysis", "scoring", "workload"},
 }
@@ -127,7 +139,7 @@ def test_engines_do_not_know_each_other() -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        "import scorematrix, scorematrix.compare, scorematrix.load, scorematrix.matrix, scorematrix.measure\n"
+        "import scorematrix, scorematrix.compare, scorematrix.servers.load, scorematrix.matrix, scorematrix.measure\n"
         "import scorematrix.models, scorematrix.notebooks, scorematrix.readiness, scorematrix.report\n"
         "import scorematrix.results, scorematrix.scoring.registry, scorematrix.workload",
         "import sys; sys.argv = ['scorematrix', '--help']\nimport scorematrix.cli\n"
@@ -180,7 +192,7 @@ def normal(name: str) -> str:
 def declared() -> dict[str, str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    entries = [*project["dependencies"], *extras["cpu"], *extras["dev"]]
+    entries = [*project["dependencies"], *extras["cpu"], *extras["servers"], *extras["dev"]]
     return {normal(re.match(r"[\w-]+", entry).group()): entry for entry in entries}
 
 

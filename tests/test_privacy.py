@@ -18,7 +18,7 @@ from scorematrix import privacy
 from scorematrix.notebooks import NotebookFailed, execute_notebook
 from scorematrix.privacy import REDACTED, redacted
 from tests.conftest import FIXTURES, ROOT, call_cli, report_of, run_cli
-from tests.serving.posting import posting
+from tests.servers.serve.posting import posting
 
 SECRETS = {
     "Hugging Face": "hf_AbCdEfGhIjKlMnOpQrStUvWxYz",

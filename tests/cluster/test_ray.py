@@ -31,7 +31,7 @@ from scorematrix.matrix import load_params, needed_targets, plan_rounds, prepare
 from scorematrix.matrix.plan import plan_groups
 from scorematrix.readiness import check_readiness, probe_machine, target
 from scorematrix.results import Round, RunStore
-from scorematrix.scoring.server.launched import free_port
+from scorematrix.servers.client.launched import free_port
 from tests.conftest import FIXTURES, environment_of_users, real_time, run_cli
 from tests.processes import KERNEL, running
 

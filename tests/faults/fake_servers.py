@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from scorematrix import load_backend
 from scorematrix.models import Model, load_model
 from scorematrix.scoring import Backend
-from scorematrix.serving import Limits
-from scorematrix.serving.wire import BadRequest, answer_body, error_body, read_body
-from tests.serving.posting import Reply, posting
+from scorematrix.servers.serve import Limits
+from scorematrix.servers.serve.wire import BadRequest, answer_body, error_body, read_body
+from tests.servers.serve.posting import Reply, posting
 
 MAX_POSITIONS = 512  # of the tiny models
 

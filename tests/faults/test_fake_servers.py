@@ -11,13 +11,13 @@ import httpx
 import pytest
 
 from scorematrix import load_backend
-from scorematrix.audit import audit_server
 from scorematrix.models import Model, load_model
 from scorematrix.report.audits import audit_sentence, replay_lines
 from scorematrix.results.audits import AuditReport
+from scorematrix.servers.audit import audit_server
 from tests.conftest import ROOT, call_cli, environment_of_users
 from tests.faults.fake_servers import FAULTS, Sound, fake_server, honest, single_item_500
-from tests.serving.test_server import Server
+from tests.servers.serve.test_server import Server
 
 HASTY = {"slow drip of the body": 0.5, "slow drip of the head": 0.5}
 OWN_SEED = 11
@@ -39,7 +39,7 @@ def failed(report: AuditReport) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_fault_is_caught_and_named(name: str, model: Model, sound: Sound, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scorematrix.audit.wire.GRACE_SECONDS", 0.5)  # a fake that dies is gone at once
+    monkeypatch.setattr("scorematrix.servers.audit.wire.GRACE_SECONDS", 0.5)  # a fake that dies is gone at once
     fault = FAULTS[name]
     with fake_server(sound, fault.answer) as url:
         report = audit_server(url, model, device="cpu", risky=True, timeout_seconds=HASTY.get(name, 20.0))

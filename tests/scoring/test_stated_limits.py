@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from scorematrix.load import measure_load
 from scorematrix.matrix.workloads import build_workload
 from scorematrix.models import load_model
 from scorematrix.scoring.place import ServerPlace
-from scorematrix.scoring.server import LiveBackend
-from scorematrix.scoring.server.stated import read_limits
+from scorematrix.servers.client import LiveBackend
+from scorematrix.servers.client.stated import read_limits
+from scorematrix.servers.load import measure_load
 from scorematrix.workload import ScoreRequest
 from tests.conftest import environment_of_users
 from tests.factory import make_params, make_workload, write_run
-from tests.serving.posting import posting
+from tests.servers.serve.posting import posting
 
 REQUEST = ScoreRequest(tuple(range(1, 7)), ((1, 2, 3), (4,), (5, 6)), (7, 8))
 """6 query tokens, items of up to 3 tokens: 12 tokens, 9 of query and longest item, 6 scores."""

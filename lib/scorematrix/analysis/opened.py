@@ -12,7 +12,7 @@ import pandas as pd
 
 from scorematrix.analysis import frames, summaries
 from scorematrix.compare import Comparison, compare_run
-from scorematrix.results import Manifest, NoRunYet, Readiness, Round, RunStore, ServerStudy, find_run
+from scorematrix.results import Manifest, NoRunYet, Readiness, Round, RunStore, find_run
 from scorematrix.workload.workload import Workload
 
 EXAMPLE = "quick"
@@ -56,7 +56,7 @@ class Run:
     workload: Workload
     readiness: Readiness
     records: list[Round]
-    studies: tuple[ServerStudy, ...] = ()
+    studies: tuple[Any, ...] = ()
     store: RunStore | None = None
     is_example: bool = False
 

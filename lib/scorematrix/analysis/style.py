@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scorematrix.results import SIDES
+from scorematrix.wings import wing
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
@@ -28,7 +29,8 @@ COLOURS = {
     "vllm-cpu": "#CC79A7",
 }
 MARKERS = {"jax": "o", "pytorch": "s", "transformers": "^", "llama-cpp": "D", "vllm-cpu": "P"}
-MARKERS |= {"sglang-jax": "v", "sglang": ">", "vllm": "<"}
+if (_servers := wing("servers")) is not None:
+    MARKERS |= _servers.MARKERS
 OTHERS = (("#E69F00", "X"), ("#882255", "h"), ("#117733", "p"), ("#332288", "*"), ("#AA4499", "<"))
 """Colours and markers of other backends, chosen by a hash of their name."""
 LINES: dict[str, Any] = {"jax": "-", "pytorch": "--", "transformers": ":", "llama-cpp": "-.", "vllm-cpu": (0, (1, 1))}

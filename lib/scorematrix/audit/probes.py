@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scorematrix.scoring.server.dialects import body_of
-from scorematrix.workload.request import ScoreRequest
+from scorematrix.workload.request import ScoreRequest, body_of
 
 ITEM_TOKENS = (4, 1, 9, 4, 6, 4, 13, 2)
 QUERY_TOKENS = 24

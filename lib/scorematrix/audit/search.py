@@ -21,7 +21,7 @@ from scorematrix.audit.probes import Probes
 from scorematrix.audit.shrink import shrunk, shrunk_history
 from scorematrix.results.audits import Gate
 from scorematrix.scoring import Scores
-from scorematrix.scoring.server.answers import RequestRejected
+from scorematrix.scoring.contract import RequestRejected
 from scorematrix.workload.request import ScoreRequest
 
 LEAST_CALLS = 260

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import typer
 
-from scorematrix.cli import accelerators, audits, runs, scorers, serving, targets  # noqa: F401  they register their commands
+from scorematrix.cli import accelerators, audits, runs, scorers, targets  # noqa: F401  they register their commands
 from scorematrix.cli.app import BAD_INPUT, app
 from scorematrix.privacy import printable, without_credentials
+from scorematrix.wings import wing
+
+if (_servers := wing("servers")) is not None:
+    _servers.register_commands()
 
 INTERRUPTED = 130
 ORDER = [

@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 
 from scorematrix.cli.app import GATE_FAILED, AsJson, Device, DType, Mesh, Model, app, out
+from scorematrix.wings import needed_wing
 
 
 @app.command()
@@ -37,12 +38,11 @@ def audit(
 
     Tests contract, parity and isolation. Exit code 3 if it is unsound.
     """
-    from scorematrix.audit import audit_backend, audit_server
+    from scorematrix.audit import audit_backend
     from scorematrix.models import load_model
     from scorematrix.report.audits import audit_sentence, audit_tables, replay_lines
     from scorematrix.report.terminal import terminal_table
     from scorematrix.scoring import backend_entry, load_backend
-    from scorematrix.scoring.server import ScoreClient
 
     if (backend is None) == (url is None):
         raise ValueError("audit: give either --backend B or --url URL")
@@ -60,9 +60,11 @@ def audit(
             "device": "server" if device == "auto" else device,
             "timeout_seconds": timeout or 120.0,
         }
-        ScoreClient(url, **how).close()  # report a wrong address before loading the model
-        search = {"seed": seed, "seconds": seconds, "risky": risky}
-        reports = [audit_server(url, load_model(model), served_model=served_model or "default", **how, **search)]
+        servers = needed_wing("servers", "--url")
+        servers.check_packages()
+        servers.ScoreClient(url, **how).close()  # report a wrong address before loading the model
+        how |= {"served_model": served_model or "default", "seed": seed, "seconds": seconds, "risky": risky}
+        reports = [servers.audit_server(url, load_model(model), **how)]
     else:
         assert backend is not None
         entry, loaded = backend_entry(backend, view), load_model(model)

@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 
 from scorematrix.cli.app import GATE_FAILED, NOT_COPIED, NOTHING_RAN, Outputs, Set, Written, app, out
+from scorematrix.wings import needed_wing
 
 if TYPE_CHECKING:
     from scorematrix.results import PlannedRound, RunStore
@@ -214,13 +215,13 @@ def _filling(on: str | None) -> Iterator[Callable[..., None]]:
         yield fill_run
         return
     try:
-        from scorematrix.cluster import connected, fill_on_cluster
+        cluster = needed_wing("cluster", f"--on={on!r}")
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
         raise ValueError(f"--on={on!r} needs Ray: `make setup EXTRAS=cpu,cluster`, or pip install ray") from None
-    with connected(on):
-        yield fill_on_cluster
+    with cluster.connected(on):
+        yield cluster.fill_on_cluster
 
 
 def _opened(run: str, outputs: Path) -> Any:

@@ -138,7 +138,6 @@ class LoadChoice(Section):
     seconds: Seconds = Field(12.0, description="duration of a point")
     warmup_seconds: Annotated[float, Field(ge=0)] = 2.0
     objective_ms: Seconds | None = Field(None, description="highest latency that counts as in time")
-    mlperf_seconds: Seconds | None = Field(None, description="also run MLPerf LoadGen's scenarios, each this long")
 
 
 class ComparisonChoice(RootModel[dict[str, TargetName]]):

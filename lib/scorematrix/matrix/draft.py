@@ -6,7 +6,7 @@ import gc
 import os
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from scorematrix.matrix.memory import refused_chunks
 from scorematrix.matrix.meter import Meter, error_text
@@ -38,11 +38,9 @@ from scorematrix.results import (
 from scorematrix.results.times import utc_now
 from scorematrix.scoring import Backend, backend_entry, load_backend
 from scorematrix.scoring.compiles import compile_counter
+from scorematrix.wings import needed_wing
 from scorematrix.workload import ScoreRequest, Workload
 from scorematrix.workload.fresh import FreshTokens
-
-if TYPE_CHECKING:
-    from scorematrix.scoring.server import LiveBackend
 
 PREPARED_SEED = 0
 """Seed of the tokens that programs are prepared with."""
@@ -67,7 +65,7 @@ class Draft:
         self._loaded_seconds = (0.0, 0.0)
         self.unprepared: dict[int, str] = {}
         self.error: str | None = None
-        self.live: LiveBackend | None = None
+        self.live: Any = None  # the client of a live server
         self.events = earlier.events if earlier else []
         self.tries = store.earlier_tries(planned.name)
         self.setup: Setup | None = None
@@ -98,10 +96,8 @@ class Draft:
         loaded = time.perf_counter()
         dtype = "float32" if self.is_reference else params.dtype
         if backend_entry(planned.backend).is_live:
-            from scorematrix.scoring.server import LiveBackend
-
             assert params.dtype != "auto"  # Params refuses it with servers
-            backend = self.live = LiveBackend(
+            backend = self.live = self._servers.LiveBackend(
                 planned.backend,
                 params.places[planned.backend],
                 model=model,
@@ -169,11 +165,14 @@ class Draft:
 
     def study(self) -> None:
         """In the first tuning round, audit the round's live server and put it under load, as the params request."""
-        from scorematrix.matrix.study import study_server
-
-        assert self.live is not None
-        if self.planned.index == 0 and (result := study_server(self.live, self.params, self.planned, self.workload)):
+        if self.planned.index > 0:
+            return
+        if (result := self._servers.study_server(self.live, self.params, self.planned, self.workload)) is not None:
             self.store.write_study(result)
+
+    @property
+    def _servers(self) -> Any:
+        return needed_wing("servers", f"backend {self.planned.backend!r}")
 
     def end_live(self) -> None:
         """Stop the round's live server, if any; keep its events, and its output without credentials."""

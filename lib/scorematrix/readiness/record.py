@@ -8,12 +8,12 @@ from functools import partial
 from scorematrix.privacy import redacted
 from scorematrix.readiness.attempts import summed_up
 from scorematrix.readiness.devices import FrameworkDevices, Machine
-from scorematrix.readiness.servers import lacking_server
 from scorematrix.readiness.targets import Target, target
 from scorematrix.results.target_records import Attempt, CompiledRecord, Readiness, SkipReason, TargetRecord, TargetState
 from scorematrix.results.times import utc_now
 from scorematrix.scoring.place import ServerPlace
 from scorematrix.scoring.registry import backend_entry, missing_environment, missing_packages
+from scorematrix.wings import needed_wing
 
 
 def frameworks_in(needed: Sequence[tuple[str, str, list[str]]]) -> set[str]:
@@ -75,7 +75,7 @@ def _state(
         return state(state="skipped", reason=reason, evidence=evidence, next_step=next_step, attempts=list(attempts))
 
     def server_state(place: ServerPlace, evidence: str) -> TargetState:
-        lacking = lacking_server(backend, place)
+        lacking = needed_wing("servers", f"backend {backend!r}").lacking_server(backend, place)
         return ready(evidence) if lacking is None else skipped(*lacking)
 
     if where.kind not in entry.device_kinds:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scorematrix.analysis.opened import EXAMPLE_HINT, Run
-from scorematrix.report import appendix, banner, methods, preflight, servers, trust
+from scorematrix.report import appendix, banner, methods, preflight, trust
 from scorematrix.report.html import Fragment
+from scorematrix.wings import wing
 
 NAMED = ("jax", "torch", "transformers", "vllm", "libtpu")
 """Packages whose versions the summary shows."""
@@ -35,7 +36,9 @@ class ReportPage:
 
     def servers(self) -> Fragment:
         """Return each live server's settings, events and faults; empty without one."""
-        return servers.servers(self.run.comparison, self.run.records, self.run.studies)
+        if (servers := wing("servers")) is None:
+            return Fragment("")
+        return servers.servers_section(self.run.comparison, self.run.records, self.run.studies)
 
     def methods(self) -> Fragment:
         """Return how the run was measured, and what that does not show."""

@@ -3,16 +3,6 @@
 from scorematrix.results.cells import Cell
 from scorematrix.results.files import StorageFailed, read_document, write_document
 from scorematrix.results.find import OUTPUTS, NoRunYet, find_run, newest_runs
-from scorematrix.results.load_records import (
-    LOAD_SCHEMA_VERSION,
-    LoadCeiling,
-    LoadPoint,
-    LoadRecord,
-    LoadTally,
-    LoadWindow,
-    LoadWorkload,
-    MlperfResult,
-)
 from scorematrix.results.manifest import Manifest
 from scorematrix.results.merge import keep_reached, merge_runs
 from scorematrix.results.mirror import Mirror, is_address
@@ -40,7 +30,6 @@ from scorematrix.results.schema import (
     stands_for,
 )
 from scorematrix.results.store import RunInUse, RunStore
-from scorematrix.results.studies import ServerStudy
 from scorematrix.results.target_records import (
     Attempt,
     CompiledCell,
@@ -54,7 +43,6 @@ from scorematrix.results.target_records import (
 )
 
 __all__ = [
-    "LOAD_SCHEMA_VERSION",
     "OUTPUTS",
     "PROTOCOL",
     "SCHEMA_VERSION",
@@ -72,16 +60,9 @@ __all__ = [
     "Environment",
     "FormTime",
     "GpuNoise",
-    "LoadCeiling",
-    "LoadPoint",
-    "LoadRecord",
-    "LoadTally",
-    "LoadWindow",
-    "LoadWorkload",
     "LostTry",
     "Manifest",
     "Mirror",
-    "MlperfResult",
     "NoRunYet",
     "Noise",
     "Opposed",
@@ -95,7 +76,6 @@ __all__ = [
     "Round",
     "RunInUse",
     "RunStore",
-    "ServerStudy",
     "Setup",
     "SkipReason",
     "StorageFailed",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from scorematrix.results.schema import Round
 from scorematrix.results.store import RunStore
-from scorematrix.results.studies import ServerStudy
 from scorematrix.results.target_records import Readiness
 
 
@@ -63,9 +63,9 @@ def keep_reached(readiness: Readiness, rounds: Collection[Round]) -> Readiness:
     return Readiness(**(dict(readiness) | {"sha256": "", "states": states}))
 
 
-def _newest_studies(studies: Sequence[ServerStudy]) -> list[ServerStudy]:
+def _newest_studies(studies: Sequence[Any]) -> list[Any]:
     """Return the newest study of each server. Studies decide no verdict, so older ones are not needed."""
-    newest: dict[str, ServerStudy] = {}
+    newest: dict[str, Any] = {}
     for study in sorted(studies, key=lambda s: (s.at_utc, s.sha256)):
         newest[study.name] = study
     return list(newest.values())

@@ -11,6 +11,7 @@ from pydantic import Field
 from scorematrix.checksum import SealedDocument
 from scorematrix.results.cells import Cell, Part
 from scorematrix.results.probes import Ceilings, FormTime, Probes, Profile, ReferenceSample
+from scorematrix.wings import wing
 
 SCHEMA_VERSION = 2
 """Version of the files. A newer one is refused; older ones still load.
@@ -22,12 +23,11 @@ ROUND_VERSION = 4
 PROTOCOL = "2"
 """Version of the measuring protocol. Rounds of different protocols are never compared. 2: rounds take turns."""
 
+_servers = wing("servers")
 SIDES: dict[str, Literal["jax", "pytorch"]] = {
     "jax": "jax",
     "pytorch": "pytorch",
-    "sglang-jax": "jax",
-    "sglang": "pytorch",
-    "vllm": "pytorch",
+    **(_servers.FRAMEWORKS if _servers else {}),
 }
 """The framework that a backend represents in a comparison: our engines against each other, live servers against each
 other. Any other backend is a baseline."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from pydantic import BaseModel
 
@@ -18,8 +18,8 @@ from scorematrix.results.files import read_document, write_document, write_text
 from scorematrix.results.journal import Entry, Event, contradiction, note, outcome_of, read_journal, tries_of
 from scorematrix.results.manifest import Manifest
 from scorematrix.results.schema import ROUND_VERSION, Round, Try, differs
-from scorematrix.results.studies import ServerStudy
 from scorematrix.results.target_records import Readiness
+from scorematrix.wings import wing
 from scorematrix.workload.workload import Workload
 
 LOG_CHARACTERS = 200_000
@@ -94,13 +94,16 @@ class RunStore:
             rounds.append(round_)
         return sorted(rounds, key=lambda r: r.position)
 
-    def studies(self) -> list[ServerStudy]:
-        """Return the studies of live servers.
+    def studies(self) -> list[Any]:
+        """Return the studies of live servers, each a `servers.ServerStudy`; none if that wing was left out.
 
         Raises:
             ValueError: for a file that is truncated, edited or of another run's params.
         """
-        studies = [read_document(path, ServerStudy) for path in sorted((self.folder / "studies").glob("*.json"))]
+        if (servers := wing("servers")) is None:
+            return []
+        paths = sorted((self.folder / "studies").glob("*.json"))
+        studies = [read_document(path, servers.ServerStudy) for path in paths]
         manifest = self.manifest()
         for study in studies:
             self._check_own(study, f"studies/{study.name}.json", manifest)
@@ -127,7 +130,7 @@ class RunStore:
         if path.is_file():
             write_text(path, redact(path.read_text("utf-8", errors="replace")[-LOG_CHARACTERS:]))
 
-    def _check_own(self, of: Round | ServerStudy, name: str, manifest: Manifest) -> None:
+    def _check_own(self, of: Any, name: str, manifest: Manifest) -> None:
         for field in ("params_sha256", "workload_sha256"):
             ours, theirs = getattr(manifest, field), getattr(of, field)
             if ours != theirs:
@@ -161,7 +164,7 @@ class RunStore:
     def write_readiness(self, readiness: Readiness) -> None:
         write_document(self.folder / "readiness.json", readiness, indent=1)
 
-    def write_study(self, study: ServerStudy) -> None:
+    def write_study(self, study: Any) -> None:
         """Write the study of a server; it replaces an older one."""
         write_document(self.folder / "studies" / f"{study.name}.json", study)
 

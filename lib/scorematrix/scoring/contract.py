@@ -17,6 +17,10 @@ AskedDType = Literal["auto", "float32", "bfloat16"]
 Scores = Float[np.ndarray, "n_items n_labels"]
 
 
+class RequestRejected(ValueError):
+    """A live server rejected the request as invalid (400, 404, 413, 422); the message quotes its error."""
+
+
 @dataclass(frozen=True)
 class BackendInfo:
     """What was loaded; recorded with every result.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from scorematrix.scoring.contract import Backend, DType
 from scorematrix.scoring.mesh import Mesh
 from scorematrix.scoring.own import VIEW, address_of, load_own, missing_module, registered_backends
+from scorematrix.wings import wing
 
 if TYPE_CHECKING:
     from scorematrix.models.catalogue import Model
@@ -28,7 +29,7 @@ class BackendEntry:
 
     Attributes:
         environment: the separate environment that it runs in, built by `make peers`; None: it runs in ours.
-        is_live: a server, which must run somewhere or be launched; `scoring.server` is its client.
+        is_live: a server, which must run somewhere or be launched; `servers.client` connects to it.
         sharded: a loader per view that can be spread over several devices.
         address: the `module:attribute` of a custom scorer; None: one of ours.
         has_openmp: on a CPU its threads are OpenMP's, so their wait policy must be chosen (rule 7).
@@ -103,10 +104,9 @@ BACKENDS: dict[str, BackendEntry] = {
         environment="vllm",
         has_openmp=True,
     ),
-    "sglang": _live("pytorch"),
-    "sglang-jax": _live("jax"),
-    "vllm": _live("pytorch"),
 }
+if (_servers := wing("servers")) is not None:
+    BACKENDS |= {kind: _live(framework) for kind, framework in _servers.FRAMEWORKS.items()}
 
 
 PEERS = Path(sys.prefix) / "peers"
@@ -189,7 +189,7 @@ def load_backend(
     entry = backend_entry(backend, view)
     view = view or ("portable" if "portable" in entry.views else entry.default_view)
     if entry.is_live:
-        raise ValueError(f"backend={backend!r} is a live server; connect to it with scoring.server.ScoreClient(url)")
+        raise ValueError(f"backend={backend!r} is a live server; connect to it with servers.client.ScoreClient(url)")
     if device != "auto" and device not in entry.device_kinds:
         kinds = ", ".join(entry.device_kinds)
         raise ValueError(f"device={device!r} cannot be used by backend {backend!r}; it runs on auto, {kinds}")

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,18 @@ class ScoreRequest:
         yield "label_ids", self.label_ids
         for i, ids in enumerate(self.items_ids):
             yield f"items_ids[{i}]", ids
+
+
+def body_of(request: ScoreRequest, model: str) -> dict[str, Any]:
+    """Return the `/v1/score` body. It has token ids only: servers tokenize text differently by mode."""
+    return {
+        "model": model,
+        "query": list(request.query_ids),
+        "items": [list(ids) for ids in request.items_ids],
+        "label_token_ids": list(request.label_ids),
+        "apply_softmax": request.apply_softmax,
+        "item_first": False,
+    }
 
 
 def _token_ids(name: str, ids: Sequence[int]) -> tuple[int, ...]:

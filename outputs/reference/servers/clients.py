@@ -16,8 +16,8 @@ import time
 
 import uvloop
 
-from scorematrix.load import LoadGenerator, Plan, idle_server, sound_answer
-from scorematrix.scoring.server import body_of
+from scorematrix.servers.client import body_of
+from scorematrix.servers.load import LoadGenerator, Plan, idle_server, sound_answer
 from scorematrix.workload import canonical_workload
 
 CONNECTIONS = 8

@@ -23,8 +23,8 @@ from pathlib import Path
 import psutil
 
 from scorematrix.compare.load import load_sentence
-from scorematrix.load import Plan, measure_load
 from scorematrix.measure import describe_environment
+from scorematrix.servers.load import Plan, measure_load
 from scorematrix.workload import canonical_workload
 
 HERE = Path(__file__).parent
