@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready-$(EXTRAS)
 TPU_COMPILER := $(VENV)/tpu-compiler
+LOWEST := $(VENV)/lowest/.ready
 
 # Keep bytecode even if the environment forbids it. Otherwise every kernel compiles thousands of modules again.
 export PYTHONDONTWRITEBYTECODE :=
@@ -20,7 +21,7 @@ peer = $(PYTHON) -m venv $(VENV)/peers/$(1) && $(VENV)/peers/$(1)/bin/python -m 
   --disable-pip-version-check numpy "$$(grep '^$(2)==' lib/constraints.txt)" || { rm -rf $(VENV)/peers/$(1); false; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report bench peers accelerator compilers test test-all test-servers mutations lab hooks check clean
+.PHONY: help setup report bench peers accelerator compilers test test-all test-lowest test-servers mutations lab hooks check clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 14
@@ -53,6 +54,11 @@ test: $(STAMP)  ## run the quick tests, in WORKERS (4) processes
 test-all: $(STAMP) $(TPU_COMPILER)  ## run all tests that this machine can run; COVERAGE=1 also measures coverage
 	$(PYTEST) $(if $(COVERAGE),--cov=scorematrix --cov-report=term:skip-covered)
 
+# In an environment of its own; torch is the pinned one.
+test-lowest: $(LOWEST)  ## run quick tests with the lowest versions that the ranges in pyproject.toml allow
+	$(VENV)/lowest/bin/python -m pytest -n $(WORKERS) --no-loadscope-reorder -m "not slow and not chaos and not browser" \
+	  tests/analysis tests/compare tests/faults tests/matrix tests/models tests/report tests/results tests/workload
+
 mutations: $(STAMP)  ## put faults into a copy of the library and see whether the tests notice; half an hour
 	$(BIN)/python tests/mutations.py
 
@@ -84,6 +90,11 @@ $(STAMP): pyproject.toml lib/constraints.txt lib/install.py Makefile
 	@echo "[1/3] $$($(PYTHON) --version) makes the environment $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python lib/install.py --with $(UV) --extras '$(EXTRAS),servers,dev'
+	@touch $@
+
+$(LOWEST): pyproject.toml lib/install.py
+	$(PYTHON) -m venv --clear $(VENV)/lowest
+	$(VENV)/lowest/bin/python lib/install.py --extras cpu,servers --lowest
 	@touch $@
 
 # libtpu compiles for a TPU on any machine. If it were importable, JAX would look for a TPU at every start, so it has a

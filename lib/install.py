@@ -1,6 +1,6 @@
 """Install scorematrix and its pinned packages into the environment of the Python that runs this: `make setup`.
 
-    .venv/bin/python lib/install.py --extras cpu,dev [--with uv|none]
+    .venv/bin/python lib/install.py --extras cpu,dev [--with uv|none] [--lowest]
 
 uv installs, and pip where uv is missing or fails. uv does not read pip's configuration, so this translates it: mirrors,
 folders of wheels, constraints, certificates. Standard library only, because nothing else is installed yet.
@@ -18,6 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PINS = ROOT / "lib" / "constraints.txt"
+AS_PINNED = ("torch", "pytest", "pytest-rerunfailures", "pytest-timeout", "pytest-xdist", "hypothesis", "jsonschema")
+"""With --lowest: what tests with, and torch, whose lowest version would be a CUDA build of several GB."""
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 
 
@@ -26,8 +28,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--extras", default="cpu,dev", help="extras of pyproject.toml, separated by commas")
     parser.add_argument("--with", dest="installer", choices=["uv", "none"], default="uv", help="none: pip installs")
+    parser.add_argument("--lowest", action="store_true", help="the lowest versions of the ranges instead of the pins")
     options = parser.parse_args()
+    if options.lowest and options.installer == "none":
+        parser.error("--lowest needs uv")
     what = ["--constraint", str(PINS), "--editable", f"{ROOT}[{options.extras}]"]
+    if options.lowest:
+        what = ["--resolution", "lowest-direct", *what[2:], *map(pin_of, AS_PINNED)]
     start = time.monotonic()
     uv = None
     if options.installer == "uv":
@@ -35,17 +42,25 @@ def main() -> int:
     else:
         say(2, "no uv, as UV=none asks")
     code = install_with_uv(uv, options.extras, what) if uv else None
-    if code != 0:
+    if code != 0 and not options.lowest:
         say(3, f"pip installs the packages of {options.extras}; this takes minutes")
         code = subprocess.call([*PIP, "install", *what])
+    if code is None:
+        return 1
     if code == 0:
         print(f"Installed in {time.monotonic() - start:.0f} s.", flush=True)
     return code
 
 
+def pin_of(package: str) -> str:
+    """Return a package's line in the constraints, without its remark."""
+    lines = (line.split("#")[0].strip() for line in PINS.read_text().splitlines())
+    return next(line for line in lines if line.replace("_", "-").startswith(f"{package}=="))
+
+
 def install_uv() -> Path | None:
     """Install the pinned uv next to this Python and return its path; None if that fails."""
-    pin = next(line.split("#")[0].strip() for line in PINS.read_text().splitlines() if line.startswith("uv=="))
+    pin = pin_of("uv")
     say(2, f"pip installs {pin}")
     uv = Path(sys.executable).with_name("uv")
     if subprocess.call([*PIP, "install", "--quiet", pin]) == 0 and uv.is_file():
