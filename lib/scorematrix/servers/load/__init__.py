@@ -1,6 +1,6 @@
 """Put live servers under load with a generator that proves it is not the bottleneck.
 
-`scoring.server` sends one request at a time, as a backend does, and `measure` times one call after the other. Neither
+`servers.client` sends one request at a time, as a backend does, and `measure` times one call after the other. Neither
 shows what happens when many clients send at once. That needs a schedule that does not wait for the server, latencies
 from the scheduled time of each request, and accounts that lose no request. This package implements rules 27 to 29 of
 the measurement rulebook.
