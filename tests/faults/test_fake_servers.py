@@ -126,7 +126,7 @@ def test_the_command_shows_table_and_requests(sound: Sound) -> None:
         )
         shown, plain = call_cli(*asked), call_cli(*asked, "--json")
     assert shown.returncode == plain.returncode == 3, shown.stderr
-    for words in ("a single item", "SERVER ERROR", "not sent", f"curl -s {url}/v1/score"):
+    for words in ("a single item", "server error", "not sent", f"curl -s {url}/v1/score"):
         assert words in shown.stdout, shown.stdout
     (report,) = json.loads(plain.stdout)
     row = next(row for row in report["contract"] if row["case"] == "a single item")

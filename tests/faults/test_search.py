@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from scorematrix import load_backend
-from scorematrix.audit import audit_backend, audit_server
+from scorematrix.audit import audit_backend
 from scorematrix.audit.shrink import shrunk, shrunk_history
 from scorematrix.models import Model, load_model
 from scorematrix.scoring import Backend, Scores
+from scorematrix.servers.audit import audit_server
 from scorematrix.workload import ScoreRequest
 from tests.faults.fake_servers import Sound, fake_server, honest
 from tests.faults.lies import LyingBackend, cached_by, with_items

@@ -87,8 +87,8 @@ def test_only_a_cell_that_cannot_fit_is_refused(where: str, backend: str, view: 
 
 
 def test_where_no_chunk_size_fits_the_remedy_is_another() -> None:
-    """One query of 60,000 tokens: a dense mask over it fits no GPU, and a smaller chunk would not help."""
-    shape = CONTRACT | {"query_tokens": 60_000, "n_items": 2}
+    """One query of 40,900 tokens: a dense mask over it fits no GPU, and a smaller chunk would not help."""
+    shape = CONTRACT | {"query_tokens": 40_900, "n_items": 2}
     params = make_params(model="random:qwen3-0.6b", dtype="bfloat16", workload=shape, chunk_sizes=[1, 2])
     found = refused_chunks(params, planned_on("gpu-h200"), build_workload(params))
     assert sorted(found) == [1, 2] and all("or view best_native" in line for line in found.values())

@@ -17,7 +17,7 @@ from scorematrix.compare.numerics import Caps, caps_for
 from scorematrix.models.catalogue import Model
 from scorematrix.results.audits import AuditReport, Gate
 from scorematrix.scoring import REFERENCE, Backend, load_backend, missing_packages
-from scorematrix.servers.client import StatedLimits
+from scorematrix.scoring.stated_limits import StatedLimits
 
 SECONDS = 30.0
 """Of the search."""

@@ -9,7 +9,7 @@ from itertools import cycle
 import numpy as np
 
 from scorematrix.audit.probes import Probes
-from scorematrix.servers.client import StatedLimits
+from scorematrix.scoring.stated_limits import StatedLimits
 from scorematrix.workload.request import ScoreRequest
 
 Ids = tuple[int, ...]
