@@ -64,3 +64,8 @@ def test_a_missing_package_of_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(servers, "PACKAGES", ("no_such_package",))
     with pytest.raises(ValueError, match=r"no_such_package.*scorematrix\[servers\]"):
         servers.check_packages()
+
+
+@pytest.mark.parametrize("name", servers.ASKED)
+def test_what_the_core_asks_for_is_there(name: str) -> None:
+    assert getattr(servers, name).__module__.startswith("scorematrix.servers.")

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from scorematrix.compare.numerics import caps_for
 from scorematrix.scoring import Scores
 from scorematrix.workload import ScoreRequest
 from tests.faults.whole_run import CALL_SECONDS, Machine, Scorer, truth, workload
 
 CONFIRMED = ("confirm", "control")
+ALLOWED = caps_for("float32", on_cpu=True).max
 
 
 class Faster(Scorer):
@@ -303,15 +305,23 @@ class Raising(Faster):
 
 
 def answering(make: Callable[[], Callable[[Scorer, ScoreRequest], Scores]]) -> type[Faster]:
-    """Return a scorer that answers like a lie of `test_search.py`: `make` gives each process its own state."""
+    """Return a scorer that answers like a lie of `test_search.py`: `make` gives each process its own state.
+
+    The class counts its wrong timed answers in `n_wrong`.
+    """
 
     class Lying(Faster):
+        n_wrong = 0
+
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             self._answer, self._sound = make(), Faster(*arguments)
 
         def score(self, request: ScoreRequest) -> Scores:
-            return self._answer(self._sound, request)
+            scores = self._answer(self._sound, request)
+            if self.machine.order == "turn" and not np.allclose(scores, truth(request), rtol=0, atol=ALLOWED):
+                Lying.n_wrong += 1
+            return scores
 
     return Lying
 

@@ -303,7 +303,7 @@ SEARCH_LIES: dict[str, tuple[Callable[[], Answer], ...]] = {
         lambda: query(lambda q: q[1:] if q[0] == 1 else q),
         lambda: items(lambda ids: ids[:-1] if ids[-1] == 2 else ids),
         lambda: query(lambda q: tuple(t for t in q if t != 255)),
-        lambda: items(lambda ids: (0, *ids[1:]) if ids[0] == 255 else ids),
+        lambda: items(lambda ids: (0, *ids[1:]) if ids[0] == 3 else ids),
     ),
     "the first or last label id": (
         lambda: wrong_if(lambda r: 0 in r.label_ids),

@@ -61,6 +61,7 @@ class Machine:
         rate: rates of the measuring process's clocks: `perf_counter_ns`, and the raw clock.
         owed: seconds of work that the measuring process does once its clock has stopped.
         turn_of: the round whose turn it is.
+        order: what the conductor orders.
         n_turns: turns so far.
         beside: maps a work's duration to the extra seconds that it takes and to the processor seconds of others.
     """
@@ -74,6 +75,7 @@ class Machine:
     owed: float = 0.0
     rate: tuple[float, float] = (1.0, 1.0)
     turn_of: PlannedRound | None = None
+    order: str = ""
     n_turns: int = 0
     beside: Beside | None = None
     _shown: list[float] = field(default_factory=lambda: [0.0, 0.0])
@@ -244,7 +246,7 @@ class Member:
     def ask(self, **order: Any) -> dict[str, Any]:
         """Carry out an order."""
         self._machine.pass_by(PIPE_NS / 1e9)
-        self._machine.turn_of = self.planned
+        self._machine.turn_of, self._machine.order = self.planned, order["do"]
         self._machine.n_turns += order["do"] == "turn"
         answer = self._answer(order)
         owed, self._machine.owed = self._machine.owed, 0.0

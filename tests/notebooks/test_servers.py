@@ -100,7 +100,7 @@ def test_a_server_that_is_not_there_is_skipped_and_its_verdict_deferred(tmp_path
 
 def test_a_server_that_dies_costs_its_cell_and_the_report_says_so(tmp_path: Path) -> None:
     content = yaml.safe_load((FIXTURES / "servers.yaml").read_text())
-    script = Path(__file__).parents[1] / "scoring" / "dying_server.py"
+    script = Path(__file__).parents[1] / "servers" / "client" / "dying_server.py"
     content["backends"][2]["server"] = {"launch": f"{{python}} {script} {{port}} 3"}
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(content))
     done = run_cli("run", "p.yaml", "--run-id", "s", "--report", "--only", "sglang-jax", cwd=tmp_path, **QUICK_COMPILES)

@@ -20,10 +20,9 @@ ASKED = {
     "audit_server": "audit",
     "lacking_server": "readiness",
     "servers_section": "report",
-    "study_server": "rounds",
+    "study_server": "study",
 }
 """What the core asks for, and the module that has it. A module is imported when it is asked for."""
-
 
 PACKAGES = ("httptools", "httpx", "prometheus_client", "starlette", "uvicorn")
 """Of the extra `servers`."""
