@@ -17,6 +17,7 @@ from unittest import mock
 import pytest
 
 from scorematrix.models import Model, ModelUnavailable, load_model
+from scorematrix.models.config import ARCHITECTURES
 from scorematrix.scoring import BACKENDS
 from tests.here import execute_here
 
@@ -187,7 +188,7 @@ def smollm2() -> Model:
         pytest.skip(f"the embedded model cannot be had: {error}")
 
 
-@pytest.fixture(scope="session", params=["tiny-llama", "tiny-qwen2", "tiny-qwen3"])
+@pytest.fixture(scope="session", params=[f"tiny-{name}" for name in ARCHITECTURES])
 def tiny(request: pytest.FixtureRequest) -> Model:
     return load_model(f"random:{request.param}", seed=11)
 

@@ -11,14 +11,14 @@ import torch
 import transformers
 
 from scorematrix.models import Model, check_weights, load_model, random_weights
-from scorematrix.models.config import RopeScaling
+from scorematrix.models.config import ARCHITECTURES, RopeScaling
 from scorematrix.models.gguf_reader import GGUFFile, read_gguf_config
 from scorematrix.models.random_weights import RANDOM_SHAPES
 from scorematrix.models.safetensors_reader import read_hf_config, read_hf_weights
 from scorematrix.scoring.transformers.model import hf_config, state_dict
 from tests.parity.reference import hf_smollm2
 
-TINY = ["tiny-llama", "tiny-qwen2", "tiny-qwen3"]
+TINY = [f"tiny-{name}" for name in ARCHITECTURES]
 
 
 def test_embedded_tree_equals_transformers(smollm2: Model) -> None:

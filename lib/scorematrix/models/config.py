@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
 
-Architecture = Literal["llama", "qwen2", "qwen3"]
+
+@dataclass(frozen=True)
+class Architecture:
+    """How a family of decoders differs from Llama.
+
+    Attributes:
+        hf_class: its class in Hugging Face transformers; config.json names it.
+        qkv_bias: the query, key and value projections have a bias.
+        qk_norm: each query and key head is normalised before the rotary embedding.
+    """
+
+    hf_class: str
+    qkv_bias: bool = False
+    qk_norm: bool = False
+
+
+ARCHITECTURES = {
+    "llama": Architecture("LlamaForCausalLM"),
+    "qwen2": Architecture("Qwen2ForCausalLM", qkv_bias=True),
+    "qwen3": Architecture("Qwen3ForCausalLM", qk_norm=True),
+}
+"""The supported architectures, by their names in GGUF files and `model_type`. Each needs a shape `tiny-<name>`."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +43,13 @@ class RopeScaling:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Shape and constants of a Llama, Qwen2 or Qwen3 decoder.
+    """Shape and constants of a decoder of one of `ARCHITECTURES`.
 
     Sizes are counts of elements. `head_dim` is a separate field, because Qwen3's is not
     hidden_size / n_heads. Query heads share key/value heads in groups of n_heads / n_kv_heads.
     """
 
-    architecture: Architecture
+    architecture: str
     vocab_size: int
     hidden_size: int
     n_layers: int
@@ -44,6 +64,11 @@ class DecoderConfig:
     tied_head: bool = True
 
     def __post_init__(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(
+                f"model config: architecture={self.architecture!r} is not supported; "
+                f"supported: {', '.join(ARCHITECTURES)}"
+            )
         for name in (field.name for field in fields(self) if field.type == "int"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
@@ -58,13 +83,13 @@ class DecoderConfig:
 
     @property
     def has_qkv_bias(self) -> bool:
-        """Qwen2 adds a bias to the query, key and value projections."""
-        return self.architecture == "qwen2"
+        """Whether the query, key and value projections have a bias."""
+        return ARCHITECTURES[self.architecture].qkv_bias
 
     @property
     def has_qk_norm(self) -> bool:
-        """Qwen3 normalises each query and key head before the rotary embedding."""
-        return self.architecture == "qwen3"
+        """Whether each query and key head is normalised before the rotary embedding."""
+        return ARCHITECTURES[self.architecture].qk_norm
 
     @property
     def n_params(self) -> int:

@@ -1,4 +1,4 @@
-"""Read weights and config from a GGUF file (llama, qwen2, qwen3) with the gguf package."""
+"""Read weights and config from a GGUF file with the gguf package."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from scorematrix.models.config import DecoderConfig
-from scorematrix.models.safetensors_reader import ARCHITECTURES, weights_of
+from scorematrix.models.config import ARCHITECTURES, DecoderConfig
+from scorematrix.models.safetensors_reader import weights_of
 from scorematrix.models.weights import DecoderWeights
 
 QUERY_KEY = ("q_proj.weight", "k_proj.weight")
@@ -53,10 +53,9 @@ def read_gguf_config(file: GGUFFile) -> DecoderConfig:
         ValueError: naming what this workspace does not support.
     """
     name = file.get("general.architecture")
-    if name not in ARCHITECTURES.values():
+    if name not in ARCHITECTURES:
         raise ValueError(
-            f"{file.path.name}: general.architecture={name!r} is not supported; "
-            f"supported: {', '.join(ARCHITECTURES.values())}"
+            f"{file.path.name}: general.architecture={name!r} is not supported; supported: {', '.join(ARCHITECTURES)}"
         )
     scaling = file.get(f"{name}.rope.scaling.type")
     if scaling not in (None, "none"):

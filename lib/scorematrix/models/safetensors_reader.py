@@ -9,14 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from scorematrix.models.config import Architecture, DecoderConfig, RopeScaling
+from scorematrix.models.config import ARCHITECTURES, DecoderConfig, RopeScaling
 from scorematrix.models.weights import DecoderWeights, check_weights, expected_shapes
-
-ARCHITECTURES: dict[str, Architecture] = {
-    "LlamaForCausalLM": "llama",
-    "Qwen2ForCausalLM": "qwen2",
-    "Qwen3ForCausalLM": "qwen3",
-}
 
 CONFIG_KEYS = {
     "vocab_size": "vocab_size",
@@ -66,10 +60,11 @@ def read_hf_config(folder: Path) -> DecoderConfig:
         raise ValueError(f"model folder {folder} has no config.json; give a Hugging Face model folder") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a complete JSON file ({error}); fetch the model again") from None
+    known = {architecture.hf_class: name for name, architecture in ARCHITECTURES.items()}
     names = raw.get("architectures") or ["none named"]
-    if names[0] not in ARCHITECTURES:
-        raise ValueError(f"{path}: architectures={names[0]!r} is not supported; supported: {', '.join(ARCHITECTURES)}")
-    architecture = ARCHITECTURES[names[0]]
+    if names[0] not in known:
+        raise ValueError(f"{path}: architectures={names[0]!r} is not supported; supported: {', '.join(known)}")
+    architecture = known[names[0]]
     _refuse_unsupported(path, raw, architecture)
     rope = {"rope_theta": raw.get("rope_theta", 10000.0)} | (raw.get("rope_scaling") or {})
     rope |= raw.get("rope_parameters") or {}
@@ -166,7 +161,7 @@ def _refuse_unsupported(path: Path, raw: dict[str, Any], architecture: str) -> N
     refused = {
         "quantization_config": bool(raw.get("quantization_config")),
         "use_sliding_window": bool(raw.get("use_sliding_window")),
-        "attention_bias": bool(raw.get("attention_bias")) and architecture != "qwen2",
+        "attention_bias": bool(raw.get("attention_bias")) and not ARCHITECTURES[architecture].qkv_bias,
         "mlp_bias": bool(raw.get("mlp_bias")),
         "hidden_act": raw.get("hidden_act", "silu") != "silu",
         "partial_rotary_factor": raw.get("partial_rotary_factor", 1.0) != 1.0,

@@ -10,8 +10,8 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from scorematrix.models.config import DecoderConfig
-from scorematrix.models.safetensors_reader import ARCHITECTURES, CONFIG_KEYS, HF_LEAVES, HF_TOP_LEAVES
+from scorematrix.models.config import ARCHITECTURES, DecoderConfig
+from scorematrix.models.safetensors_reader import CONFIG_KEYS, HF_LEAVES, HF_TOP_LEAVES
 from scorematrix.models.weights import DecoderWeights
 
 
@@ -29,7 +29,7 @@ def write_hf_folder(
 
     kind = np.float32 if dtype == "float32" else ml_dtypes.bfloat16
     names = {
-        "architectures": [next(hf for hf, ours in ARCHITECTURES.items() if ours == config.architecture)],
+        "architectures": [ARCHITECTURES[config.architecture].hf_class],
         "model_type": config.architecture,
         "dtype": dtype,
     }

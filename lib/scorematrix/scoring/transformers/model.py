@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from scorematrix.models.catalogue import Model
-from scorematrix.models.config import DecoderConfig
+from scorematrix.models.config import ARCHITECTURES, DecoderConfig
 from scorematrix.models.safetensors_writer import hf_config_fields, hf_tensors
 from scorematrix.models.weights import DecoderWeights
 from scorematrix.scoring.contract import AskedDType, BackendInfo, CompileEvent, Scores
@@ -92,8 +92,4 @@ def state_dict(config: DecoderConfig, weights: DecoderWeights[np.ndarray]) -> di
 
 
 def _model_class(config: DecoderConfig) -> type[transformers.PreTrainedModel]:
-    return {
-        "llama": transformers.LlamaForCausalLM,
-        "qwen2": transformers.Qwen2ForCausalLM,
-        "qwen3": transformers.Qwen3ForCausalLM,
-    }[config.architecture]
+    return getattr(transformers, ARCHITECTURES[config.architecture].hf_class)
