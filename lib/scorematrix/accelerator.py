@@ -79,7 +79,7 @@ def find_target(machine: Machine) -> Target:
     if not names:
         return TARGETS["cpu"]
     for target in TARGETS.values():
-        if any(part in name for part in target.device_names for name in names) and target.n_chips == 1:
+        if any(map(target.is_named, names)) and target.n_chips == 1:
             return target
     raise ValueError(f"device={names[0]!r} is not a known target; pass --target with the nearest one")
 

@@ -158,26 +158,28 @@ def test_with_the_cuda_plugin_its_compiler_is_asked(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(compilers, "CUDA_PLUGINS", ("fake_cuda_plugin",))
     echo = (
         "import json, os, sys\nfor line in sys.stdin:\n    asked = json.loads(line)\n"
-        "    said = [asked['platform'], asked['topology'], os.environ['XLA_FLAGS'].split()[-1]]\n"
+        "    said = [asked['platform'], asked['cuda'][0], os.environ['XLA_FLAGS'].split()[-1]]\n"
         "    print(json.dumps({'status': 'failed', 'error': ' '.join(said), 'seconds': 0}), flush=True)"
     )
     monkeypatch.setattr(compilers, "CHILD", [sys.executable, "-c", echo])
     record = compile_cells(make_params(chunk_sizes=[8]), "gpu-g4", lambda cell: None)
     assert record.compiler == "fake_cuda_plugin 1.2"
-    assert [c.error for c in record.cells] == ["gpu rtx-pro-6000 --xla_gpu_autotune_level=0"]
+    assert [c.error for c in record.cells] == [
+        "gpu NVIDIA RTX PRO 6000 Blackwell Server Edition --xla_gpu_autotune_level=0"
+    ]
 
 
 def test_every_gpu_target_is_described_to_the_cuda_compiler() -> None:
-    from scorematrix.scoring.jax.cuda_chips import CHIPS, CORES, target_config
+    from scorematrix.scoring.jax.cuda_chips import CORES, target_config
 
     gpus = [target for target in TARGETS.values() if target.kind == "gpu"]
-    assert len(gpus) == 6
+    assert gpus
     for target in gpus:
-        chip = CHIPS[target.topology]
-        assert any(part in chip.name for part in target.device_names), "it is the same GPU"
-        assert (chip.memory_bytes, chip.bandwidth) == (target.chip.memory_bytes, target.chip.memory_bytes_per_second)
-        text = target_config(chip)
+        chip, sheet = target.cuda, target.chip
+        assert target.is_named(chip.name), "it is the same GPU"
+        text = target_config(chip, sheet.memory_bytes, sheet.memory_bytes_per_second)
         assert text.count("{") == text.count("}") and f"core_count: {chip.cores}\n" in text
+        assert f"device_memory_size: {sheet.memory_bytes}\n" in text
         assert chip.capability in CORES and "None" not in text
 
 

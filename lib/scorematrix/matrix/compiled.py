@@ -34,7 +34,7 @@ def compile_cells(params: Params, target_name: str, on_cell: Callable[[CompiledC
         ValueError: for a target without a compiler, a missing TPU compiler, or a plan without jax.
     """
     where = target(target_name)
-    if where.topology is None or where.device_bytes is None:
+    if where.chip is None or (where.topology is None and where.cuda is None):
         raise ValueError(
             f"target={target_name!r} cannot be compiled for without its device; TPU and GPU targets can: tpu-v6e-1, "
             "gpu-h100"
@@ -84,13 +84,16 @@ def _step_tokens(params: Params, where: Target, view: str) -> int:
 
 
 def _question(params: Params, where: Target, view: str, dtype: str, call: ScoreRequest) -> dict[str, Any]:
+    assert where.chip is not None  # `compile_cells` refuses such targets
     return {
         "model": params.model,
         "view": view,
         "dtype": dtype,
         "platform": where.kind,
         "topology": where.topology,
+        "cuda": where.cuda,
         "memory_bytes": where.device_bytes,
+        "bytes_per_second": where.chip.memory_bytes_per_second,
         "query_tokens": len(call.query_ids),
         "item_tokens": [len(ids) for ids in call.items_ids],
         "n_labels": len(call.label_ids),

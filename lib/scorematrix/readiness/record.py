@@ -146,8 +146,7 @@ def _device(where: Target, machine: Machine, seen: FrameworkDevices | None) -> t
     if seen is not None and _matches(where, seen):
         return True, f"the framework sees {', '.join(name for _, name in seen.devices)}"
     if where.kind == "gpu":
-        listed = any(part.lower() in name.lower() for name in machine.nvidia for part in where.device_names)
-        return listed, machine.nvidia_evidence
+        return any(map(where.is_named, machine.nvidia)), machine.nvidia_evidence
     return machine.has_tpu, machine.tpu_evidence
 
 
@@ -156,4 +155,4 @@ def _matches(where: Target, seen: FrameworkDevices) -> bool:
 
 
 def _n_matching(where: Target, seen: FrameworkDevices) -> int:
-    return sum(any(part.lower() in name.lower() for part in where.device_names) for _, name in seen.devices)
+    return sum(where.is_named(name) for _, name in seen.devices)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from scorematrix.results.target_records import Datasheet
+from scorematrix.scoring.jax.cuda_chips import Chip
 
 DeviceKind = Literal["cpu", "gpu", "tpu"]
 
@@ -17,11 +19,11 @@ class Target:
 
     Attributes:
         label: its name in reports.
-        device_names: parts of the names that drivers or frameworks report; one match is enough.
+        device_names: words in the names that drivers or frameworks report; one match is enough.
         get_it: what to do if this machine has none.
         quota_family: Compute Engine's name of the GPU in the quota `GPUS_PER_GPU_FAMILY`.
-        topology: its compiler's name (for a GPU: its row in `scoring.jax.cuda_chips`), if it compiles without the
-            device.
+        topology: of a TPU: its compiler's name, if it compiles without the device.
+        cuda: of a GPU: what XLA's compiler needs to know, if it compiles without the device.
         n_chips: number of chips; views that can be sharded use all of them.
         devices_a_chip: devices that a framework lists per chip, each with an equal share of its memory.
     """
@@ -33,9 +35,15 @@ class Target:
     get_it: str
     quota_family: str | None = None
     topology: str | None = None
+    cuda: Chip | None = None
     chip: Datasheet | None = None
     n_chips: int = 1
     devices_a_chip: int = 1
+
+    def is_named(self, device: str) -> bool:
+        """Return whether a driver's or framework's name of a device is one of this target: an L40S is no L4."""
+        words = map(re.escape, self.device_names)
+        return any(re.search(rf"(?<!\w){word}(?!\w)", device, re.IGNORECASE) for word in words)
 
     @property
     def extra(self) -> str:
@@ -121,6 +129,11 @@ def _v6e(n_chips: int, topology: str) -> Target:
     )
 
 
+def _gpu(name: str, chip: Datasheet, cuda: Chip) -> Target:
+    label = name.upper()
+    return Target(f"gpu-{name}", "gpu", f"GPU {label}", (label,), _GPU_VM, chip=chip, cuda=cuda)
+
+
 _TARGETS = (
     Target("cpu", "cpu", "CPU", (), "every machine has one"),
     _v6e(1, "1x1"),
@@ -152,14 +165,14 @@ _TARGETS = (
         ("RTX PRO 6000",),
         _vm("create a G4 VM (g4-standard-48)", "cuda"),
         quota_family="NVIDIA_RTX_PRO_6000",
-        topology="rtx-pro-6000",
+        cuda=Chip("NVIDIA RTX PRO 6000 Blackwell Server Edition", "12.0", 188, 2.6, 128 << 20),
         chip=_RTX_PRO_6000,
     ),
-    Target("gpu-l4", "gpu", "GPU L4", ("NVIDIA L4",), _GPU_VM, topology="l4", chip=_L4),
-    Target("gpu-a100", "gpu", "GPU A100", ("A100",), _GPU_VM, topology="a100", chip=_A100),
-    Target("gpu-h100", "gpu", "GPU H100", ("H100",), _GPU_VM, topology="h100", chip=_H100),
-    Target("gpu-h200", "gpu", "GPU H200", ("H200",), _GPU_VM, topology="h200", chip=_H200),
-    Target("gpu-b200", "gpu", "GPU B200", ("B200",), _GPU_VM, topology="b200", chip=_B200),
+    _gpu("l4", _L4, Chip("NVIDIA L4", "8.9", 58, 2.04, 48 << 20)),
+    _gpu("a100", _A100, Chip("NVIDIA A100-SXM4-80GB", "8.0", 108, 1.41, 40 << 20)),
+    _gpu("h100", _H100, Chip("NVIDIA H100 80GB HBM3", "9.0", 132, 1.98, 50 << 20)),
+    _gpu("h200", _H200, Chip("NVIDIA H200", "9.0", 132, 1.98, 50 << 20)),
+    _gpu("b200", _B200, Chip("NVIDIA B200", "10.0", 148, 1.965, 126 << 20)),
 )
 TARGETS: dict[str, Target] = {target.name: target for target in _TARGETS}
 

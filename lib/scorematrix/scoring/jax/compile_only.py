@@ -43,8 +43,8 @@ def compile_cell(cell: dict[str, Any]) -> dict[str, Any]:
     """Compile the programs of one cell's largest call.
 
     Args:
-        cell: model, view, dtype, platform, topology, memory_bytes, query_tokens, item_tokens, n_labels, apply_softmax,
-            step_tokens, mesh (None: one device).
+        cell: model, view, dtype, platform, topology (of a TPU), cuda (the figures of a GPU), memory_bytes,
+            bytes_per_second, query_tokens, item_tokens, n_labels, apply_softmax, step_tokens, mesh (None: one device).
     """
     start = time.perf_counter()
     try:
@@ -92,9 +92,11 @@ def _dumps() -> Path:
     return folder
 
 
-def _chips(platform: str, topology: str) -> list[Any]:
-    if platform == "gpu":
-        return [cuda_chips.compile_only_device(topology)]
+def _chips(cell: dict[str, Any]) -> list[Any]:
+    if cell["platform"] == "gpu":
+        chip = cuda_chips.Chip(*cell["cuda"])
+        return [cuda_chips.compile_only_device(chip, cell["memory_bytes"], cell["bytes_per_second"])]
+    topology = cell["topology"]
     # One host has all chips: "v6e:2x4" is eight chips. Several hosts would need a process on each.
     sides = [int(side) for side in topology.partition(":")[2].split("x")]
     bounds = [*sides, *[1] * (3 - len(sides))]
@@ -103,7 +105,7 @@ def _chips(platform: str, topology: str) -> list[Any]:
 
 def _programs(cell: dict[str, Any], config: DecoderConfig, request: ScoreRequest) -> list[tuple[Any, int]]:
     """Compile a call's programs, and return each with the number of steps that run it."""
-    chips, dtype = _chips(cell["platform"], cell["topology"]), cell["dtype"]
+    chips, dtype = _chips(cell), cell["dtype"]
     form = attention_forms(cell["platform"], dtype, config.head_dim)[0]
     if (text := cell["mesh"]) is not None:
         mesh = Mesh.parse(text)

@@ -1,27 +1,23 @@
 """Describe NVIDIA GPUs to XLA's CUDA compiler on a machine without one: the figures that a driver would report.
 
 Sizes by compute capability are from the CUDA C++ Programming Guide (its table of technical specifications), the others
-from each chip. JAX 0.10 with its CUDA 12 plugin compiled for each chip on a machine without a GPU. If a compiler needs
-more figures, the cell's error says so.
+from each chip. JAX 0.10 with its CUDA 12 plugin compiled for each target on a machine without a GPU. If a compiler
+needs more figures, the cell's error says so.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from jax.experimental import topologies
-
 
 class Chip(NamedTuple):
-    """The figures that differ between GPUs; sizes in bytes, bandwidth in bytes per second."""
+    """The figures of a GPU that its datasheet lacks; cores are streaming multiprocessors."""
 
     name: str
-    capability: tuple[int, int]
+    capability: str
     cores: int
     clock_ghz: float
     l2_bytes: int
-    memory_bytes: int
-    bandwidth: int
 
 
 class Core(NamedTuple):
@@ -32,41 +28,32 @@ class Core(NamedTuple):
     shared_bytes_a_block: int
 
 
-CHIPS = {
-    "l4": Chip("NVIDIA L4", (8, 9), 58, 2.04, 48 << 20, 24 * 10**9, 300 * 10**9),
-    "a100": Chip("NVIDIA A100-SXM4-80GB", (8, 0), 108, 1.41, 40 << 20, 80 * 10**9, 2039 * 10**9),
-    "h100": Chip("NVIDIA H100 80GB HBM3", (9, 0), 132, 1.98, 50 << 20, 80 * 10**9, 3350 * 10**9),
-    "h200": Chip("NVIDIA H200", (9, 0), 132, 1.98, 50 << 20, 141 * 10**9, 4800 * 10**9),
-    "b200": Chip("NVIDIA B200", (10, 0), 148, 1.965, 126 << 20, 192 * 10**9, 8000 * 10**9),
-    "rtx-pro-6000": Chip(
-        "NVIDIA RTX PRO 6000 Blackwell Server Edition", (12, 0), 188, 2.6, 128 << 20, 96 * 10**9, 1597 * 10**9
-    ),
-}
 CORES = {
-    (8, 0): Core(2048, 164 << 10, 163 << 10),
-    (8, 9): Core(1536, 100 << 10, 99 << 10),
-    (9, 0): Core(2048, 228 << 10, 227 << 10),
-    (10, 0): Core(2048, 228 << 10, 227 << 10),
-    (12, 0): Core(1536, 100 << 10, 99 << 10),
+    "8.0": Core(2048, 164 << 10, 163 << 10),
+    "8.9": Core(1536, 100 << 10, 99 << 10),
+    "9.0": Core(2048, 228 << 10, 227 << 10),
+    "10.0": Core(2048, 228 << 10, 227 << 10),
+    "12.0": Core(1536, 100 << 10, 99 << 10),
 }
 CUDNN = (9, 10, 0)
 """The version of cuDNN that programs are compiled for."""
 
 
-def compile_only_device(name: str) -> Any:
-    """Return an absent device to compile for.
+def compile_only_device(chip: Chip, memory_bytes: int, bytes_per_second: float) -> Any:
+    """Return an absent device to compile for; its memory's size and bandwidth are in bytes and bytes per second.
 
     Raises:
         NotImplementedError: if JAX's CUDA plugin is not installed.
     """
-    return topologies.get_topology_desc(
-        platform="cuda", target_config=target_config(CHIPS[name]), topology="1x1x1"
-    ).devices[0]
+    from jax.experimental import topologies  # the table of targets imports this module without JAX
+
+    config = target_config(chip, memory_bytes, bytes_per_second)
+    return topologies.get_topology_desc(platform="cuda", target_config=config, topology="1x1x1").devices[0]
 
 
-def target_config(chip: Chip) -> str:
+def target_config(chip: Chip, memory_bytes: int, bytes_per_second: float) -> str:
     """Return a `stream_executor.GpuTargetConfigProto` in its text form."""
-    core, (major, minor), (dnn, dnn_minor, patch) = CORES[chip.capability], chip.capability, CUDNN
+    core, (major, minor), (dnn, dnn_minor, patch) = CORES[chip.capability], chip.capability.split("."), CUDNN
     return f"""
 gpu_device_info {{
   threads_per_block_limit: 1024
@@ -85,8 +72,8 @@ gpu_device_info {{
   thread_dim_limit_z: 64
   registers_per_core_limit: {64 << 10}
   registers_per_block_limit: {64 << 10}
-  memory_bandwidth: {chip.bandwidth}
-  device_memory_size: {chip.memory_bytes}
+  memory_bandwidth: {round(bytes_per_second)}
+  device_memory_size: {memory_bytes}
   l2_cache_size: {chip.l2_bytes}
   clock_rate_ghz: {chip.clock_ghz}
   cuda_compute_capability {{ major: {major} minor: {minor} }}
