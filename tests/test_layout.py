@@ -273,6 +273,39 @@ def test_readme_commands_are_make_targets() -> None:
         assert used and used <= targets, page
 
 
+def lacking(text: str) -> list[str]:
+    """Return paths in backticks that do not exist, and names in backticks that are not in the file after their `in`."""
+
+    def home(path: str) -> Path:
+        top = ("lib", "tests", "params", "notebooks", "README.md", "CHANGELOG.md")
+        return (ROOT if path.split("/")[0] in top else PACKAGE) / path
+
+    paths = [word for word in re.findall(r"`([^`\s]+)`", text) if "/" in word or word.endswith((".py", ".md"))]
+    named = re.findall(r"((?:`\w+`(?:, | and | or ))*`\w+`)\s+in\s+`([^`]+)`", text)
+    places = [(name, path) for names, path in named for name in re.findall(r"\w{3,}", names)]
+    absent = [path for path in paths if not home(path).exists()]
+    absent += [
+        f"{n} in {p}" for n, p in places if home(p).is_file() and not re.search(rf"\b{n}\b", home(p).read_text())
+    ]
+    return absent + sorted(set(re.findall(r"`(\w+)`", text)) - {name for name, _ in places})
+
+
+def test_contributing_names_what_is_there() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    (section,) = re.findall(r"^## To add X.*?(?=^## )", page, re.MULTILINE | re.DOTALL)
+    assert section.count("\n| ") >= 10 and section.count("` in `") >= 10
+    assert lacking(section) == []
+    made_up = "`NO_SUCH` in `wings.py`, `wing` in `wings.py`, `no/such.py`, `tests/no_such.py`, `loose`"
+    assert lacking(made_up) == ["no/such.py", "tests/no_such.py", "NO_SUCH in wings.py", "loose"]
+
+
+def test_readme_lists_the_architectures() -> None:
+    from scorematrix.models.config import ARCHITECTURES
+
+    (listed,) = re.findall(r"Supported architectures: ([^.]+)\.", (ROOT / "README.md").read_text())
+    assert sorted(name.strip().lower() for name in listed.split(",")) == sorted(ARCHITECTURES)
+
+
 def test_hooks_are_local_and_run_what_make_setup_installs() -> None:
     (repo,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     assert repo["repo"] == "local"

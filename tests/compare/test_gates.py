@@ -106,7 +106,7 @@ def test_fault_is_caught_and_named(fault: str) -> None:
 def test_sound_runs_pass_every_gate() -> None:
     (contrast,) = judged(lambda r: r).contrasts
     assert {gate.status for gate in contrast.gates} == {"passed"}
-    assert len(contrast.gates) == 22
+    assert len(contrast.gates) >= 22, "a gate is not run any more"
 
 
 def test_whole_pairs_may_lie_on_machines_alike() -> None:
