@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -103,6 +104,37 @@ def test_unsupported_configs_are_refused_by_name(tmp_path: Path, case: str) -> N
     (tmp_path / "config.json").write_text(json.dumps(raw))
     with pytest.raises(ValueError, match=words):
         read_hf_config(tmp_path)
+
+
+@pytest.mark.parametrize(("said", "refused"), [
+    ({"hidden_act": "gelu"}, None), ({"hidden_act": "gelu", "hidden_activation": "gelu_pytorch_tanh"}, None),
+    ({"hidden_act": None}, None), ({"hidden_act": "silu"}, "hidden_act"),
+    ({"hidden_activation": "gelu"}, "hidden_activation"),
+    ({"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+])  # fmt: skip
+def test_gemmas_own_words_for_its_activation(tmp_path: Path, said: dict, refused: str | None) -> None:
+    """Older files say gelu where they mean the tanh form, and no file says that the head is tied."""
+    shape = dataclasses.replace(RANDOM_SHAPES["tiny-gemma"], tied_head=True)
+    untold = {"architectures": ["GemmaForCausalLM"], "tie_word_embeddings": None}
+    raw = hf_config(shape).to_dict() | untold | said
+    (tmp_path / "config.json").write_text(json.dumps({key: value for key, value in raw.items() if value is not None}))
+    if refused:
+        with pytest.raises(ValueError, match=refused):
+            read_hf_config(tmp_path)
+    else:
+        assert read_hf_config(tmp_path) == shape
+
+
+def test_gguf_of_gemma_is_refused(tmp_path: Path) -> None:
+    """llama.cpp's files store its norms with the offset added."""
+    import gguf
+
+    writer = gguf.GGUFWriter(str(tmp_path / "g.gguf"), "gemma")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(ValueError, match="general.architecture='gemma'"):
+        read_gguf_config(GGUFFile(tmp_path / "g.gguf"))
 
 
 def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:

@@ -33,11 +33,11 @@ def jax_hidden(model: Model, tokens: np.ndarray) -> list[np.ndarray]:
     weights = device.place_weights(model.weights, "float32", jax.devices("cpu")[0])
     positions, mask = jnp.arange(len(tokens)), portable.attention_mask(jnp.zeros(len(tokens), jnp.int32))
     cos, sin = parts.rotary_tables(positions, inverse_frequencies(model.config))
-    states = [weights.embed_vd[tokens]]
+    states = [parts.embed(model.config, weights.embed_vd, jnp.asarray(tokens))]
     for l in range(model.config.n_layers):
         layer = jax.tree.map(lambda a, l=l: a[l], weights.layers)
         states.append(portable.decoder_layer(model.config, layer, states[-1], cos, sin, mask))
-    states[-1] = parts.rms_norm(states[-1], weights.final_norm_d, model.config.rms_norm_eps)
+    states[-1] = parts.rms_norm(model.config, states[-1], weights.final_norm_d)
     return [np.asarray(state) for state in states]
 
 
@@ -48,10 +48,10 @@ def pytorch_hidden(model: Model, tokens: np.ndarray) -> list[np.ndarray]:
     weights = device.place_weights(model.weights, "float32", torch.device("cpu"))
     positions, mask = torch.arange(len(tokens)), portable.attention_mask(torch.zeros(len(tokens), dtype=torch.int32))
     cos, sin = parts.rotary_tables(positions, torch.from_numpy(inverse_frequencies(model.config)))
-    states = [weights.embed_vd[torch.from_numpy(tokens).long()]]
+    states = [parts.embed(model.config, weights.embed_vd, torch.from_numpy(tokens).long())]
     for layer in device.layer_slices(weights.layers, model.config.n_layers):
         states.append(portable.decoder_layer(model.config, layer, states[-1], cos, sin, mask))
-    states[-1] = parts.rms_norm(states[-1], weights.final_norm_d, model.config.rms_norm_eps)
+    states[-1] = parts.rms_norm(model.config, states[-1], weights.final_norm_d)
     return [state.numpy() for state in states]
 
 

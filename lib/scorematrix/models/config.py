@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 
@@ -13,17 +14,30 @@ class Architecture:
         hf_class: its class in Hugging Face transformers; config.json names it.
         qkv_bias: the query, key and value projections have a bias.
         qk_norm: each query and key head is normalised before the rotary embedding.
+        norm_offset: a norm multiplies by its weight plus this.
+        scaled_embedding: embeddings are multiplied by the root of their size.
+        gelu: the feed-forward gate is the tanh form of GELU, not SiLU.
+        tied_head: whether the head is tied if config.json does not say.
+        in_gguf: whether GGUF files store its weights as Hugging Face does, but for Llama's order of rotary pairs.
     """
 
     hf_class: str
     qkv_bias: bool = False
     qk_norm: bool = False
+    norm_offset: float = 0.0
+    scaled_embedding: bool = False
+    gelu: bool = False
+    tied_head: bool = False
+    in_gguf: bool = True
 
 
 ARCHITECTURES = {
     "llama": Architecture("LlamaForCausalLM"),
     "qwen2": Architecture("Qwen2ForCausalLM", qkv_bias=True),
     "qwen3": Architecture("Qwen3ForCausalLM", qk_norm=True),
+    "gemma": Architecture(
+        "GemmaForCausalLM", norm_offset=1.0, scaled_embedding=True, gelu=True, tied_head=True, in_gguf=False
+    ),
 }
 """The supported architectures, by their names in GGUF files and `model_type`. Each needs a shape `tiny-<name>`."""
 
@@ -82,14 +96,24 @@ class DecoderConfig:
             raise ValueError(f"model config: head_dim={self.head_dim} is odd; rotary embedding pairs its halves")
 
     @property
+    def family(self) -> Architecture:
+        """How its architecture differs from Llama."""
+        return ARCHITECTURES[self.architecture]
+
+    @property
+    def embedding_scale(self) -> float:
+        """Factor of the embeddings."""
+        return math.sqrt(self.hidden_size) if self.family.scaled_embedding else 1.0
+
+    @property
     def has_qkv_bias(self) -> bool:
         """Whether the query, key and value projections have a bias."""
-        return ARCHITECTURES[self.architecture].qkv_bias
+        return self.family.qkv_bias
 
     @property
     def has_qk_norm(self) -> bool:
         """Whether each query and key head is normalised before the rotary embedding."""
-        return ARCHITECTURES[self.architecture].qk_norm
+        return self.family.qk_norm
 
     @property
     def n_params(self) -> int:

@@ -53,9 +53,10 @@ def read_gguf_config(file: GGUFFile) -> DecoderConfig:
         ValueError: naming what this workspace does not support.
     """
     name = file.get("general.architecture")
-    if name not in ARCHITECTURES:
+    supported = [name for name, family in ARCHITECTURES.items() if family.in_gguf]
+    if name not in supported:
         raise ValueError(
-            f"{file.path.name}: general.architecture={name!r} is not supported; supported: {', '.join(ARCHITECTURES)}"
+            f"{file.path.name}: general.architecture={name!r} is not supported; supported: {', '.join(supported)}"
         )
     scaling = file.get(f"{name}.rope.scaling.type")
     if scaling not in (None, "none"):

@@ -20,12 +20,14 @@ def write_gguf(path: Path, config: DecoderConfig, weights: DecoderWeights[np.nda
         dtype: float32 or bfloat16, of the matrices; vectors stay float32, as llama.cpp wants them.
 
     Raises:
-        ValueError: for llama3 rope scaling, which this writer does not support.
+        ValueError: for llama3 rope scaling or an architecture that this writer does not support.
     """
     import gguf
 
     if config.rope_scaling is not None:
         raise ValueError(f"rope_scaling={config.rope_scaling} cannot be written to GGUF; choose a model without it")
+    if not config.family.in_gguf:
+        raise ValueError(f"architecture={config.architecture!r} cannot be written to GGUF; choose another model")
     c, arch = config, config.architecture
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     writer = gguf.GGUFWriter(str(temporary), arch)

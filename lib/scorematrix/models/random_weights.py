@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,6 +23,7 @@ RANDOM_SHAPES: dict[str, DecoderConfig] = {
     ),
     "tiny-qwen2": DecoderConfig("qwen2", 256, 64, 3, 4, 2, 16, 96, 512, 1e-6, 1e4),
     "tiny-qwen3": DecoderConfig("qwen3", 256, 64, 3, 4, 2, 32, 96, 512, 1e-6, 1e4),
+    "tiny-gemma": DecoderConfig("gemma", 256, 64, 3, 4, 1, 32, 96, 512, 1e-6, 1e4, tied_head=False),
 }
 """Architecture, vocabulary, hidden, layers, query and key heads, their size, feed-forward, positions, eps, theta."""
 
@@ -33,15 +35,16 @@ def random_weights(config: DecoderConfig, seed: int) -> DecoderWeights[np.ndarra
     """
     shapes = expected_shapes(config)
     streams = [np.random.Generator(np.random.PCG64(child)) for child in np.random.SeedSequence(seed).spawn(len(shapes))]
+    leaf = functools.partial(_leaf, 1 - config.family.norm_offset)
     with ThreadPoolExecutor() as threads:  # numpy draws without Python's lock
-        leaves = dict(zip(shapes, threads.map(_leaf, streams, shapes.keys(), shapes.values()), strict=True))
+        leaves = dict(zip(shapes, threads.map(leaf, streams, shapes.keys(), shapes.values()), strict=True))
     return DecoderWeights.from_leaves(leaves)
 
 
-def _leaf(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
+def _leaf(norm_mean: float, rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
     array = rng.standard_normal(shape, dtype=np.float32)
     if "norm" in name:
-        return 1 + 0.1 * array
+        return norm_mean + 0.1 * array
     if "bias" in name:
         return 0.1 * array
     letters = name.rsplit("_", 1)[1]

@@ -24,6 +24,7 @@ CONFIG_KEYS = {
     "rms_norm_eps": "rms_norm_eps",
 }
 """Our names of the numbers in config.json, and Hugging Face's."""
+GELU = "gelu_pytorch_tanh"
 HF_TOP_LEAVES = {
     "embed_vd": "model.embed_tokens.weight",
     "final_norm_d": "model.norm.weight",
@@ -79,8 +80,7 @@ def read_hf_config(folder: Path) -> DecoderConfig:
         **{field: raw[key] for field, key in CONFIG_KEYS.items()},
         rope_theta=float(rope["rope_theta"]),
         rope_scaling=_rope_scaling(path, rope),
-        # Absent, it is false for Llama and Qwen alike in their Hugging Face classes.
-        tied_head=bool(raw.get("tie_word_embeddings", False)),
+        tied_head=bool(raw.get("tie_word_embeddings", ARCHITECTURES[architecture].tied_head)),
     )
 
 
@@ -158,12 +158,17 @@ class _Tensors:
 
 
 def _refuse_unsupported(path: Path, raw: dict[str, Any], architecture: str) -> None:
+    family = ARCHITECTURES[architecture]
     refused = {
         "quantization_config": bool(raw.get("quantization_config")),
         "use_sliding_window": bool(raw.get("use_sliding_window")),
-        "attention_bias": bool(raw.get("attention_bias")) and not ARCHITECTURES[architecture].qkv_bias,
+        "attention_bias": bool(raw.get("attention_bias")) and not family.qkv_bias,
         "mlp_bias": bool(raw.get("mlp_bias")),
-        "hidden_act": raw.get("hidden_act", "silu") != "silu",
+        # Gemma's older files say gelu and mean the tanh form, which its newer ones name.
+        "hidden_act": raw.get("hidden_act", GELU if family.gelu else "silu")
+        not in (("gelu", GELU) if family.gelu else ("silu",)),
+        "hidden_activation": family.gelu and raw.get("hidden_activation") not in (None, GELU),
+        "use_bidirectional_attention": bool(raw.get("use_bidirectional_attention")),
         "partial_rotary_factor": raw.get("partial_rotary_factor", 1.0) != 1.0,
         "layer_types": any(kind != "full_attention" for kind in raw.get("layer_types") or ()),
     }

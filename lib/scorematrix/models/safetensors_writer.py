@@ -10,8 +10,8 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from scorematrix.models.config import ARCHITECTURES, DecoderConfig
-from scorematrix.models.safetensors_reader import CONFIG_KEYS, HF_LEAVES, HF_TOP_LEAVES
+from scorematrix.models.config import DecoderConfig
+from scorematrix.models.safetensors_reader import CONFIG_KEYS, GELU, HF_LEAVES, HF_TOP_LEAVES
 from scorematrix.models.weights import DecoderWeights
 
 
@@ -29,7 +29,7 @@ def write_hf_folder(
 
     kind = np.float32 if dtype == "float32" else ml_dtypes.bfloat16
     names = {
-        "architectures": [ARCHITECTURES[config.architecture].hf_class],
+        "architectures": [config.family.hf_class],
         "model_type": config.architecture,
         "dtype": dtype,
     }
@@ -70,7 +70,7 @@ def hf_config_fields(config: DecoderConfig) -> dict[str, object]:
     return {
         **{key: getattr(c, field) for field, key in CONFIG_KEYS.items()},
         "rope_parameters": rope,
-        "hidden_act": "silu",
+        "hidden_act": GELU if c.family.gelu else "silu",
         "tie_word_embeddings": c.tied_head,
     }
 

@@ -101,7 +101,7 @@ def decode(
     angle_th = np.tile(position_t[:, None] * inverse_frequencies(config), 2)
     cos_th, sin_th = np.cos(angle_th).astype(np.float32), np.sin(angle_th).astype(np.float32)
     hidden_tu = np.arange(n_before + len(ids)) > position_t[:, None]
-    x_td = weights.embed_vd[list(ids)].astype(np.float32)
+    x_td = weights.embed_vd[list(ids)].astype(np.float32) * np.float32(config.embedding_scale)
     seen: KeysValues = []
     for i in range(config.n_layers):
         layer = _layer(weights.layers, i)
@@ -111,7 +111,7 @@ def decode(
         seen.append((k_tkh, v_tkh))
         x_td = x_td + _linear(_attend(q_tnh, k_tkh, v_tkh, hidden_tu).reshape(len(ids), -1), layer.o_lnhd, 2)
         x_td = x_td + _feed_forward(config, layer, x_td)
-    return _rms_norm(x_td, weights.final_norm_d, config.rms_norm_eps), seen
+    return _rms_norm(config, x_td, weights.final_norm_d), seen
 
 
 def label_probabilities(model: Model, hidden_sd: Float[Array, "s d"], request: ScoreRequest) -> Scores:
@@ -134,9 +134,9 @@ def _linear(x_ti: Array, weight: Array, n_inputs: int = 1) -> Array:
     return (x_ti @ matrix).reshape(len(x_ti), *weight.shape[n_inputs:])
 
 
-def _rms_norm(x: Array, weight: Array, eps: float) -> Array:
-    scale = np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(eps))
-    return weight.astype(np.float32, copy=False) * (x / scale)
+def _rms_norm(config: DecoderConfig, x: Array, weight: Array) -> Array:
+    scale = np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(config.rms_norm_eps))
+    return (weight.astype(np.float32, copy=False) + np.float32(config.family.norm_offset)) * (x / scale)
 
 
 def _rotate(x_tnh: Array, cos_th: Array, sin_th: Array) -> Array:
@@ -148,13 +148,13 @@ def _rotate(x_tnh: Array, cos_th: Array, sin_th: Array) -> Array:
 def _project_qkv(
     config: DecoderConfig, layer: LayerWeights[np.ndarray], x_td: Array, cos_th: Array, sin_th: Array
 ) -> tuple[Array, Array, Array]:
-    x_td = _rms_norm(x_td, layer.attn_norm_ld, config.rms_norm_eps)
+    x_td = _rms_norm(config, x_td, layer.attn_norm_ld)
     q_tnh, k_tkh, v_tkh = (_linear(x_td, w) for w in (layer.q_ldnh, layer.k_ldkh, layer.v_ldkh))
     if layer.q_bias_lnh is not None and layer.k_bias_lkh is not None and layer.v_bias_lkh is not None:
         q_tnh, k_tkh, v_tkh = q_tnh + layer.q_bias_lnh, k_tkh + layer.k_bias_lkh, v_tkh + layer.v_bias_lkh
     if layer.q_norm_lh is not None and layer.k_norm_lh is not None:
-        q_tnh = _rms_norm(q_tnh, layer.q_norm_lh, config.rms_norm_eps)
-        k_tkh = _rms_norm(k_tkh, layer.k_norm_lh, config.rms_norm_eps)
+        q_tnh = _rms_norm(config, q_tnh, layer.q_norm_lh)
+        k_tkh = _rms_norm(config, k_tkh, layer.k_norm_lh)
     return _rotate(q_tnh, cos_th, sin_th), _rotate(k_tkh, cos_th, sin_th), v_tkh
 
 
@@ -171,6 +171,10 @@ def _attend(q_tnh: Array, k_ukh: Array, v_ukh: Array, hidden_tu: Array) -> Float
 
 
 def _feed_forward(config: DecoderConfig, layer: LayerWeights[np.ndarray], x_td: Array) -> Array:
-    x_td = _rms_norm(x_td, layer.mlp_norm_ld, config.rms_norm_eps)
+    x_td = _rms_norm(config, x_td, layer.mlp_norm_ld)
     gate_tf, up_tf = _linear(x_td, layer.gate_ldf), _linear(x_td, layer.up_ldf)
-    return _linear(gate_tf / (1 + np.exp(-gate_tf)) * up_tf, layer.down_lfd)
+    if config.family.gelu:  # its tanh form; 0.5 * (1 + tanh(z)) = 1 / (1 + exp(-2 * z))
+        slope_tf = np.float32(2 * np.sqrt(2 / np.pi)) * (1 + np.float32(0.044715) * gate_tf * gate_tf)
+    else:
+        slope_tf = np.float32(1)
+    return _linear(gate_tf / (1 + np.exp(-slope_tf * gate_tf)) * up_tf, layer.down_lfd)

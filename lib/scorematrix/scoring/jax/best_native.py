@@ -35,6 +35,7 @@ from scorematrix.scoring.jax.attention import (
 )
 from scorematrix.scoring.jax.compiles import kept_program
 from scorematrix.scoring.jax.model import (
+    embed,
     feed_forward,
     label_probabilities_tiled,
     linear,
@@ -271,11 +272,9 @@ def score_step(
         x_sd = x_sd + total(feed_forward(config, layer, x_sd, wide_dtype))
         return x_sd, KeptPrefix(prefix.keys_qkh[None], prefix.values_qkh[None]) if key.keeps_prefix else None
 
-    x_td, kept = jax.lax.scan(
-        layer_step, weights.embed_vd[token_t].astype(jnp.float32), jnp.arange(config.n_layers - 1)
-    )
+    x_td, kept = jax.lax.scan(layer_step, embed(config, weights.embed_vd, token_t), jnp.arange(config.n_layers - 1))
     x_sd, kept_last = last_layer(x_td)
-    hidden_sd = rms_norm(x_sd, weights.final_norm_d, config.rms_norm_eps)
+    hidden_sd = rms_norm(config, x_sd, weights.final_norm_d)
     scores_sc = label_probabilities_tiled(hidden_sd, weights.head_vd, label_c, key.apply_softmax)
     kept = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), kept, kept_last)
     return scores_sc, kept

@@ -31,9 +31,22 @@ def linear(spec: str, x: Array, weight: Array) -> Float[Array, "..."]:
     return einsum(spec, x, weight, weight.dtype)
 
 
-def rms_norm(x: Float[Array, "... d"], weight_d: Float[Array, " d"], eps: float) -> Float[Array, "... d"]:
+def embed(config: DecoderConfig, embed_vd: Float[Array, "v d"], token_t: Int[Array, " t"]) -> Float[Array, "t d"]:
+    """Look up the tokens' float32 embeddings."""
+    x_td = embed_vd[token_t].astype(jnp.float32)
+    return x_td * config.embedding_scale if config.embedding_scale != 1 else x_td
+
+
+def rms_norm(config: DecoderConfig, x: Float[Array, "... d"], weight_d: Float[Array, " d"]) -> Float[Array, "... d"]:
     """Apply the root-mean-square norm to float32 activations."""
-    return weight_d.astype(jnp.float32) * x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + eps)
+    scale = jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + config.rms_norm_eps)
+    return norm_scale(config, weight_d) * x * scale
+
+
+def norm_scale(config: DecoderConfig, weight_d: Float[Array, " d"]) -> Float[Array, " d"]:
+    """Return the float32 factors of a norm's weight."""
+    weight_d = weight_d.astype(jnp.float32)
+    return weight_d + config.family.norm_offset if config.family.norm_offset else weight_d
 
 
 def rotate(
@@ -76,13 +89,13 @@ def project_qkv(
         turn_weights: rotate with a second product, see `rotated_product`.
         wide_dtype: format of the products in memory.
     """
-    x_td = rms_norm(x_td, layer.attn_norm_ld, config.rms_norm_eps)
+    x_td = rms_norm(config, x_td, layer.attn_norm_ld)
     v_tkh = linear("td,dkh->tkh", x_td, layer.v_ldkh)
     if config.has_qkv_bias:
         assert layer.v_bias_lkh is not None
         v_tkh = v_tkh + layer.v_bias_lkh
     if turn_weights:
-        product = functools.partial(rotated_product, x_td, eps=config.rms_norm_eps, cos_th=cos_th, sin_th=sin_th)
+        product = functools.partial(rotated_product, config, x_td, cos_th=cos_th, sin_th=sin_th)
         q_tnh = product(layer.q_ldnh, layer.q_bias_lnh, layer.q_norm_lh)
         return q_tnh, product(layer.k_ldkh, layer.k_bias_lkh, layer.k_norm_lh), v_tkh
     q_tnh = linear("td,dnh->tnh", x_td, layer.q_ldnh).astype(wide_dtype).astype(jnp.float32)
@@ -92,18 +105,18 @@ def project_qkv(
         q_tnh, k_tkh = q_tnh + layer.q_bias_lnh, k_tkh + layer.k_bias_lkh
     if config.has_qk_norm:
         assert layer.q_norm_lh is not None and layer.k_norm_lh is not None
-        q_tnh = rms_norm(q_tnh, layer.q_norm_lh, config.rms_norm_eps)
-        k_tkh = rms_norm(k_tkh, layer.k_norm_lh, config.rms_norm_eps)
+        q_tnh = rms_norm(config, q_tnh, layer.q_norm_lh)
+        k_tkh = rms_norm(config, k_tkh, layer.k_norm_lh)
     return rotate(q_tnh, cos_th, sin_th), rotate(k_tkh, cos_th, sin_th), v_tkh
 
 
 def rotated_product(
+    config: DecoderConfig,
     x_td: Float[Array, "t d"],
     weight_dnh: Float[Array, "d n h"],
     bias_nh: Float[Array, "n h"] | None,
     norm_h: Float[Array, " h"] | None,
     *,
-    eps: float,
     cos_th: Float[Array, "t h"],
     sin_th: Float[Array, "t h"],
 ) -> Float[Array, "t n h"]:
@@ -117,9 +130,9 @@ def rotated_product(
         plain_tnh, turned_tnh = plain_tnh + bias_nh, turned_tnh + turn(bias_nh)
     if norm_h is None:
         return plain_tnh * cos_th[:, None] + turned_tnh * sin_th[:, None]
-    norm_h = norm_h.astype(jnp.float32)
+    norm_h = norm_scale(config, norm_h)
     cos_th, sin_th = norm_h * cos_th, jnp.roll(norm_h, norm_h.shape[0] // 2) * sin_th
-    scale_tn1 = jax.lax.rsqrt(jnp.mean(plain_tnh * plain_tnh, axis=-1, keepdims=True) + eps)
+    scale_tn1 = jax.lax.rsqrt(jnp.mean(plain_tnh * plain_tnh, axis=-1, keepdims=True) + config.rms_norm_eps)
     return scale_tn1 * (plain_tnh * cos_th[:, None] + turned_tnh * sin_th[:, None])
 
 
@@ -131,10 +144,11 @@ def feed_forward(
     Args:
         wide_dtype: format of gate and up in memory.
     """
-    x_td = rms_norm(x_td, layer.mlp_norm_ld, config.rms_norm_eps)
+    x_td = rms_norm(config, x_td, layer.mlp_norm_ld)
     gate_tf = linear("td,df->tf", x_td, layer.gate_ldf).astype(wide_dtype)
     up_tf = linear("td,df->tf", x_td, layer.up_ldf).astype(wide_dtype)
-    gated_tf = jax.nn.silu(gate_tf.astype(jnp.float32)) * up_tf.astype(jnp.float32)
+    activation = jax.nn.gelu if config.family.gelu else jax.nn.silu  # JAX's GELU is the tanh form
+    gated_tf = activation(gate_tf.astype(jnp.float32)) * up_tf.astype(jnp.float32)
     return linear("tf,fd->td", gated_tf, layer.down_lfd)
 
 

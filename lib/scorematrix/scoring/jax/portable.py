@@ -21,6 +21,7 @@ from scorematrix.scoring.jax import device as devices
 from scorematrix.scoring.jax.compiles import kept_program
 from scorematrix.scoring.jax.model import (
     einsum,
+    embed,
     feed_forward,
     label_probabilities,
     project_qkv,
@@ -114,8 +115,8 @@ def score_packed(
     def layer_step(x_td: Array, layer: LayerWeights[Array]) -> tuple[Array, None]:
         return decoder_layer(config, layer, x_td, cos_th, sin_th, mask_tt), None
 
-    x_td, _ = jax.lax.scan(layer_step, weights.embed_vd[token_t].astype(jnp.float32), weights.layers)
-    hidden_sd = rms_norm(x_td[scored_s], weights.final_norm_d, config.rms_norm_eps)
+    x_td, _ = jax.lax.scan(layer_step, embed(config, weights.embed_vd, token_t), weights.layers)
+    hidden_sd = rms_norm(config, x_td[scored_s], weights.final_norm_d)
     return label_probabilities(hidden_sd, weights.head_vd, label_c, apply_softmax)
 
 

@@ -35,6 +35,7 @@ from scorematrix.scoring.pytorch.attention import (
 from scorematrix.scoring.pytorch.compiled import compile_counts, compile_mode, compiled, load_compiler
 from scorematrix.scoring.pytorch.graphs import MOST_GRAPHS, StepGraphs
 from scorematrix.scoring.pytorch.model import (
+    embed,
     feed_forward,
     label_probabilities_tiled,
     linear,
@@ -258,7 +259,7 @@ def score_step(
             kept.append(Prefix(prefix.keys_qkh.clone(), prefix.values_qkh.clone()))
         return prefix
 
-    x_td = weights.embed_vd[token_t].float()
+    x_td = embed(config, weights.embed_vd, token_t)
     for l, layer in enumerate(layers[:-1]):
         q_tnh, k_tkh, v_tkh = project(config, layer, x_td, *rotary)
         prefix = keys_and_values(l, k_tkh, v_tkh)
@@ -272,7 +273,7 @@ def score_step(
     prefix = keys_and_values(len(layers) - 1, k_tkh, v_tkh)
     attended_snh = scored_attention(q_snh, k_tkh, v_tkh, prefix, blocks, shape, form)
     x_sd = finish(config, layers[-1], x_sd, attended_snh)
-    hidden_sd = rms_norm(x_sd, weights.final_norm_d, config.rms_norm_eps)
+    hidden_sd = rms_norm(config, x_sd, weights.final_norm_d)
     with part("head"):
         scores_sc = label_probabilities_tiled(hidden_sd, weights.head_vd, label_c, key.apply_softmax)
     return scores_sc, kept if key.keeps_prefix else None

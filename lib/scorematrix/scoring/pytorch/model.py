@@ -27,9 +27,16 @@ def linear(x_ti: Float[Tensor, "t i"], weight: Tensor) -> Float[Tensor, "t ..."]
     return product.reshape(x_ti.shape[0], *weight.shape[1:])
 
 
-def rms_norm(x: Float[Tensor, "... d"], weight_d: Float[Tensor, " d"], eps: float) -> Float[Tensor, "... d"]:
+def embed(config: DecoderConfig, embed_vd: Float[Tensor, "v d"], token_t: Int[Tensor, " t"]) -> Float[Tensor, "t d"]:
+    """Look up the tokens' float32 embeddings."""
+    x_td = embed_vd[token_t].float()
+    return x_td * config.embedding_scale if config.embedding_scale != 1 else x_td
+
+
+def rms_norm(config: DecoderConfig, x: Float[Tensor, "... d"], weight_d: Float[Tensor, " d"]) -> Float[Tensor, "... d"]:
     """Apply the root-mean-square norm to float32 activations."""
-    return weight_d.float() * x * torch.rsqrt(torch.mean(x * x, dim=-1, keepdim=True) + eps)
+    scale_d = weight_d.float() + config.family.norm_offset if config.family.norm_offset else weight_d.float()
+    return scale_d * x * torch.rsqrt(torch.mean(x * x, dim=-1, keepdim=True) + config.rms_norm_eps)
 
 
 def rotate(
@@ -56,7 +63,7 @@ def project_qkv(
 
     `layer` is one slice of the stacked weights: its leaves lack the l axis of their names.
     """
-    x_td = rms_norm(x_td, layer.attn_norm_ld, config.rms_norm_eps)
+    x_td = rms_norm(config, x_td, layer.attn_norm_ld)
     q_tnh = linear(x_td, layer.q_ldnh)
     k_tkh = linear(x_td, layer.k_ldkh)
     v_tkh = linear(x_td, layer.v_ldkh)
@@ -65,15 +72,16 @@ def project_qkv(
         q_tnh, k_tkh, v_tkh = q_tnh + layer.q_bias_lnh, k_tkh + layer.k_bias_lkh, v_tkh + layer.v_bias_lkh
     if config.has_qk_norm:
         assert layer.q_norm_lh is not None and layer.k_norm_lh is not None
-        q_tnh = rms_norm(q_tnh, layer.q_norm_lh, config.rms_norm_eps)
-        k_tkh = rms_norm(k_tkh, layer.k_norm_lh, config.rms_norm_eps)
+        q_tnh = rms_norm(config, q_tnh, layer.q_norm_lh)
+        k_tkh = rms_norm(config, k_tkh, layer.k_norm_lh)
     return rotate(q_tnh, cos_th, sin_th), rotate(k_tkh, cos_th, sin_th), v_tkh
 
 
 def feed_forward(config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Tensor) -> Tensor:
     """Return the gated feed-forward block's contribution to the residual stream."""
-    x_td = rms_norm(x_td, layer.mlp_norm_ld, config.rms_norm_eps)
-    gate_tf = F.silu(linear(x_td, layer.gate_ldf))
+    x_td = rms_norm(config, x_td, layer.mlp_norm_ld)
+    gate_tf = linear(x_td, layer.gate_ldf)
+    gate_tf = F.gelu(gate_tf, approximate="tanh") if config.family.gelu else F.silu(gate_tf)
     up_tf = linear(x_td, layer.up_ldf)
     return linear(gate_tf * up_tf, layer.down_lfd)
 

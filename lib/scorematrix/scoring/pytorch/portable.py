@@ -20,6 +20,7 @@ from scorematrix.scoring.packing import QUERY_SEGMENT, PackedChunk, pack, packed
 from scorematrix.scoring.pytorch import device as devices
 from scorematrix.scoring.pytorch.model import (
     einsum,
+    embed,
     feed_forward,
     label_probabilities,
     linear,
@@ -84,10 +85,10 @@ def score_packed(
     cos_th, sin_th = rotary_tables(position_t, inverse_frequency)
     mask_tt = attention_mask(segment_t)
 
-    x_td = weights.embed_vd[token_t].float()
+    x_td = embed(config, weights.embed_vd, token_t)
     for layer in layers:
         x_td = decoder_layer(config, layer, x_td, cos_th, sin_th, mask_tt)
-    hidden_sd = rms_norm(x_td[scored_s], weights.final_norm_d, config.rms_norm_eps)
+    hidden_sd = rms_norm(config, x_td[scored_s], weights.final_norm_d)
     return label_probabilities(hidden_sd, weights.head_vd, label_c, apply_softmax)
 
 

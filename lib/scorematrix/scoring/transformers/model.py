@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from scorematrix.models.catalogue import Model
-from scorematrix.models.config import ARCHITECTURES, DecoderConfig
+from scorematrix.models.config import DecoderConfig
 from scorematrix.models.safetensors_writer import hf_config_fields, hf_tensors
 from scorematrix.models.weights import DecoderWeights
 from scorematrix.scoring.contract import AskedDType, BackendInfo, CompileEvent, Scores
@@ -73,8 +73,12 @@ def build_model(config: DecoderConfig, weights: DecoderWeights[np.ndarray]) -> t
         raise ValueError(f"transformers {transformers.__version__} names weights differently: {missing} {surplus}")
     if config.tied_head:
         net.tie_weights()
-    # Rotary buffers are not weights: on the meta device above they got no values, so create them again.
+    # Rotary and scaling buffers are not weights: on the meta device above they got no values, so create them again.
     net.model.rotary_emb = type(net.model.rotary_emb)(net.config)
+    if config.family.scaled_embedding:
+        net.model.embed_tokens.embed_scale = torch.tensor(config.embedding_scale)
+    if empty := [name for name, buffer in net.named_buffers() if buffer.is_meta]:
+        raise ValueError(f"transformers {transformers.__version__} has buffers without values: {empty}")
     return net.eval()
 
 
@@ -92,4 +96,4 @@ def state_dict(config: DecoderConfig, weights: DecoderWeights[np.ndarray]) -> di
 
 
 def _model_class(config: DecoderConfig) -> type[transformers.PreTrainedModel]:
-    return getattr(transformers, ARCHITECTURES[config.architecture].hf_class)
+    return getattr(transformers, config.family.hf_class)
