@@ -75,10 +75,8 @@ def test_engines_switch_forms_on_the_same_weights(framework: str, monkeypatch: p
             load_backend(framework, attention=forms[0], **options | other)
 
 
-@pytest.mark.chaos
-@pytest.mark.usefixtures("inductor")
 def test_flex_attention_is_flash_attention() -> None:
-    """A CPU compiles it as well; fewer key heads than heads, causal and not, several lengths with one program each."""
+    """Uncompiled, as PyTorch compiles its log-sum-exp on accelerators only: the device tests do that."""
     import torch
 
     from scorematrix.scoring.pytorch import kernels
