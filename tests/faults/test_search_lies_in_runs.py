@@ -41,7 +41,7 @@ def large() -> Workload:
         query[:40] = requests[0].query_ids[:40] if q else [1, 255, 7, 7, *query[4:40]]
         items = [rng.integers(0, 400, n).tolist() for n in lengths]
         items[-6:] = [items[3], items[4][::-1], items[5][:2] + items[6], query[-9:], query[:7], [255, 3, 3, 2]]
-        labels = rng.permutation([0, 255, query[-1], *range(300, 360)]).tolist()
+        labels = rng.permutation(sorted({0, 255, query[-1], *range(300, 360)})).tolist()
         requests.append(WorkloadRequest(id=f"q{q}", query_ids=query, label_ids=labels, items_ids=items))
     return Workload(name="w", origin="tests", apply_softmax=True, tokenizer_sha256=None, requests=requests)
 
@@ -56,7 +56,6 @@ def test_the_same_run_without_a_lie_has_a_winner(tmp_path: Path) -> None:
 def test_no_winner(lie, tmp_path: Path) -> None:
     lying = answering(lie)
     (contrast,) = Trial(tmp_path, params=SHORT, sides={"pytorch": lying}, scored=large()).run().contrasts
-    if not lying.n_wrong:
-        pytest.skip("no timed answer of this run is wrong: the lie depends on what this workload does not have")
-    failed = [gate.name for gate in contrast.gates if gate.status == "failed"]
-    assert contrast.verdict == "invalid" and failed, (contrast.sentence, failed)
+    is_refused = contrast.verdict == "invalid" and any(gate.status == "failed" for gate in contrast.gates)
+    # A third of the lies depend on what this workload does not have: then the timed answers are right.
+    assert is_refused or not lying.n_wrong, (contrast.sentence, lying.n_wrong)
