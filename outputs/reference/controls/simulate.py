@@ -129,6 +129,8 @@ class Player:
                 request=0,
                 lap=lap,
                 replaced_ns=None if last[lap] == i else [int(taken * 1e9)],
+                raw_ns=int(taken * 1e9),
+                handled_ns=int(taken * 1e9),
                 **{name: fact[name] for name in known},
             )
             for i, (lap, taken, fact) in enumerate(own)
@@ -175,7 +177,8 @@ class Template:
         cells = [player.cell(c) for c in recorded.cells if planned.role == "reference" or c.chunk_size == self.chunk]
         place = planned.model_dump()
         seconds = 10 * sum(t.conductor_ns or 0 for cell in cells for t in cell.turns) / 1e9  # it waited for the others
-        return recorded.model_copy(update=place | {"cells": cells, "noise": None, "group": group, "seconds": seconds})
+        measured = {"cells": cells, "noise": None, "group": group, "seconds": seconds}
+        return recorded.model_copy(update=place | measured | {"samples": []})  # no drawn tokens
 
 
 def simulate(template: Template, seed: int, ratio: float, design: str, most: int | None) -> dict:
