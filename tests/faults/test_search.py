@@ -23,7 +23,7 @@ from tests.faults.fake_servers import Sound, fake_server, honest
 from tests.faults.lies import LyingBackend, cached_by, with_items
 from tests.faults.search_lies import HISTORY, SEARCH_LIES
 
-SECONDS = 90.0
+SECONDS = 240.0
 """Enough beside other tests; a lie that is found ends its search."""
 N_AUDITS, AUDIT_SECONDS = int(os.environ.get("SCOREMATRIX_AUDITS", "1")), 4.0
 """Seeds of each sound form."""
