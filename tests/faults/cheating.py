@@ -26,7 +26,7 @@ class Faster(Scorer):
 
 
 class Watched(Scorer):
-    """Takes 60 % of the honest time while the garbage collector is off, as it is in a timed window."""
+    """Takes 60 % of the honest time if the garbage collector is off, because then it is being timed."""
 
     def due(self, request: ScoreRequest) -> float:
         return super().due(request) * (1 if gc.isenabled() else 0.6)

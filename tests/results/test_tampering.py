@@ -507,6 +507,7 @@ EDITS = [
     # Journal.
     Edit("start of a round", lambda f: shifted(f.rounds[R3], "started_utc", -1), "refused", "started_utc"),
     Edit("end of a round", lambda f: shifted(f.rounds[R3], "finished_utc", 1), "refused", "finished_utc"),
+    Edit("end before the start", lambda f: shifted(f.rounds[R3], "finished_utc", -9), "shown", "set back during 1"),
     Edit("earlier tries", lambda f: tries_forgotten(f, False), "refused", "earlier try"),
     Edit("earlier tries and their lines", lambda f: tries_forgotten(f, True), "limit", "measured again"),
     Edit("journal deleted", lambda f: f.journal.clear(), "shown", "not in its journal"),

@@ -14,6 +14,8 @@ ITEM_TOKENS = (4, 1, 9, 4, 6, 4, 13, 2)
 QUERY_TOKENS = 24
 SHOWN_IDS = 4096
 """A body with more ids is shortened when it is shown."""
+SHOWN_VALUES = 64
+"""Lists that are longer are shortened then."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,11 @@ def _shortened(value: Any) -> Any:
         return {key: _shortened(inner) for key, inner in value.items()}
     if not isinstance(value, list):
         return value
-    if len(value) > 2 * QUERY_TOKENS and value == (value[:QUERY_TOKENS] * len(value))[: len(value)]:
+    if len(value) <= SHOWN_VALUES:
+        return [_shortened(inner) for inner in value]
+    if value == (value[:QUERY_TOKENS] * len(value))[: len(value)]:
         return [*value[:QUERY_TOKENS], f"... repeated, {len(value) - QUERY_TOKENS} more ..."]
-    return (
-        [*map(_shortened, value[:8]), f"... {len(value) - 12} more ...", *value[-4:]]
-        if len(value) > 64
-        else [_shortened(inner) for inner in value]
-    )
+    return [*map(_shortened, value[:8]), f"... {len(value) - 12} more ...", *map(_shortened, value[-4:])]
 
 
 def make_probes(vocab_size: int, seed: int = 0, served_model: str = "default", softmax_only: bool = False) -> Probes:

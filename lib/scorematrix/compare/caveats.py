@@ -134,6 +134,11 @@ def _again(rounds: Sequence[Round]) -> list[str]:
 
 def _together(rounds: Sequence[Round]) -> list[str]:
     warnings = []
+    if names := [r.name for r in rounds if r.clock_was_set_back]:
+        warnings.append(
+            f"the wall clock was set back during {len(names)} rounds, so their time stamps are not checked: "
+            f"{_some(names)}"
+        )
     if pairs := overlapping(rounds):
         warnings.append(f"{len(pairs)} pairs of rounds overlap in time, or the wall clock was set: {_some(pairs)}")
     if len(runs := sorted({r.run_id for r in rounds})) > 1:

@@ -79,7 +79,7 @@ class CellInTurns:
             if is_short:
                 warm = [meter.fresh.like(call, lap) for call in calls]
                 untimed_ns = time_request(self._backend, warm, meter.watchdog).raw_ns
-            # Drawn tokens also vary what a backend can see of the clock: the collector stays on.
+            # For drawn tokens the collector stays on, so a backend cannot tell from it which calls are timed.
             sample = time_request(self._backend, calls, meter.watchdog, self._repeats, others, seed is not None)
         except Exception as error:
             self.error = error_text(error)

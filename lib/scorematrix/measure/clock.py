@@ -54,7 +54,7 @@ def time_request(
             window.
         others: for each call, further requests of the same lengths to score once each in its window, because a
             repeated request may be cached. Without them the call is repeated.
-        collecting: leave the garbage collector on, as it is in a deployment. A backend can tell by it that it is timed.
+        collecting: keep the garbage collector on, as in a deployment. A backend that finds it off can tell it is timed.
 
     Raises:
         ValueError: if an answer's shape or type violates the protocol.

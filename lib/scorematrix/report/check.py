@@ -34,9 +34,10 @@ def check_summaries(store: RunStore) -> None:
     differences = [f"comparison.json: {d}" for d in _of_json(read_document(path, Comparison), found)][:1]
     for report in reports:
         written = report.read_text("utf-8", errors="replace")
-        parts = (_top(written), _top(render_markdown(found)))
         if report.suffix == ".html":
             parts = (_cards(written), _cards(cards(found).html))
+        else:
+            parts = (_top(written), _top(render_markdown(found)))
         for its, ours in zip_longest(*parts):
             if its != ours:
                 differences.append(f"{report.name}: {_short(its)}, computed: {_short(ours)}")

@@ -116,7 +116,7 @@ def contradiction(entries: Sequence[Entry], round_: Round) -> str | None:
     has_ended = len(tries) > len(round_.tries) and last.event in ENDS
     if has_ended and last.event != outcome_of(round_):
         return f"is {outcome_of(round_)}, but {NAME} says {last.event}; take both files from their source"
-    if _seconds(round_.started_utc, round_.finished_utc) < 0:  # the wall clock was set back: no stamp can be compared
+    if round_.clock_was_set_back:  # no stamp can be compared; a warning says so
         return None
     begun = next((entry.at_utc for entry in reversed(of_round) if entry.event == "begun"), None)
     is_of_last = has_ended or len(tries) == len(round_.tries)  # else the journal's last line begins another try

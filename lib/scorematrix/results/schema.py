@@ -202,10 +202,17 @@ class Round(SealedDocument):
     @property
     def taken_seconds(self) -> float:
         """Duration. Older files: from wall-clock timestamps, at least 0 because that clock may be set back."""
-        if self.seconds is not None:
-            return self.seconds
+        return self.seconds if self.seconds is not None else max(0.0, self._wall_seconds)
+
+    @property
+    def clock_was_set_back(self) -> bool:
+        """Whether the round ended before it began, by the wall clock."""
+        return self._wall_seconds < 0
+
+    @property
+    def _wall_seconds(self) -> float:
         between = datetime.fromisoformat(self.finished_utc) - datetime.fromisoformat(self.started_utc)
-        return max(0.0, between.total_seconds())
+        return between.total_seconds()
 
     def cell(self, chunk_size: int, slowdown: float = 1.0) -> Cell | None:
         """Return the cell of a chunk size and slowdown, None if the round has none."""
