@@ -8,12 +8,13 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from scorematrix import load_backend
-from scorematrix.audit import audit_backend
+from scorematrix.audit import audit_backend, search, shrink
 from scorematrix.audit.shrink import shrunk, shrunk_history
 from scorematrix.models import Model, load_model
 from scorematrix.scoring import Backend, Scores
@@ -23,8 +24,10 @@ from tests.faults.fake_servers import Sound, fake_server, honest
 from tests.faults.lies import LyingBackend, cached_by, with_items
 from tests.faults.search_lies import HISTORY, SEARCH_LIES
 
-SECONDS = 240.0
-"""Enough beside other tests; a lie that is found ends its search."""
+pytestmark = pytest.mark.slow  # minutes together: begins early
+
+SECONDS = 60.0
+"""Of processor time, see `cpu_clock`. A lie that is found ends its search."""
 N_AUDITS, AUDIT_SECONDS = int(os.environ.get("SCOREMATRIX_AUDITS", "1")), 4.0
 """Seeds of each sound form."""
 
@@ -129,6 +132,14 @@ LIES: dict[str, Callable[[], Callable]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def cpu_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search's time is this process's processor time, so that other tests beside it take none of it."""
+    clock = SimpleNamespace(monotonic=time.process_time)
+    for module in (search, shrink):
+        monkeypatch.setattr(module, "time", clock)
+
+
 @pytest.fixture(scope="module")
 def model() -> Model:
     return load_model("random:tiny-llama", seed=11)
@@ -155,7 +166,7 @@ def test_a_fault_is_shrunk_to_the_smallest_request() -> None:
         wrong = len(request.items_ids) > 32 and len(request.query_ids) >= 3
         return f"{len(request.items_ids)} items" if wrong else None
 
-    smallest, fault = shrunk(request, "70 items", fault_of, time.monotonic() + 60)
+    smallest, fault = shrunk(request, "70 items", fault_of, time.process_time() + 60)
     assert (len(smallest.items_ids), len(smallest.query_ids), len(smallest.label_ids)) == (33, 3, 1)
     assert {len(ids) for ids in smallest.items_ids} == {1} and fault == "33 items"
 
@@ -231,8 +242,8 @@ def test_a_server_is_sent_nothing_beyond_its_stated_limits(model: Model, sound: 
     with fake_server(Sound(sound, model), keeping, about) as url:
         report = audit_server(url, model, device="cpu", seconds=4.0)
     assert report.verdict == "sound", report.gates
-    search = next(gate for gate in report.gates if gate.name == "search")
-    assert search.found["calls"] >= 10 and "refused" not in search.detail
+    gate = next(gate for gate in report.gates if gate.name == "search")
+    assert gate.found["calls"] >= 10 and "refused" not in gate.detail
     assert sum(longest(body) > 150 for body in bodies) == 1, "the gate `too long` sends one that must be refused"
     assert max(len(body["items"]) for body in bodies) <= 20
 
@@ -248,8 +259,8 @@ def test_a_history_is_shrunk_to_the_calls_that_matter() -> None:
     def fault_after(requests: list[ScoreRequest]) -> str | None:
         return "wrong" if {calls[33], calls[36]} <= set(requests) else None
 
-    assert shrunk_history(calls, fault_after, time.monotonic() + 60) == ([calls[33], calls[36]], "wrong")
-    assert shrunk_history(calls, lambda _: None, time.monotonic() + 60) == ([], None)
+    assert shrunk_history(calls, fault_after, time.process_time() + 60) == ([calls[33], calls[36]], "wrong")
+    assert shrunk_history(calls, lambda _: None, time.process_time() + 60) == ([], None)
 
 
 SOUND_FORMS = [
@@ -274,5 +285,5 @@ def sound_form(request: pytest.FixtureRequest, model: Model) -> Backend:
 def test_a_sound_backend_raises_no_alarm(seed: int, model: Model, sound_form: Backend) -> None:
     report = audit_backend(sound_form, model, seed=seed, seconds=AUDIT_SECONDS)
     assert report.verdict == "sound", [gate for gate in report.gates if gate.status != "passed"]
-    search = next(gate for gate in report.gates if gate.name == "search")
-    assert search.found["calls"] >= 2
+    gate = next(gate for gate in report.gates if gate.name == "search")
+    assert gate.found["calls"] >= (2 if sound_form.info.framework == "jax" else 100)  # JAX compiles per shape

@@ -17,6 +17,8 @@ EDGES = (33, 9, 65, 17, 129, 2, 101, 257, 1, 32, 64, 8, 16, 513, 100, 15, 31, 63
 """Sizes of blocks, pages, windows and buckets, and their neighbours; the most telling first."""
 MOST = {"items": 257, "item": 513, "query": 2049, "labels": 65}
 """The largest size drawn per axis."""
+MOST_TOKENS = 4096
+"""Of a request: a form that packs it into one row keeps a score of each pair of tokens, per head."""
 SWEPT = 128
 """Lengths of query and items up to this one are all drawn, given time."""
 SPECIAL = 4
@@ -93,8 +95,8 @@ class Draws:
         return self._within(ScoreRequest(query_ids, tuple(made), self._labels(n_labels, query_ids), softmax))
 
     def _within(self, request: ScoreRequest) -> ScoreRequest:
-        """Drop items until no stated limit is exceeded."""
-        while len(request.items_ids) > 1 and self._stated.exceeded(request):
+        """Drop items until no stated limit is exceeded, nor the memory that a request may take."""
+        while len(request.items_ids) > 1 and (request.n_tokens > MOST_TOKENS or self._stated.exceeded(request)):
             request = replace(request, items_ids=request.items_ids[: len(request.items_ids) // 2])
         return request
 

@@ -9,6 +9,7 @@ reference: a request asked again, its items in other company, and both after a r
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from scorematrix.audit.contract import BrokenPromise, Score
-from scorematrix.audit.draws import MOST, Draws
+from scorematrix.audit.draws import Draws
 from scorematrix.audit.probes import Probes
 from scorematrix.audit.shrink import shrunk, shrunk_history
 from scorematrix.results.audits import Gate
@@ -52,6 +53,8 @@ class Search:
         allowed: the largest difference of a probability from the reference.
         rounding: the largest difference between two answers of the backend for the same item.
         may_refuse: a live server may have limits: a request that it rejects is no fault, and is counted.
+        refuses: whether bad requests are sent between the others; False once the backend has answered one.
+        wrong_item: the item that the last fault is about.
     """
 
     score: Score
@@ -65,7 +68,8 @@ class Search:
     n_calls: int = 0
     worst: float = 0.0
     refuses: bool = True
-    largest: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MOST, 0))
+    wrong_item: int = 0
+    largest: Counter[str] = field(default_factory=Counter)
     earlier: list[tuple[ScoreRequest, Scores]] = field(default_factory=list)
     history: list[ScoreRequest] = field(default_factory=list)
     _pace: float = np.inf
@@ -83,7 +87,7 @@ class Search:
                 longest and random ones.
             also: an item that is compared in any case.
         """
-        began = time.monotonic()
+        began, self.wrong_item = time.monotonic(), 0
         try:
             answer = self._asked(request)
         except BrokenPromise as broken:
@@ -107,6 +111,7 @@ class Search:
         worst = int(np.argmax(off))
         self.worst = max(self.worst, float(off[worst]))
         if not off[worst] <= allowed:
+            self.wrong_item = chosen[worst]
             return f"item {chosen[worst]} is {off[worst]:.1e} away from {what}, {allowed:.0e} allowed"
         return self._twins(request, answer)
 
@@ -124,6 +129,7 @@ class Search:
         for i, ids in enumerate(request.items_ids):
             j = first.setdefault(ids, i)
             if (off := float(np.abs(answer[i] - answer[j]).max())) > self.rounding:
+                self.wrong_item = i
                 return f"items {j} and {i} are equal, their scores differ by {off:.1e}"
         return None
 
@@ -134,7 +140,7 @@ class Search:
 
     def fault_again(self) -> tuple[ScoreRequest, str] | None:
         """Ask the last or an earlier request again, whole or some items in another order; return it with its fault."""
-        whole, before = self.earlier[-1]
+        self.wrong_item, (whole, before) = 0, self.earlier[-1]
         if self.rng.random() < (0.9 if whole.n_tokens > SMALL_TOKENS else 0.5):
             whole, before = self.an_earlier()
         request, kept, how = whole, list(range(len(whole.items_ids))), "asked again"
@@ -146,7 +152,8 @@ class Search:
             return request, f"{how}, {broken}"
         if (moved := float(off.max())) <= self.rounding:
             return None
-        if request != whole and (fault := self.fault(whole, SHRINK_ITEMS, also=kept[int(np.argmax(off))])):
+        self.wrong_item = int(np.argmax(off))
+        if request != whole and (fault := self.fault(whole, SHRINK_ITEMS, also=kept[self.wrong_item])):
             return whole, fault
         return request, f"{how}, its scores differ by {moved:.1e}"
 
@@ -167,13 +174,13 @@ class Search:
         self.n_calls += 1
         self.history = [*self.history[1 - KEPT :], request]
         answer = self.score(request)
-        sizes = (
-            len(request.items_ids),
-            max(map(len, request.items_ids)),
-            len(request.query_ids),
-            len(request.label_ids),
+        self.largest |= Counter(
+            items=len(request.items_ids),
+            item=max(map(len, request.items_ids)),
+            query=len(request.query_ids),
+            labels=len(request.label_ids),
+            tokens=request.n_tokens,
         )
-        self.largest = {axis: max(n, self.largest[axis]) for axis, n in zip(MOST, sizes, strict=True)}
         if keep:
             self.earlier = [*self.earlier[1 - KEPT :], (request, answer.copy())]
         return answer
@@ -185,19 +192,18 @@ class Search:
             end: by the monotonic clock, of shrinking.
         """
         before, right, calls = self.history[:-1], self.earlier[0], f"after {self.n_calls} calls"
-        if (again := self.fault(request, SHRINK_ITEMS)) is None:
+        wrong_item = self.wrong_item
+        if (again := self.fault(request, SHRINK_ITEMS, also=wrong_item)) is None:
 
             def wrong_after(requests: Sequence[ScoreRequest]) -> str | None:
                 self._send(requests)
-                return self.fault(request, SHRINK_ITEMS)
+                return self.fault(request, SHRINK_ITEMS, also=wrong_item)
 
             sequence, found = shrunk_history(before, wrong_after, end)
             if found is None:
                 return [request], f"{fault}, {calls}; asked once more, it is right"
-            return [
-                *sequence,
-                request,
-            ], f"{found}; alone it is right, but not as the last of {len(sequence) + 1} requests"
+            requests = [*sequence, request]
+            return requests, f"{found}; alone it is right, but not as the last of {len(requests)} requests"
         if (pair := self._pair(before, request, time.monotonic() + (end - time.monotonic()) / 3)) is not None:
             return pair, f"{again}; alone it is right, but not as the last of 2 requests"
         request, fault = shrunk(request, again, lambda smaller: self.fault(smaller, SHRINK_ITEMS), end)
@@ -252,7 +258,8 @@ def search_gate(search: Search, seconds: float) -> Gate:
         name="search",
         status="passed",
         detail=f"{n_requests} requests of up to {most['items']} items, {most['item']} tokens per item, "
-        f"{most['query']} query tokens and {most['labels']} labels: largest difference {search.worst:.1e} "
+        f"{most['query']} query tokens and {most['labels']} labels, {most['tokens']} tokens together: "
+        f"largest difference {search.worst:.1e} "
         f"of {search.allowed:.0e} allowed{f'; {search.n_refused} were refused' if search.n_refused else ''}",
         found={"max": search.worst, "calls": search.n_calls},
         allowed={"max": search.allowed},
