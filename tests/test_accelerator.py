@@ -15,7 +15,7 @@ from scorematrix.accelerator import Stage, StageRecord, find_target, plan_stages
 from scorematrix.readiness import TARGETS, Machine
 from scorematrix.readiness.devices import FrameworkDevices
 from scorematrix.results import read_document
-from tests.conftest import QUICK_COMPILES, environment_of_users, report_of, run_cli
+from tests.conftest import QUICK_COMPILES, environment_of_users, real_time, report_of, run_cli
 
 
 def python(name: str, code: str, limit_seconds: float = 60) -> Stage:
@@ -103,6 +103,7 @@ def test_the_tests_file_is_read(tmp_path: Path) -> None:
     assert found.distances == {"jax best_native": (0.3, 0.5)} and read_tests(tmp_path / "none.xml") is None
 
 
+@real_time  # processes beside it can make the timed passes unsteady
 @pytest.mark.slow
 @pytest.mark.chaos
 @pytest.mark.timeout(900)

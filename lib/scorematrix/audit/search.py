@@ -33,6 +33,8 @@ RANDOM_ITEMS = 2
 """Compared of a larger request, besides the first, the last and the longest one."""
 SHRINK_ITEMS = 32
 """Compared while a request is shrunk."""
+ALONE_RIGHT = 5
+"""A request is called right alone if it is so under so many names: a wrong answer may be right by chance."""
 KEPT = 64
 """Earlier requests that are asked again or varied, and the longest history that is shrunk."""
 MOST_SHARE = 0.1
@@ -50,11 +52,10 @@ class Search:
     Args:
         score: asks the backend.
         reference: scores in float32, or None: then items are compared with the backend's own answer to each alone.
-        allowed: the largest difference of a probability from the reference.
-        rounding: the largest difference between two answers of the backend for the same item.
+        allowed, rounding: largest difference from the reference, and between two answers for the same item.
         may_refuse: a live server may have limits: a request that it rejects is no fault, and is counted.
         refuses: whether bad requests are sent between the others; False once the backend has answered one.
-        wrong_item: the item that the last fault is about.
+        wrong_item: of the last fault.
     """
 
     score: Score
@@ -215,10 +216,11 @@ class Search:
 
     def _pair(self, before: Sequence[ScoreRequest], request: ScoreRequest, end: float) -> list[ScoreRequest] | None:
         """Return an earlier request and this one, with renamed ids, if this one is wrong only after the other."""
+        item = self.wrong_item
 
         def wrong(*requests: ScoreRequest) -> bool:
             self._send(requests[:-1])
-            return self.fault(requests[-1], SHRINK_ITEMS) is not None
+            return self.fault(requests[-1], SHRINK_ITEMS, also=item) is not None
 
         for earlier in reversed(before):
             if time.monotonic() > end or wrong(*self.draws.renamed(request)):
@@ -226,7 +228,7 @@ class Search:
             if earlier == request or self.draws.is_refused(earlier):
                 continue
             if wrong(*self.draws.renamed(earlier, request)) and wrong(*(pair := self.draws.renamed(earlier, request))):
-                return pair
+                return None if any(wrong(*self.draws.renamed(request)) for _ in range(ALONE_RIGHT)) else pair
         return None
 
     def _send(self, requests: Sequence[ScoreRequest]) -> None:
@@ -259,8 +261,8 @@ def search_gate(search: Search, seconds: float) -> Gate:
         status="passed",
         detail=f"{n_requests} requests of up to {most['items']} items, {most['item']} tokens per item, "
         f"{most['query']} query tokens and {most['labels']} labels, {most['tokens']} tokens together: "
-        f"largest difference {search.worst:.1e} "
-        f"of {search.allowed:.0e} allowed{f'; {search.n_refused} were refused' if search.n_refused else ''}",
+        f"largest difference {search.worst:.1e} of {search.allowed:.0e} allowed"
+        + (f"; {search.n_refused} were refused" if search.n_refused else ""),
         found={"max": search.worst, "calls": search.n_calls},
         allowed={"max": search.allowed},
     )
@@ -292,7 +294,7 @@ def _requests(search: Search, end: float, last_end: float, longest: float) -> It
 def _failed(search: Search, request: ScoreRequest, fault: str, seconds: float) -> Gate:
     requests, fault = search.explained(request, fault, time.monotonic() + seconds)
     last = requests[-1]
-    sizes = f"{len(last.items_ids)} items of up to {max(map(len, last.items_ids))} tokens"
-    sizes += f", {len(last.query_ids)} query tokens, {len(last.label_ids)} labels"
+    sizes = f"{len(last.items_ids)} items of up to {max(map(len, last.items_ids))} tokens, "
+    sizes += f"{len(last.query_ids)} query tokens, {len(last.label_ids)} labels"
     shown = "\n".join(map(search.probes.shown, requests))
     return Gate(name="search", status="failed", detail=f"{fault} ({sizes})", request=shown)
