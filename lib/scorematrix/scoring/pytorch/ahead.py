@@ -17,8 +17,9 @@ from torch import Tensor
 
 from scorematrix.models.cache import cache_folder
 from scorematrix.models.weights import LayerWeights
-from scorematrix.scoring.pytorch import model
+from scorematrix.scoring.pytorch import model, products
 from scorematrix.scoring.pytorch.compiles import COUNTS
+from scorematrix.scoring.pytorch.products import let_programs_call_onednn
 
 OPTIONS = {
     # The wrapper only calls kernels. Optimizing it takes half of the compile time and makes no call faster.
@@ -77,6 +78,7 @@ def load_program(function: Callable[..., Any], args: Sequence[Any]) -> Program:
 def _compile(function: Callable[..., Any], args: Sequence[Any], path: Path) -> None:
     import torch._inductor
 
+    let_programs_call_onednn()
     with (
         torch.inference_mode(False),
         torch.no_grad(),
@@ -114,9 +116,9 @@ class _Call(torch.nn.Module):
 def _digest(function: Callable[..., Any], args: Sequence[Any]) -> str:
     """Hash all that a program depends on: source code, PyTorch, processor, threads and arguments."""
     digest = hashlib.sha256()
-    for source in (inspect.getfile(function), model.__file__, __file__):
+    for source in (inspect.getfile(function), model.__file__, products.__file__, __file__):
         digest.update(Path(source).read_bytes())
-    machine = (torch.__version__, _processor(), torch.get_num_threads())
+    machine = (torch.__version__, _processor(), products.ONEDNN, torch.get_num_threads())
     digest.update(repr((function.__qualname__, machine, signature(args))).encode())
     return digest.hexdigest()[:20]
 

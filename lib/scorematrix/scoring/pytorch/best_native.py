@@ -43,6 +43,7 @@ from scorematrix.scoring.pytorch.model import (
     rms_norm,
     rotary_tables,
 )
+from scorematrix.scoring.pytorch.products import library, matmul
 from scorematrix.scoring.pytorch.profiles import part
 from scorematrix.scoring.rotary import inverse_frequencies
 from scorematrix.scoring.shared_prefix import (
@@ -110,6 +111,7 @@ class BestNativeBackend:
             step_tokens=self._step_tokens,
             reuse_prefix=reuse_prefix,
             **cuda_settings,
+            **({"matmul": named} if (named := library(self._device, dtype)) else {}),
         )
 
     def prepare(self, requests: Sequence[ScoreRequest]) -> None:
@@ -284,7 +286,7 @@ def project(
     config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Tensor, cos_th: Tensor, sin_th: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return scaled queries, keys and values in the weights' format."""
-    q_tnh, k_tkh, v_tkh = project_qkv(config, layer, x_td, cos_th, sin_th)
+    q_tnh, k_tkh, v_tkh = project_qkv(config, layer, x_td, cos_th, sin_th, matmul)
     dtype = layer.k_ldkh.dtype
     return (q_tnh * config.head_dim**-0.5).to(dtype), k_tkh.to(dtype), v_tkh.to(dtype)
 
@@ -294,5 +296,5 @@ def finish_layer(
     config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Float[Tensor, "t d"], attended_tnh: Float[Tensor, "t n h"]
 ) -> Float[Tensor, "t d"]:
     """Add attention's output, then the feed-forward part, to the float32 residual stream."""
-    x_td = x_td + linear(attended_tnh.flatten(1), layer.o_lnhd.flatten(0, 1))
-    return x_td + feed_forward(config, layer, x_td)
+    x_td = x_td + linear(attended_tnh.flatten(1), layer.o_lnhd.flatten(0, 1), matmul)
+    return x_td + feed_forward(config, layer, x_td, matmul)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -9,8 +11,12 @@ from torch import Tensor
 
 from scorematrix.models.config import DecoderConfig
 from scorematrix.models.weights import LayerWeights
+from scorematrix.scoring.pytorch import products
 
 VOCABULARY_TILE = 8192
+
+MatMul = Callable[[Tensor, Tensor], Tensor]
+"""`torch.mm`, which the portable view uses, or `products.matmul`."""
 
 
 def einsum(spec: str, a: Tensor, b: Tensor, dtype: torch.dtype) -> Float[Tensor, "..."]:
@@ -21,9 +27,9 @@ def einsum(spec: str, a: Tensor, b: Tensor, dtype: torch.dtype) -> Float[Tensor,
     return torch.einsum(spec, a.to(dtype), b.to(dtype)).float()
 
 
-def linear(x_ti: Float[Tensor, "t i"], weight: Tensor) -> Float[Tensor, "t ..."]:
+def linear(x_ti: Float[Tensor, "t i"], weight: Tensor, matmul: MatMul = torch.mm) -> Float[Tensor, "t ..."]:
     """Multiply rows by a weight [i, ...] like `einsum`, but as one plain matrix product, which einsum would not do."""
-    product = torch.mm(x_ti.to(weight.dtype), weight.flatten(1)).float()
+    product = matmul(x_ti.to(weight.dtype), weight.flatten(1)).float()
     return product.reshape(x_ti.shape[0], *weight.shape[1:])
 
 
@@ -57,16 +63,21 @@ def rotary_tables(position_t: Int[Tensor, " t"], inverse_frequency: Float[Tensor
 
 
 def project_qkv(
-    config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Tensor, cos_th: Tensor, sin_th: Tensor
+    config: DecoderConfig,
+    layer: LayerWeights[Tensor],
+    x_td: Tensor,
+    cos_th: Tensor,
+    sin_th: Tensor,
+    matmul: MatMul = torch.mm,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Project activations to float32 q [t,n,h], k and v [t,k,h]; norms, biases and rotation follow the architecture.
 
     `layer` is one slice of the stacked weights: its leaves lack the l axis of their names.
     """
     x_td = rms_norm(config, x_td, layer.attn_norm_ld)
-    q_tnh = linear(x_td, layer.q_ldnh)
-    k_tkh = linear(x_td, layer.k_ldkh)
-    v_tkh = linear(x_td, layer.v_ldkh)
+    q_tnh = linear(x_td, layer.q_ldnh, matmul)
+    k_tkh = linear(x_td, layer.k_ldkh, matmul)
+    v_tkh = linear(x_td, layer.v_ldkh, matmul)
     if config.has_qkv_bias:
         assert layer.q_bias_lnh is not None and layer.k_bias_lkh is not None and layer.v_bias_lkh is not None
         q_tnh, k_tkh, v_tkh = q_tnh + layer.q_bias_lnh, k_tkh + layer.k_bias_lkh, v_tkh + layer.v_bias_lkh
@@ -77,13 +88,13 @@ def project_qkv(
     return rotate(q_tnh, cos_th, sin_th), rotate(k_tkh, cos_th, sin_th), v_tkh
 
 
-def feed_forward(config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Tensor) -> Tensor:
+def feed_forward(config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Tensor, matmul: MatMul = torch.mm) -> Tensor:
     """Return the gated feed-forward block's contribution to the residual stream."""
     x_td = rms_norm(config, x_td, layer.mlp_norm_ld)
-    gate_tf = linear(x_td, layer.gate_ldf)
+    gate_tf = linear(x_td, layer.gate_ldf, matmul)
     gate_tf = F.gelu(gate_tf, approximate="tanh") if config.family.gelu else F.silu(gate_tf)
-    up_tf = linear(x_td, layer.up_ldf)
-    return linear(gate_tf * up_tf, layer.down_lfd)
+    up_tf = linear(x_td, layer.up_ldf, matmul)
+    return linear(gate_tf * up_tf, layer.down_lfd, matmul)
 
 
 def label_probabilities(
@@ -105,7 +116,7 @@ def label_probabilities_tiled(
         return label_probabilities(hidden_sd, head_vd, label_c, True)
     lse_s = hidden_sd.new_full((hidden_sd.shape[0],), -torch.inf)
     for tile_vd in head_vd.split(VOCABULARY_TILE):
-        logits_sv = einsum("sd,vd->sv", hidden_sd, tile_vd, torch.float32)
+        logits_sv = products.matmul(hidden_sd.float(), tile_vd.float().t())
         lse_s = torch.logaddexp(lse_s, torch.logsumexp(logits_sv, dim=-1))
     logits_sc = einsum("sd,cd->sc", hidden_sd, head_vd[label_c], torch.float32)
     return torch.exp(logits_sc - lse_s[:, None])

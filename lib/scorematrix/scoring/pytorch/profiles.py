@@ -16,7 +16,7 @@ from scorematrix.workload.request import ScoreRequest
 if TYPE_CHECKING:
     from scorematrix.scoring.pytorch.best_native import BestNativeBackend
 
-PRODUCTS = re.compile(r"aten::(add)?mm$|cpu_(add)?mm_out$|gemm|nvjet|cutlass|xmma", re.IGNORECASE)
+PRODUCTS = re.compile(r"aten::(add)?mm$|cpu_(add)?mm_out$|linear_pointwise|gemm|nvjet|cutlass|xmma", re.IGNORECASE)
 """Operations and kernels that multiply matrices."""
 
 

@@ -33,6 +33,7 @@ from scorematrix.scoring.pytorch import device as devices
 from scorematrix.scoring.pytorch.best_native import BestNativeBackend
 from scorematrix.scoring.pytorch.compiled import compiled
 from scorematrix.scoring.pytorch.model import feed_forward, linear
+from scorematrix.scoring.pytorch.products import matmul
 from scorematrix.scoring.sharding import device_share, repeat_kv_heads, repeated_kv, split_axis
 from scorematrix.scoring.shared_prefix import deal_items
 from scorematrix.workload.request import ScoreRequest
@@ -184,13 +185,13 @@ def finish_share(
 @compiled
 def attention_part(layer: LayerWeights[Tensor], attended_tnh: Tensor) -> Tensor:
     """Return what these heads add to the residual stream."""
-    return linear(attended_tnh.flatten(1), layer.o_lnhd.flatten(0, 1))
+    return linear(attended_tnh.flatten(1), layer.o_lnhd.flatten(0, 1), matmul)
 
 
 @compiled
 def feed_forward_part(config: DecoderConfig, layer: LayerWeights[Tensor], x_td: Tensor) -> Tensor:
     """Return what these feed-forward columns add to the residual stream."""
-    return feed_forward(config, layer, x_td)
+    return feed_forward(config, layer, x_td, matmul)
 
 
 def main() -> None:
