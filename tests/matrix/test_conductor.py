@@ -32,6 +32,7 @@ class Player:
         self.planned = PlannedRound(index=1, role=role, backend=name, view="v", target="cpu", position=0)
         self.name, self._log, self._lost_at, self._error_at = name, log, lost_at, error_at
         self.facts: list[dict[str, Any]] = []
+        self.pids = [os.getpid()]
 
     def ask(self, **order: Any) -> dict[str, Any]:
         self._log.append((self.name, order))
@@ -41,7 +42,7 @@ class Player:
             return {"error": "boom"}
         if order["do"] == "settle":
             self.facts = order["facts"]
-        return {"pids": [os.getpid()], "seconds": 0.01}
+        return {"pids": self.pids, "seconds": 0.01}
 
 
 def conduct(players: list[Player], blocks: list[Block], watch: Any = Bystanders, **score: Any) -> Conductor:
@@ -65,6 +66,25 @@ def test_all_prepare_and_warm_up_before_anyone_measures_and_all_are_told_to_end(
     phases = [order["do"] for _, order in log if order["do"] != "ping"]
     order = ["prepare", "warm_up", "turn", "settle", "after", "end"]
     assert list(dict.fromkeys(phases)) == order and phases == sorted(phases, key=order.index)
+
+
+def test_a_turn_begins_when_the_process_of_the_one_before_rests() -> None:
+    log: list = []
+    players = [Player(name, log) for name in "ab"]
+    for n, player in enumerate(players):
+        player.pids = [n]
+    conductor = Conductor(
+        {p.name: p for p in players}, Score([block("a", "b")], n_requests=1, fewest_laps=4), {},
+        np.random.default_rng(1), rest=lambda pids: log.append(("rest", {"do": "rest", "pids": pids})),
+    )  # fmt: skip
+    conductor.conduct()
+    taken = [(name, order.get("pids")) for name, order in log if order["do"] in ("turn", "rest")]
+    expected, before = [], None
+    for name in (name for name, _ in taken if name != "rest"):
+        expected += [("rest", ["ab".index(before)])] if before not in (None, name) else []
+        expected, before = [*expected, (name, None)], name
+    assert taken == expected and ("rest", [0]) in taken and ("rest", [1]) in taken
+    assert all(fact["rest_ns"] >= 0 for player in players for fact in player.facts)
 
 
 @pytest.mark.parametrize(

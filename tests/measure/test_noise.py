@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from scorematrix.measure.gpu import GpuWatch
-from scorematrix.measure.noise import Bystanders, NoiseWatch, throttle_events
+from scorematrix.measure.noise import MOST_REST_SECONDS, Bystanders, NoiseWatch, await_rest, throttle_events
 from scorematrix.results.cells import Turn
 from tests.conftest import real_time
 
@@ -21,6 +21,12 @@ def _burn(seconds: float, core: int) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         pass
+
+
+def _burn_and_wait(core: int, pipe: tuple) -> None:
+    pipe[1].send("begins")
+    _burn(0.15, core)
+    time.sleep(60)
 
 
 @real_time
@@ -35,6 +41,28 @@ def test_work_of_others_is_told_from_our_own() -> None:
     child.join()
     assert theirs - ours > 0.4, "the child's second"
     assert stolen >= 0
+
+
+@real_time
+def test_a_process_that_spins_is_waited_for_and_an_idle_one_is_not() -> None:
+    core = min(os.sched_getaffinity(0))
+    child = multiprocessing.get_context("spawn").Process(
+        target=_burn_and_wait, args=(core, pipe := multiprocessing.Pipe())
+    )
+    child.start()
+    began = time.monotonic()
+    await_rest([os.getpid(), 2**22 + 1])
+    assert time.monotonic() - began < MOST_REST_SECONDS / 2, "this process, and one that is not there"
+    pipe[0].recv()
+    began = time.monotonic()
+    await_rest([child.pid])
+    assert 0.05 < time.monotonic() - began < MOST_REST_SECONDS
+    began = time.monotonic()
+    await_rest([child.pid])
+    assert time.monotonic() - began < 0.05
+    child.kill()
+    child.join()
+    await_rest([child.pid])
 
 
 def test_noise_is_of_the_turns_alone() -> None:

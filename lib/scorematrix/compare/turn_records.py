@@ -113,7 +113,7 @@ def _missing_time(taken: Sequence[Taken]) -> Iterator[str]:
     lengths: dict[str, list[int]] = defaultdict(list)
     for (turn, cell, r), (after, _, _) in pairwise(taken):
         if after.place == turn.place + 1 and is_sound(cell, r) and not turn.disturbed:
-            until_next = (after.start_ns or 0) - (turn.start_ns or 0)
+            until_next = (after.start_ns or 0) - (after.rest_ns or 0) - (turn.start_ns or 0)
             left[r.name].append(until_next - calls_ns(cell, turn) - (turn.untimed_ns or 0))
             lengths[r.name].append(until_next)
     left = {name: ns for name, ns in left.items() if len(ns) >= FEWEST_TURNS}

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from scorematrix.matrix.turns import Block, CellKey, Score, Slot, slots, widest_error
-from scorematrix.measure.noise import Bystanders
+from scorematrix.measure.noise import Bystanders, await_rest
 from scorematrix.readiness.targets import target
 from scorematrix.results import PlannedRound
 from scorematrix.results.cells import is_disturbed
@@ -66,6 +66,7 @@ class Conductor:
         restart: called with a round whose process was lost before the first turn, and the chunk size that it was lost
             at (0: none); returns a fresh process, or None if none will come.
         watch: creates the watch over processor time of processes other than these and this one.
+        rest: waits until the processes of the member that had the last turn are idle.
         lost: by round name, the chunk size that was being measured when its process was lost; 0: none.
     """
 
@@ -75,6 +76,7 @@ class Conductor:
     rng: np.random.Generator
     clock: Callable[[], int] = time.perf_counter_ns
     watch: Callable[[Sequence[int]], Watch] = Bystanders
+    rest: Callable[[Sequence[int]], None] = await_rest
     on_turn: Callable[[CellKey], None] = lambda _: None
     restart: Callable[[str, int], Member | None] = lambda _name, _chunk: None
     lost: dict[str, int] = field(default_factory=dict)
@@ -87,6 +89,8 @@ class Conductor:
         self._seeds = dict(self.score.seeds)
         self._place = self._lap = 0
         self._origin: int | None = None
+        self._last: str | None = None
+        self._pids: dict[str, list[int]] = {}
         self._watches: dict[str, Watch] = {}
         self._pings: dict[str, list[int]] = defaultdict(list)
 
@@ -94,7 +98,8 @@ class Conductor:
         """Conduct the group from the first compile to the last record."""
         prepared = self._prepare_all()
         # While one member measures, the work of its partners counts as others': they should wait.
-        self._watches = {name: self.watch(self._ready(name, answer)) for name, answer in prepared.items()}
+        self._pids = {name: self._ready(name, answer) for name, answer in prepared.items()}
+        self._watches = {name: self.watch(pids) for name, pids in self._pids.items()}
         self._ping()
         began = self._now()
         for block in self.score.blocks:
@@ -198,6 +203,10 @@ class Conductor:
         name, chunk, slowdown = cell
         watch = self._watches[name]
         self.on_turn(cell)
+        start = self.clock()
+        if self._last not in (None, name):
+            self.rest(self._pids[self._last])
+        self._last, rest_ns = name, self.clock() - start
         watch.seconds()
         start = self.clock()
         if self._origin is None:
@@ -216,6 +225,7 @@ class Conductor:
                 chunk=chunk,
                 slowdown=slowdown,
                 place=self._place,
+                rest_ns=rest_ns,
                 start_ns=start - self._origin,
                 conductor_ns=taken,
                 others_ns=others_ns,
