@@ -31,7 +31,7 @@ from tests.servers.serve.test_hostile import MODEL, Watch, text, watched
 N_ASKED = int(os.environ.get("SCOREMATRIX_FUZZ", "0"))
 N_CONVERSATIONS = 60
 N_CLIENTS = 4
-MOST_GROWTH = 1.05
+MOST_GROWTH = 1.05 if N_ASKED else 1.1  # the short warm-up may miss oneDNN's one step of 60 MiB
 SMALL = {"max-items": 6, "max-scores": 24, "max-tokens": 256, "max-batch-items": 4, "max-waiting": 4, "max-body-mib": 1,
          "max-memory-gib": 0.02, "body-seconds": 1, "max-programs": 8}  # fmt: skip
 ALLOWED = {200, 400, 408, 413, 503}
