@@ -55,7 +55,7 @@ class Search:
         allowed, rounding: largest difference from the reference, and between two answers for the same item.
         may_refuse: a live server may have limits: a request that it rejects is no fault, and is counted.
         refuses: whether bad requests are sent between the others; False once the backend has answered one.
-        wrong_item: of the last fault.
+        wrong_item: index of the item that the last fault names; 0 if it names none.
     """
 
     score: Score
@@ -141,7 +141,8 @@ class Search:
 
     def fault_again(self) -> tuple[ScoreRequest, str] | None:
         """Ask the last or an earlier request again, whole or some items in another order; return it with its fault."""
-        self.wrong_item, (whole, before) = 0, self.earlier[-1]
+        self.wrong_item = 0
+        whole, before = self.earlier[-1]
         if self.rng.random() < (0.9 if whole.n_tokens > SMALL_TOKENS else 0.5):
             whole, before = self.an_earlier()
         request, kept, how = whole, list(range(len(whole.items_ids))), "asked again"
@@ -293,8 +294,9 @@ def _requests(search: Search, end: float, last_end: float, longest: float) -> It
 
 def _failed(search: Search, request: ScoreRequest, fault: str, seconds: float) -> Gate:
     requests, fault = search.explained(request, fault, time.monotonic() + seconds)
-    last = requests[-1]
-    sizes = f"{len(last.items_ids)} items of up to {max(map(len, last.items_ids))} tokens, "
-    sizes += f"{len(last.query_ids)} query tokens, {len(last.label_ids)} labels"
+    last, longest = requests[-1], max(map(len, requests[-1].items_ids))
+    lengths = f"{len(last.items_ids)} items of up to {longest} tokens, {len(last.query_ids)} query tokens"
     shown = "\n".join(map(search.probes.shown, requests))
-    return Gate(name="search", status="failed", detail=f"{fault} ({sizes})", request=shown)
+    return Gate(
+        name="search", status="failed", detail=f"{fault} ({lengths}, {len(last.label_ids)} labels)", request=shown
+    )

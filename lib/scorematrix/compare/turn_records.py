@@ -82,7 +82,8 @@ def _of_group(group: Sequence[Round]) -> Iterator[str]:
     taken = [(turn, cell, r) for r in group for cell in r.cells for turn in cell.turns if turn.conductor_ns is not None]
     taken.sort(key=lambda one: one[0].place)
     for (turn, _, first), (after, _, second) in pairwise(taken):
-        if after.place == turn.place or (after.start_ns or 0) < (turn.start_ns or 0) + (turn.conductor_ns or 0):
+        waits_from = (after.start_ns or 0) - (after.rest_ns or 0)
+        if after.place == turn.place or waits_from < (turn.start_ns or 0) + (turn.conductor_ns or 0):
             yield f"turn {after.place} of {second.name} begins before turn {turn.place} of {first.name} has ended"
             return
     if any(len(seeds) > 1 for seeds in _seeds(taken).values()):

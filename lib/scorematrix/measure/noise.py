@@ -16,7 +16,7 @@ from scorematrix.results.schema import GpuNoise, Noise
 
 THERMAL = Path("/sys/devices/system/cpu")
 REST_POLL_SECONDS, MOST_REST_SECONDS = 0.001, 0.3
-"""libgomp's threads spin for 5 to 20 ms after a call."""
+"""How often to look whether a process is idle, and how long at most. libgomp's threads spin for 5 to 20 ms."""
 
 
 class NoiseWatch:
@@ -91,9 +91,9 @@ def process_seconds(processes: Iterable[psutil.Process]) -> float:
 
 
 def await_rest(pids: Iterable[int]) -> None:
-    """Wait until no thread of other processes runs: after a call, threads may spin for some milliseconds.
+    """Wait until no thread of these processes runs, this process excepted. Threads may spin for a while after a call.
 
-    On two cores, PyTorch's thread made the next turn of another process 4 % longer.
+    On two cores, PyTorch's spinning thread made the next turn of another process 4 % longer.
     """
     others, end = [pid for pid in pids if pid != os.getpid()], time.monotonic() + MOST_REST_SECONDS
     while any(map(_is_running, others)) and time.monotonic() < end:
@@ -101,12 +101,15 @@ def await_rest(pids: Iterable[int]) -> None:
 
 
 def _is_running(pid: int) -> bool:
-    """Return whether a thread of a process runs or is ready to. The process's CPU time would tell only at ticks."""
-    try:
-        threads = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
-    except OSError:
-        return False  # it has ended, or a thread of it
-    return any(thread.rpartition(")")[2].split()[0] == "R" for thread in threads)
+    """Return whether a thread of a process runs or is ready to run.
+
+    The kernel updates another process's CPU time only every few milliseconds, which is too late.
+    """
+    for path in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(OSError):  # the thread has ended
+            if path.read_text().rpartition(")")[2].split()[0] == "R":
+                return True
+    return False
 
 
 def _clock_mhz() -> float | None:

@@ -1,10 +1,10 @@
-"""Does a call in turns take as long as a call in a loop of its own?
+"""Measure how much longer a call takes in turns with another process than back to back.
 
     python outputs/reference/controls/loop.py [PARAMS] [--seconds BUDGET]
 
-Two processes of a real pair take turns as in a run for a while, then each in turn makes calls of its own without a
-turn of the other in between, and so on; the machine's drift affects both kinds alike. Appends a line to loop.jsonl: by
-backend, the ratio of neighbouring stretches' times, in turns over in a loop, with its 95 % interval.
+Two processes first take turns, as in a run. Then each makes as many calls back to back. These phases repeat, so drift
+of the machine affects both kinds alike. Appends a line to loop.jsonl: by backend, the time in turns over the time back
+to back, with its 95 % interval over the phases.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from tests.servers.serve.test_hostile import MODEL, Watch, text, watched
 N_ASKED = int(os.environ.get("SCOREMATRIX_FUZZ", "0"))
 N_CONVERSATIONS = 60
 N_CLIENTS = 4
-MOST_GROWTH = 1.05 if N_ASKED else 1.1  # the short warm-up may miss oneDNN's one step of 60 MiB
+MOST_GROWTH = 1.05
 SMALL = {"max-items": 6, "max-scores": 24, "max-tokens": 256, "max-batch-items": 4, "max-waiting": 4, "max-body-mib": 1,
          "max-memory-gib": 0.02, "body-seconds": 1, "max-programs": 8}  # fmt: skip
 ALLOWED = {200, 400, 408, 413, 503}
@@ -199,8 +199,7 @@ class Fuzz:
             self.ask(body, code)
         for kind in KINDS:
             self.have(kind, random.Random(kind))
-        # oneDNN's and malloc's working memory grows with the first of a rare kind of calls, once.
-        self.run(N_CONVERSATIONS * 3 if N_ASKED else N_CLIENTS * 5, seed=0)
+        self.run(N_CLIENTS * 5, seed=0)
 
     def run(self, n: int, seed: int | None) -> None:
         """So many conversations of all clients."""

@@ -19,7 +19,6 @@ from scorematrix.models.cache import cache_folder
 from scorematrix.models.weights import LayerWeights
 from scorematrix.scoring.pytorch import model, products
 from scorematrix.scoring.pytorch.compiles import COUNTS
-from scorematrix.scoring.pytorch.products import let_programs_call_onednn
 
 OPTIONS = {
     # The wrapper only calls kernels. Optimizing it takes half of the compile time and makes no call faster.
@@ -78,7 +77,8 @@ def load_program(function: Callable[..., Any], args: Sequence[Any]) -> Program:
 def _compile(function: Callable[..., Any], args: Sequence[Any], path: Path) -> None:
     import torch._inductor
 
-    let_programs_call_onednn()
+    if products.ONEDNN:
+        products.let_programs_call_onednn()
     with (
         torch.inference_mode(False),
         torch.no_grad(),
@@ -118,7 +118,7 @@ def _digest(function: Callable[..., Any], args: Sequence[Any]) -> str:
     digest = hashlib.sha256()
     for source in (inspect.getfile(function), model.__file__, products.__file__, __file__):
         digest.update(Path(source).read_bytes())
-    machine = (torch.__version__, _processor(), products.ONEDNN, torch.get_num_threads())
+    machine = (torch.__version__, _processor(), torch.get_num_threads())
     digest.update(repr((function.__qualname__, machine, signature(args))).encode())
     return digest.hexdigest()[:20]
 

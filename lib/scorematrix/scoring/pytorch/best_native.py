@@ -43,7 +43,7 @@ from scorematrix.scoring.pytorch.model import (
     rms_norm,
     rotary_tables,
 )
-from scorematrix.scoring.pytorch.products import library, matmul
+from scorematrix.scoring.pytorch.products import matmul, matmul_name
 from scorematrix.scoring.pytorch.profiles import part
 from scorematrix.scoring.rotary import inverse_frequencies
 from scorematrix.scoring.shared_prefix import (
@@ -111,7 +111,7 @@ class BestNativeBackend:
             step_tokens=self._step_tokens,
             reuse_prefix=reuse_prefix,
             **cuda_settings,
-            **({"matmul": named} if (named := library(self._device, dtype)) else {}),
+            matmul=matmul_name(self._device, self._weights.embed_vd.dtype),
         )
 
     def prepare(self, requests: Sequence[ScoreRequest]) -> None:
