@@ -141,8 +141,7 @@ class Search:
 
     def fault_again(self) -> tuple[ScoreRequest, str] | None:
         """Ask the last or an earlier request again, whole or some items in another order; return it with its fault."""
-        self.wrong_item = 0
-        whole, before = self.earlier[-1]
+        whole, before, self.wrong_item = *self.earlier[-1], 0
         if self.rng.random() < (0.9 if whole.n_tokens > SMALL_TOKENS else 0.5):
             whole, before = self.an_earlier()
         request, kept, how = whole, list(range(len(whole.items_ids))), "asked again"
