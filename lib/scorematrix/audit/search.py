@@ -293,9 +293,8 @@ def _requests(search: Search, end: float, last_end: float, longest: float) -> It
 
 def _failed(search: Search, request: ScoreRequest, fault: str, seconds: float) -> Gate:
     requests, fault = search.explained(request, fault, time.monotonic() + seconds)
-    last, longest = requests[-1], max(map(len, requests[-1].items_ids))
-    lengths = f"{len(last.items_ids)} items of up to {longest} tokens, {len(last.query_ids)} query tokens"
+    last = requests[-1]
+    detail = f"{fault} ({len(last.items_ids)} items of up to {max(map(len, last.items_ids))} tokens, "
+    detail += f"{len(last.query_ids)} query tokens, {len(last.label_ids)} labels)"
     shown = "\n".join(map(search.probes.shown, requests))
-    return Gate(
-        name="search", status="failed", detail=f"{fault} ({lengths}, {len(last.label_ids)} labels)", request=shown
-    )
+    return Gate(name="search", status="failed", detail=detail, request=shown)
