@@ -7,11 +7,12 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from scorematrix import load_backend
 from scorematrix.audit import audit_backend, search, shrink
@@ -138,6 +139,15 @@ def cpu_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(monotonic=time.process_time)
     for module in (search, shrink):
         monkeypatch.setattr(module, "time", clock)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """PyTorch's other threads would spin the processor time away while they wait for a core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
