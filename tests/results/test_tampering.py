@@ -436,6 +436,7 @@ EDITS = [
     Edit("duration of the run", lambda f: fields(f.of(), seconds=9e4), "shown", "overlap"),
     # Turns.
     Edit("start of a turn", lambda f: turns_of(f, R3)[4].update(start_ns=1), "shown", "before turn"),
+    Edit("wait for idle threads", lambda f: turns_of(f, R3)[4].update(rest_ns=10**8), "shown", "before turn"),
     Edit("places exchanged", places, "shown", "before turn"),
     Edit("clean turns marked", lambda f: marks(f, True), "shown", "disturbed mark"),
     Edit("marks removed", lambda f: marks(f, False), "shown", "disturbed mark"),
