@@ -241,3 +241,25 @@ def test_cost_needs_a_price_with_source_and_date() -> None:
             make_params(prices={"cpu": {k: v for k, v in price.items() if k != lacking}})
     _, free = contrast_of()
     assert free.sides[0].usd_per_million_items is None
+
+
+@pytest.mark.parametrize(
+    ("waiting", "tuning", "later", "warns"),
+    [
+        ("spinning", 0.0, 0.2, True),
+        ("passive", 0.2, 0.0, True),
+        ("spinning", 0.2, 0.2, False),
+        ("passive", 0.2, 0.2, False),
+        ("passive", 0.0, 0.0, False),
+    ],
+)
+def test_threads_that_wait_as_was_best_on_another_load_are_named(waiting, tuning, later, warns) -> None:
+    def edit(round_):
+        if round_.backend != "pytorch" or round_.role not in ("tuning", "confirm"):
+            return round_
+        noise = NOISE.model_copy(update={"others_share": tuning if round_.role == "tuning" else later})
+        kept = round_.waiting if round_.role == "tuning" else waiting
+        return changed(round_, noise=noise.model_dump(), waiting=kept)
+
+    _, comparison = contrast_of(edit, waiting="tuned")
+    assert bool([w for w in comparison.warnings if "tuning chose" in w and waiting in w]) is warns

@@ -12,7 +12,7 @@ import pytest
 from scorematrix.compare.schema import Contrast
 from scorematrix.report.methods import LIES as LIMITS
 from tests.faults import cheating
-from tests.faults.whole_run import TRUE_RATIO, Beside, Scorer, Trial
+from tests.faults.whole_run import TRUE_RATIO, Beside, Machine, Scorer, Trial
 
 pytestmark = pytest.mark.usefixtures("quick_collections")
 
@@ -115,3 +115,17 @@ def test_the_faster_side_wins_an_honest_run(seed: int, tmp_path: Path) -> None:
     assert len(asked) == 5 and set(asked.values()) == {"passed"}, asked
     assert contrast.effect.low < contrast.effect.ratio < contrast.effect.high
     assert abs(abs(np.log(contrast.effect.ratio)) - np.log(TRUE_RATIO)) < 0.02
+
+
+def test_a_machine_that_changes_between_rounds_is_shown(tmp_path: Path) -> None:
+    """JAX's turns take 15 % longer in every second round: other tenants of the host cost one side more."""
+
+    def changing(machine: Machine, seconds: float) -> tuple[float, float]:
+        slow = machine.turn_of.backend == "jax" and machine.turn_of.index % 2
+        return (0.15 * seconds if slow else 0.0), 0.0
+
+    changed = Trial(tmp_path / "a", beside=changing).run()
+    (contrast,) = changed.contrasts
+    assert contrast.in_turns.process_log > 0.05
+    assert [w for w in changed.warnings if f"{contrast.name}, {contrast.view} view" in w and "turns explain" in w]
+    assert not [w for w in Trial(tmp_path / "b").run().warnings if "turns explain" in w]

@@ -60,7 +60,7 @@ def compare_run(manifest: Manifest, workload: Workload, readiness: Readiness, ro
         ],
         compiled=readiness.compiled,
         looks=list(looks.counts),
-        warnings=caveats(manifest, rounds, list(sides.values()), controls, readiness),
+        warnings=caveats(manifest, rounds, list(sides.values()), controls, contrasts, readiness),
     )
 
 

@@ -10,6 +10,7 @@ from scorematrix.compare.controls import ControlEvidence
 from scorematrix.compare.evidence import SideEvidence
 from scorematrix.compare.records import measured_again, overlapping
 from scorematrix.compare.rounds import slowdown_of
+from scorematrix.compare.schema import Contrast
 from scorematrix.results.manifest import Manifest
 from scorematrix.results.schema import SERVER_VIEW, Round
 from scorematrix.results.target_records import Readiness
@@ -31,13 +32,15 @@ def caveats(
     rounds: Sequence[Round],
     sides: Sequence[SideEvidence],
     controls: Sequence[ControlEvidence],
+    contrasts: Sequence[Contrast],
     readiness: Readiness,
 ) -> list[str]:
     """Return all warnings of a run, the most serious first."""
     warnings = [*_recorded_skips(readiness, rounds), *_other_choice(sides), *_without_turns(rounds)]
     warnings += [*_void(rounds), *_protocol(controls), *_checkout(rounds), *_machine(rounds), *_lost(rounds)]
     warnings += [*_again(rounds), *_together(rounds)]
-    return [*warnings, *_servers(manifest, rounds), *_scatter(sides), *_cost_sources(manifest)]
+    warnings += [*_servers(manifest, rounds), *_unsteady(contrasts), *_scatter(sides)]
+    return [*warnings, *_cost_sources(manifest)]
 
 
 def _recorded_skips(readiness: Readiness, rounds: Sequence[Round]) -> list[str]:
@@ -106,11 +109,20 @@ def _machine(rounds: Sequence[Round]) -> list[str]:
     shared = [r.name for r in rounds if r.noise and any(gpu.other_processes for gpu in r.noise.gpus)]
     if shared:
         warnings.append(f"other processes were on the GPU in {len(shared)} rounds: {_some(shared)}")
-    spun = [r for r in rounds if r.waiting == "spinning" and r.role == "confirm" and _taken(r) >= TAKEN]
-    if spun and all(_taken(r) < TAKEN for r in rounds if r.role == "tuning"):
+    tuning = [r for r in rounds if r.role == "tuning" and r.waiting]
+    confirmed = [r for r in rounds if r.role == "confirm"]
+    was_busy = any(_taken(r) >= TAKEN for r in tuning)
+    spun = [r for r in confirmed if r.waiting == "spinning" and _taken(r) >= TAKEN]
+    if spun and not was_busy:
         warnings.append(
             f"tuning chose spinning threads on a quiet machine, but other processes were busy in {len(spun)} later "
             "rounds, which can slow spinning threads severalfold"
+        )
+    waited = [r for r in confirmed if r.waiting == "passive" and _taken(r) < TAKEN]
+    if waited and was_busy and "spinning" in {r.waiting for r in tuning}:
+        warnings.append(
+            f"tuning chose passively waiting threads while other processes were busy, but {len(waited)} later rounds "
+            "found a quiet machine, on which spinning threads can be a third faster: tune again in a new run"
         )
     return warnings
 
@@ -167,6 +179,16 @@ def _servers(manifest: Manifest, rounds: Sequence[Round]) -> list[str]:
     if unchecked := sorted({f"{r.backend} on {r.target}" for r in served if r.backend in remote}):
         warnings.append(f"{_some(unchecked)} ran at a given URL: this run did not check the device and flags")
     return warnings
+
+
+def _unsteady(contrasts: Iterable[Contrast]) -> list[str]:
+    """Name comparisons whose ratio differs between pairs of rounds by more than the scatter of turns explains."""
+    return [
+        f"{c.name}, {c.view} view: the ratio scatters by {log:.1%} between pairs of rounds beyond what turns explain: "
+        "processes differ, or the machine changed (its clock, other tenants of its host)"
+        for c in contrasts
+        if c.in_turns and (log := c.in_turns.process_log or 0.0) > c.margin
+    ]
 
 
 def _scatter(sides: Iterable[SideEvidence]) -> list[str]:

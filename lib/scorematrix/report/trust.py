@@ -46,7 +46,7 @@ def _turns(contrast: Contrast) -> Fragment:
         ["disturbed by other processes", f"{turns.n_disturbed:,}, {left_out}" if turns.n_disturbed else "none"],
         ["ratio with all turns", f"{significant(every.ratio)} ({span(every.low, every.high)})" if every else NONE],
         ["scatter of neighbouring turns (machine)", machine],
-        ["additional scatter between pairs (process)", process],
+        ["additional scatter between pairs (processes, slow changes of the machine)", process],
     ]
     return table("Turns", ["figure", "value"], rows, (0, 1))
 
