@@ -50,6 +50,14 @@ def test_hf_folder_reads_back(tmp_path: Path, tiny: Model, dtype: str, relative:
     assert_same(tiny.weights, read_hf_weights(tmp_path, tiny.config), relative)
 
 
+def test_a_process_that_writes_the_same_folder_later_does_not_fail(tmp_path: Path, tiny: Model) -> None:
+    """Two vLLM rounds of a group start at once, and both find no weights for it."""
+    for _ in range(2):
+        write_hf_folder(tmp_path / "weights", tiny.config, tiny.weights, "float32")
+    assert read_hf_config(tmp_path / "weights") == tiny.config
+    assert [path.name for path in tmp_path.iterdir()] == ["weights"]
+
+
 def test_transformers_reads_the_hf_folder(tmp_path: Path, tiny: Model) -> None:
     write_hf_folder(tmp_path, tiny.config, tiny.weights, "float32")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()

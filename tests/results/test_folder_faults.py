@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from scorematrix.compare import compare_run
 from scorematrix.results import Cell, RunStore
-from scorematrix.results.times import utc_now
+from scorematrix.results.files import utc_now
 from tests.factory import changed, make_params, write_run
 
 N_TRIED = int(os.environ.get("SCOREMATRIX_FUZZ", "0"))

@@ -92,6 +92,36 @@ def test_flex_attention_is_flash_attention() -> None:
             assert one.shape == other.shape and (one - other).abs().max() <= 1e-5
 
 
+@pytest.mark.parametrize("scores", [2**20, 2**15], ids=["one block", "many blocks"])
+@pytest.mark.parametrize(
+    ("n_rows", "n_keys", "causal"),
+    [
+        (300, 300, True),
+        (1100, 1100, True),
+        (2049, 2049, True),
+        (129, 700, False),
+        (1300, 257, False),
+        (1, 2**16, False),
+    ],
+)
+def test_attention_by_products_is_flash_attention(
+    n_rows: int, n_keys: int, causal: bool, scores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from scorematrix.scoring.pytorch import kernels
+
+    monkeypatch.setattr(kernels, "MOST_SCORES", scores)
+    torch.manual_seed(1)
+    q_tnh, keys_qkh, values_qkh = 2 * torch.randn(n_rows, 6, 32), *torch.randn(2, n_keys, 2, 32)
+    with torch.inference_mode():
+        found, expected = (
+            kernels.attend(q_tnh, keys_qkh, values_qkh, causal=causal, form=form) for form in ("products", "flash")
+        )
+    for one, other in list(zip(found, expected, strict=True))[: 1 if causal else 2]:
+        assert one.shape == other.shape and (one - other).abs().max() <= 3e-5
+
+
 def test_a_cpu_has_nothing_to_choose() -> None:
     backend = load_backend("jax", view="best_native", model="random:tiny-llama", device="cpu")
     assert time_forms(backend, REQUEST) == {} == time_forms(load_backend("numpy", model="random:tiny-llama"), REQUEST)

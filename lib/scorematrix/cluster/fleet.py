@@ -28,7 +28,7 @@ from scorematrix.matrix.orchestrate import Chosen, Progress, as_tuned, reference
 from scorematrix.matrix.turns import seeds_for
 from scorematrix.readiness import target
 from scorematrix.results import LostTry, PlannedRound, Round, RunStore, TargetRecord, Try
-from scorematrix.results.times import utc_now
+from scorematrix.results.files import utc_now
 from scorematrix.results.transfer import Parcel, pack_plan, unpack_round
 
 MOST_TRIES = 3

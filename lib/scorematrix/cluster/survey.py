@@ -11,7 +11,7 @@ from scorematrix.cluster.worker import Needed, NodeReport
 from scorematrix.privacy import redacted
 from scorematrix.readiness import Machine, check_readiness, target
 from scorematrix.results import CompiledRecord, Readiness, TargetRecord, TargetState
-from scorematrix.results.times import utc_now
+from scorematrix.results.files import utc_now
 
 Reports = Mapping[Node, NodeReport | str]
 """The report of each node; or, as text, why there is none."""

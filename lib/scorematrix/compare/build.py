@@ -13,7 +13,7 @@ from scorematrix.compare.schema import Comparison, Effect, Notice, Speedup, Work
 from scorematrix.compare.sequential import look_schedule
 from scorematrix.compare.sides import summarise_side
 from scorematrix.results import SERVER_VIEW, SIDES, Manifest, Readiness, Round
-from scorematrix.results.times import utc_now
+from scorematrix.results.files import utc_now
 from scorematrix.workload.workload import Workload
 
 

@@ -11,8 +11,7 @@ from scorematrix.compare.evidence import SideEvidence
 from scorematrix.compare.records import measured_again, overlapping
 from scorematrix.compare.rounds import slowdown_of
 from scorematrix.compare.schema import Contrast
-from scorematrix.results.manifest import Manifest
-from scorematrix.results.schema import SERVER_VIEW, Round
+from scorematrix.results.schema import SERVER_VIEW, Manifest, Round
 from scorematrix.results.target_records import Readiness
 
 SCATTER = 0.1

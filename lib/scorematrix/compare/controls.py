@@ -12,8 +12,7 @@ from scorematrix.compare.schema import Control, Effect, Gate, ItselfVerdict, Slo
 from scorematrix.compare.statistics import FAILING, MIN_ROUNDS, Interval, geometric_interval
 from scorematrix.results.audits import GateStatus
 from scorematrix.results.cells import Cell
-from scorematrix.results.manifest import Manifest
-from scorematrix.results.schema import Round
+from scorematrix.results.schema import Manifest, Round
 
 ITSELF_STATUS: dict[ItselfVerdict, GateStatus] = {"tie": "passed", "difference": "failed", "undecided": "undecided"}
 SLOWED_STATUS: dict[SlowedVerdict, GateStatus] = {"found": "passed", "missed": "failed", "undecided": "undecided"}

@@ -16,8 +16,7 @@ from scorematrix.compare.statistics import PERCENTILE_SAMPLES, geometric_interva
 from scorematrix.compare.steady import steadiness
 from scorematrix.results.cells import Cell, CellStatus
 from scorematrix.results.figures import request_seconds
-from scorematrix.results.manifest import Manifest
-from scorematrix.results.schema import Setup
+from scorematrix.results.schema import Manifest, Setup
 from scorematrix.results.target_records import Readiness, TargetState
 from scorematrix.workload.workload import Workload
 

@@ -15,8 +15,7 @@ from scorematrix.compare.schema import Gate
 from scorematrix.compare.statistics import FAILING_CONFIDENCE, MIN_ROUNDS, Interval, geometric_interval
 from scorematrix.compare.steady import steadiness
 from scorematrix.results.figures import pass_seconds
-from scorematrix.results.manifest import Manifest
-from scorematrix.results.schema import SIDES, Round
+from scorematrix.results.schema import SIDES, Manifest, Round
 
 CEILING_SHARE = 1.05
 """A rate above this share of the measured ceiling is false: the clock stopped before the work was done (rule 8)."""

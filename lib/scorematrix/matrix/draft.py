@@ -35,7 +35,7 @@ from scorematrix.results import (
     RunStore,
     Setup,
 )
-from scorematrix.results.times import utc_now
+from scorematrix.results.files import utc_now
 from scorematrix.scoring import Backend, backend_entry, load_backend
 from scorematrix.scoring.compiles import compile_counter
 from scorematrix.wings import needed_wing

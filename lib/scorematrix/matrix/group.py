@@ -27,7 +27,7 @@ from scorematrix.notebooks import NotebookFailed, execute_notebook, quietly
 from scorematrix.privacy import redacted
 from scorematrix.readiness.targets import target
 from scorematrix.results import Cell, PlannedRound, Round, RunStore, StorageFailed
-from scorematrix.results.times import utc_now
+from scorematrix.results.files import utc_now
 from scorematrix.scoring import backend_entry
 
 NOTEBOOK = "02_score_matrix"

@@ -32,7 +32,7 @@ from scorematrix.results import (
     Waiting,
     keep_reached,
 )
-from scorematrix.results.times import utc_now
+from scorematrix.results.files import utc_now
 
 LONGEST_ID = 100
 

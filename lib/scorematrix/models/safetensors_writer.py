@@ -18,7 +18,7 @@ from scorematrix.models.weights import DecoderWeights
 def write_hf_folder(
     folder: Path, config: DecoderConfig, weights: DecoderWeights[np.ndarray], dtype: str, tokenizer: str | None = None
 ) -> None:
-    """Write config.json and model.safetensors.
+    """Write config.json and model.safetensors. If several processes write a folder at once, the first one's stays.
 
     Args:
         folder: new or empty; its parent exists.
@@ -41,7 +41,11 @@ def write_hf_folder(
             (Path(making) / "tokenizer.json").write_text(tokenizer, "utf-8")
             settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
             (Path(making) / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
-        os.replace(making, folder)
+        try:
+            os.replace(making, folder)
+        except OSError:
+            if not (folder / "config.json").is_file():  # else another process, which writes the same, was faster
+                raise
 
 
 def hf_tensors(config: DecoderConfig, weights: DecoderWeights[np.ndarray]) -> dict[str, np.ndarray]:

@@ -13,8 +13,8 @@ from scorematrix.privacy import redacted_output
 from scorematrix.readiness import gcloud
 from scorematrix.readiness.cloud_errors import classify
 from scorematrix.readiness.targets import target
+from scorematrix.results.files import utc_now
 from scorematrix.results.target_records import Attempt
-from scorematrix.results.times import utc_now
 from scorematrix.text_files import read_as
 
 SAME_ZONE_TRIES = 2

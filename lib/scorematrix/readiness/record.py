@@ -9,8 +9,8 @@ from scorematrix.privacy import redacted
 from scorematrix.readiness.attempts import summed_up
 from scorematrix.readiness.devices import FrameworkDevices, Machine
 from scorematrix.readiness.targets import Target, target
+from scorematrix.results.files import utc_now
 from scorematrix.results.target_records import Attempt, CompiledRecord, Readiness, SkipReason, TargetRecord, TargetState
-from scorematrix.results.times import utc_now
 from scorematrix.scoring.place import ServerPlace
 from scorematrix.scoring.registry import backend_entry, missing_environment, missing_packages
 from scorematrix.wings import needed_wing

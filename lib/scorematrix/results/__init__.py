@@ -3,7 +3,6 @@
 from scorematrix.results.cells import Cell
 from scorematrix.results.files import StorageFailed, read_document, write_document
 from scorematrix.results.find import OUTPUTS, NoRunYet, find_run, newest_runs
-from scorematrix.results.manifest import Manifest
 from scorematrix.results.merge import keep_reached, merge_runs
 from scorematrix.results.mirror import Mirror, is_address
 from scorematrix.results.probes import Ceilings, FormTime, Probes, Profile, ProfilePart, ReferenceSample
@@ -18,6 +17,7 @@ from scorematrix.results.schema import (
     Environment,
     GpuNoise,
     LostTry,
+    Manifest,
     Noise,
     Opposed,
     PlannedRound,

@@ -1,9 +1,10 @@
-"""Read and validate documents; write files atomically."""
+"""Read and validate documents; write files atomically; tell the time as documents store it."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -91,3 +92,8 @@ def _write_bytes(path: Path, data: bytes) -> Path:
         Path(temporary).unlink(missing_ok=True)
         raise
     return path
+
+
+def utc_now() -> str:
+    """Return the current UTC time in ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

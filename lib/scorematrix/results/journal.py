@@ -12,9 +12,8 @@ from typing import Literal
 from pydantic import ValidationError
 
 from scorematrix.results.cells import Part
-from scorematrix.results.files import StorageFailed
+from scorematrix.results.files import StorageFailed, utc_now
 from scorematrix.results.schema import Round, Try
-from scorematrix.results.times import utc_now
 
 NAME = "journal.jsonl"
 Event = Literal["begun", "sound", "failed", "crashed", "lost", "merged"]

@@ -257,3 +257,23 @@ def differs(planned: PlannedRound, round_: Round) -> str | None:
         if ours != its and (field != "waiting" or ours is not None):  # the plan leaves it to tuning
             return f"{field}={its!r}, planned {ours!r},"
     return None
+
+
+class Manifest(SealedDocument):
+    """Params, plan and hashes, fixed before the first round."""
+
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
+    run_id: str
+    created_utc: str
+    scorematrix: str
+    params: dict
+    params_sha256: str
+    workload_sha256: str
+    floor_flops: int | None = Field(default=None, description="fewest operations that score the workload once exactly")
+    call_flops: dict[int, int] = Field(
+        default={}, description="by chunk size: operations of a pass, with the query once per call"
+    )
+    call_tokens: dict[int, int] = Field(
+        default={}, description="by chunk size: real tokens of a pass, with the query once per call"
+    )
+    plan: list[PlannedRound]

@@ -14,8 +14,7 @@ from typing import TypeVar
 
 from scorematrix.results.figures import cell_figures
 from scorematrix.results.files import read_document
-from scorematrix.results.manifest import Manifest
-from scorematrix.results.schema import SIDES, PlannedRound, Round
+from scorematrix.results.schema import SIDES, Manifest, PlannedRound, Round
 from scorematrix.results.store import RunStore
 from scorematrix.results.target_records import Readiness
 

@@ -16,8 +16,7 @@ from pydantic import BaseModel
 from scorematrix.checksum import content_sha256
 from scorematrix.results.files import read_document, write_document, write_text
 from scorematrix.results.journal import Entry, Event, contradiction, note, outcome_of, read_journal, tries_of
-from scorematrix.results.manifest import Manifest
-from scorematrix.results.schema import ROUND_VERSION, Round, Try, differs
+from scorematrix.results.schema import ROUND_VERSION, Manifest, Round, Try, differs
 from scorematrix.results.target_records import Readiness
 from scorematrix.wings import wing
 from scorematrix.workload.workload import Workload

@@ -10,7 +10,7 @@ from scorematrix.matrix.params import Params
 from scorematrix.measure import describe_environment
 from scorematrix.readiness.targets import target
 from scorematrix.results import PlannedRound
-from scorematrix.results.times import utc_now
+from scorematrix.results.files import utc_now
 from scorematrix.servers.audit.server import audit_server
 from scorematrix.servers.client import LiveBackend
 from scorematrix.servers.load import Plan, measure_load

@@ -14,7 +14,7 @@ from scorematrix.matrix.workloads import build_workload
 from scorematrix.models import load_model
 from scorematrix.scoring.place import ServerPlace
 from scorematrix.servers.client import LiveBackend
-from scorematrix.servers.client.stated import read_limits
+from scorematrix.servers.client.about import read_limits
 from scorematrix.servers.load import measure_load
 from scorematrix.workload import ScoreRequest
 from tests.conftest import environment_of_users

@@ -1,4 +1,4 @@
-"""Base of the backends in separate environments: writes their weights, starts a worker, keeps the Backend protocol."""
+"""The backends in separate environments: they write the weights, start a worker and keep the Backend protocol."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ from typing import Any, ClassVar, Literal
 
 from scorematrix.models.cache import cache_folder
 from scorematrix.models.catalogue import Model
+from scorematrix.models.gguf_writer import write_gguf
+from scorematrix.models.safetensors_writer import write_hf_folder
 from scorematrix.scoring.contract import BackendInfo, CompileEvent, DType, Scores
 from scorematrix.scoring.peers.process import PeerProcess
 from scorematrix.scoring.precision import auto_dtype
 from scorematrix.scoring.registry import BACKENDS
 from scorematrix.workload.request import ScoreRequest
+
+UBATCH = 512
+"""Tokens that llama.cpp computes at once: its default."""
+BLOCK_TOKENS = 32
+"""Of vLLM's prefix cache, which reuses full blocks only; the rest of the query is recomputed with every item. For 2000
+query tokens that is 80 tokens with the CPU backend's default of 128, and 16 with 32, the smallest size it accepts."""
 
 
 class PeerBackend(ABC):
@@ -64,3 +72,42 @@ class PeerBackend(ABC):
     @abstractmethod
     def precision(self) -> str:
         """Describe the number formats that it computes in."""
+
+
+class LlamaCppBackend(PeerBackend):
+    """Backend `llama-cpp`, view `shared_prefix`: decodes the query once; the items' sequences share its cache."""
+
+    backend = "llama-cpp"
+    view = "shared_prefix"
+    worker = "llama_cpp_worker.py"
+
+    @property
+    def cache_type(self) -> str:
+        # bfloat16 keys on a CPU are converted for every product; float16 is llama.cpp's default.
+        return "F16" if self.dtype == "bfloat16" else "F32"
+
+    def write_weights(self, path: Path) -> None:
+        write_gguf(path, self.model.config, self.model.weights, self.dtype)
+
+    def options(self) -> dict[str, Any]:
+        return dict(n_ubatch=UBATCH, n_threads=self.threads, cache_type=self.cache_type)
+
+    def precision(self) -> str:
+        return f"{self.dtype} weights, {self.cache_type} keys and values"
+
+
+class VllmBackend(PeerBackend):
+    """Backend `vllm-cpu`, view `prefix_cache`: a prompt per item; the query comes from the prefix cache."""
+
+    backend = "vllm-cpu"
+    view = "prefix_cache"
+    worker = "vllm_worker.py"
+
+    def write_weights(self, path: Path) -> None:
+        write_hf_folder(path, self.model.config, self.model.weights, self.dtype)
+
+    def options(self) -> dict[str, Any]:
+        return dict(dtype=self.dtype, max_model_len=self.model.config.max_positions, block_size=BLOCK_TOKENS)
+
+    def precision(self) -> str:
+        return f"{self.dtype} products"

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from scorematrix.models import config
 from scorematrix.models.cache import cache_folder
 from scorematrix.models.weights import LayerWeights
 from scorematrix.scoring.pytorch import model, products
@@ -116,7 +117,7 @@ class _Call(torch.nn.Module):
 def _digest(function: Callable[..., Any], args: Sequence[Any]) -> str:
     """Hash all that a program depends on: source code, PyTorch, processor, threads and arguments."""
     digest = hashlib.sha256()
-    for source in (inspect.getfile(function), model.__file__, products.__file__, __file__):
+    for source in (inspect.getfile(function), config.__file__, model.__file__, products.__file__, __file__):
         digest.update(Path(source).read_bytes())
     machine = (torch.__version__, _processor(), torch.get_num_threads())
     digest.update(repr((function.__qualname__, machine, signature(args))).encode())

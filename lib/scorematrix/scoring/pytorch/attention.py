@@ -16,14 +16,17 @@ from torch import Tensor
 
 from scorematrix.scoring.pytorch import kernels
 from scorematrix.scoring.pytorch.compiled import compiled
+from scorematrix.scoring.pytorch.device import compute_dtype
 from scorematrix.scoring.pytorch.model import einsum
+from scorematrix.scoring.pytorch.products import matmul_name
 from scorematrix.scoring.pytorch.profiles import part
 from scorematrix.scoring.shared_prefix import PADDING, StepShape
 
-Form = Literal["flash", "efficient", "cudnn", "flash_joined", "flex"]
+Form = Literal["flash", "efficient", "cudnn", "flash_joined", "flex", "products"]
 """flash: PyTorch's FlashAttention over the query, plain operations over own items. efficient: the same with the
 memory-efficient kernel, which supports float32 on a GPU. cudnn: cuDNN's kernel over the query and ours over own items
-(GPUs). flash_joined, flex: FlashAttention or FlexAttention over the query, and our kernel."""
+(GPUs). flash_joined, flex: FlashAttention or FlexAttention over the query, and our kernel. products: matrix products
+and softmax over the query, where products are oneDNN's (some CPUs)."""
 JOINED = ("cudnn", "flash_joined", "flex")
 """Forms in which our kernel joins the attention over own items with that over the query."""
 
@@ -58,7 +61,7 @@ class BlockInputs(NamedTuple):
 def attention_forms(device: torch.device, dtype: str, head_dim: int) -> tuple[Form, ...]:
     """Return the attention forms that a kind of device supports for a number format, the likely fastest first."""
     if device.type == "cpu":
-        return ("flash",)
+        return ("products", "flash") if matmul_name(device, compute_dtype(dtype)) == "oneDNN" else ("flash",)
     if dtype == "float32":
         return ("efficient",)  # the other forms do not support it
     if head_dim not in HEAD_DIMS or importlib.util.find_spec("triton") is None:

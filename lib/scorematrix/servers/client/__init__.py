@@ -1,11 +1,10 @@
 """Live scoring servers as backends: HTTP clients, response checks, failure classes."""
 
-from scorematrix.servers.client.about import ask_about
+from scorematrix.servers.client.about import StatedLimits, ask_about
 from scorematrix.servers.client.answers import FaultKind, RequestRejected, ServerBusy, ServerFault, read_answer
 from scorematrix.servers.client.client import ScoreClient
 from scorematrix.servers.client.launched import ServerNotStarted
 from scorematrix.servers.client.live import LiveBackend
-from scorematrix.servers.client.stated import StatedLimits
 from scorematrix.servers.dialects import DIALECTS, Dialect, checked_address, dialect_of
 
 __all__ = [

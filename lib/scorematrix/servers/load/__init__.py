@@ -7,10 +7,9 @@ the measurement rulebook.
 """
 
 from scorematrix.servers.load.ceiling import generator_ceiling, idle_server, sound_answer
-from scorematrix.servers.load.generator import LoadGenerator
+from scorematrix.servers.load.generator import LoadGenerator, poisson_arrivals
 from scorematrix.servers.load.measure import find_saturation, measure_load
 from scorematrix.servers.load.request_log import LostRequest, Plan
-from scorematrix.servers.load.schedule import poisson_arrivals
 
 __all__ = [
     "LoadGenerator",

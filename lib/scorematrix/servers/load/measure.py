@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import httpx
 
 import scorematrix
+from scorematrix.results.files import utc_now
 from scorematrix.results.schema import Environment
-from scorematrix.results.times import utc_now
 from scorematrix.servers.client import ask_about, checked_address
 from scorematrix.servers.load.ceiling import generator_ceiling
 from scorematrix.servers.load.generator import LoadGenerator

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from scorematrix.scoring import Backend, CompilesPerShape, Scores, checked_scores
-from scorematrix.servers.serve.limits import Limits
-from scorematrix.servers.serve.speeds import CallSpeeds
+from scorematrix.servers.serve.limits import CallSpeeds, Limits
 from scorematrix.workload import ScoreRequest
 
 
