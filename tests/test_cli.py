@@ -25,6 +25,7 @@ MISTAKES = {
     "wrong type": (["run", TINY, "--set", "passes=many"], "passes='many'"),
     "missing model": (["run", TINY, "--set", "model=smollm2"], "model='smollm2'"),
     "model without tokenizer": (["run", TINY, "--set", "workload={kind: text, dataset: yes_no}"], "tokenizer"),
+    "a single label": (["run", TINY, "--set", "workload.label_ids=[99]"], "label_ids", "99", "apply_softmax=false"),
     "labels beyond the vocabulary": (["run", TINY, "--set", "workload.label_ids=[999]"], "label_ids", "999"),
     "no such data set": (
         ["run", TINY, "--set", "model=smollm2-135m", "--set", "workload={kind: text, dataset: nope}"],

@@ -8,20 +8,6 @@ from typing import Any
 
 from scorematrix.readiness import TARGETS, Target
 
-ACCELERATORS = {
-    "tpu-v6e-1": "TPU-V6E",
-    "tpu-v6e-4": "TPU-V6E",
-    "tpu-v6e-8": "TPU-V6E",
-    "tpu-v5e-1": "TPU-V5LITEPOD",
-    "tpu-7x-1": "TPU-V7X",
-    "gpu-g4": "RTX-PRO-6000",
-    "gpu-l4": "L4",
-    "gpu-a100": "A100",
-    "gpu-h100": "H100",
-    "gpu-h200": "H200",
-    "gpu-b200": "B200",
-}
-"""Ray's name of a target's chip: a node that Ray has recognised has `accelerator_type:<name>`."""
 CHIPS = {"tpu": "TPU", "gpu": "GPU"}
 TYPE = "accelerator_type:"
 UNSPOKEN = ("node:", "memory", "object_store_memory")
@@ -65,7 +51,7 @@ def demand(node: Node, where: Target) -> dict[str, float] | None:
         required[custom] = 1.0
     chip = CHIPS[where.kind]
     types = [name.removeprefix(TYPE) for name in node.resources if name.startswith(TYPE)]
-    is_its = custom in required or ACCELERATORS.get(where.name) in types or not types
+    is_its = custom in required or where.ray_name in types or not types
     if node.resources.get(chip, 0.0) >= where.n_chips and is_its:
         required[chip] = float(where.n_chips)
     return required if len(required) > 1 else None

@@ -35,10 +35,11 @@ def run_gates(
         sides: both sides of the contrast, or a single side.
         same_target: whether both sides claim the same physical device.
     """
-    gates = [inputs_gate(sides), calls_gate(sides), finite_gate(sides)]
+    finite = finite_gate(sides)
+    gates = [inputs_gate(sides), calls_gate(sides), finite]
     if same_target:
         gates.insert(1, device_gate(sides))
-    if gates[-1].status == "passed":
+    if finite.status == "passed":
         gates += [reference_gate(side) for side in sides]
         gates += [between_gate(sides)] if len(sides) > 1 else []
         gates += [ranking_gate(side) for side in sides]

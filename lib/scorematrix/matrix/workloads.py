@@ -21,6 +21,13 @@ def build_workload(params: Params) -> Workload:
             f"workload: query and longest item are {longest} tokens, model={params.model!r} has max_positions={most}; "
             "use a shorter query or shorter items"
         )
+    if alone := next(
+        (r.label_ids for r in workload.requests if workload.apply_softmax and len(r.label_ids) == 1), None
+    ):
+        raise ValueError(
+            f"workload.label_ids={list(alone)} is one label, whose probability among the labels is always 1; "
+            "name two or more, or set workload.apply_softmax=false"
+        )
     return workload
 
 

@@ -40,8 +40,9 @@ class Model(ModelDescription):
 
     @property
     def key(self) -> str:
-        """Cache key. It includes the config, because constants such as the rotary base are not in the weights' hash."""
-        return f"{self.weights.sha256[:16]}.{hashlib.sha256(repr(self.config).encode()).hexdigest()[:8]}"
+        """Cache key. It includes config and architecture: constants such as the rotary base are not in the weights."""
+        constants = repr((self.config, self.config.family))
+        return f"{self.weights.sha256[:16]}.{hashlib.sha256(constants.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ class Architecture:
         scaled_embedding: embeddings are multiplied by the root of their size.
         gelu: the feed-forward gate is the tanh form of GELU, not SiLU.
         tied_head: whether the head is tied if config.json does not say.
-        in_gguf: whether GGUF files store its weights as Hugging Face does, but for Llama's order of rotary pairs.
+        in_gguf: whether GGUF files store its weights and constants as Hugging Face does, but for Llama's order of
+            rotary pairs.
     """
 
     hf_class: str

@@ -22,6 +22,7 @@ class Target:
         device_names: words in the names that drivers or frameworks report; one match is enough.
         get_it: what to do if this machine has none.
         quota_family: Compute Engine's name of the GPU in the quota `GPUS_PER_GPU_FAMILY`.
+        ray_name: Ray's name of the chip: a node that Ray has recognised has `accelerator_type:<name>`.
         topology: of a TPU: its compiler's name, if it compiles without the device.
         cuda: of a GPU: what XLA's compiler needs to know, if it compiles without the device.
         n_chips: number of chips; views that can be sharded use all of them.
@@ -34,6 +35,7 @@ class Target:
     device_names: tuple[str, ...]
     get_it: str
     quota_family: str | None = None
+    ray_name: str | None = None
     topology: str | None = None
     cuda: Chip | None = None
     chip: Datasheet | None = None
@@ -113,9 +115,6 @@ def _vm(machine: str, extra: str) -> str:
     return f"{machine}, clone the repository there, `make setup EXTRAS={extra}`, run the same params there"
 
 
-_GPU_VM = _vm("rent a VM with one", "cuda")
-
-
 def _v6e(n_chips: int, topology: str) -> Target:
     return Target(
         f"tpu-v6e-{n_chips}",
@@ -123,15 +122,16 @@ def _v6e(n_chips: int, topology: str) -> Target:
         f"TPU v6e, {n_chips} chip{'s' if n_chips > 1 else ''}",
         ("v6e", "v6 lite", "TPU v6"),
         _vm(f"create a TPU VM (ct6e-standard-{n_chips}t, v2-alpha-tpuv6e)", "tpu"),
+        ray_name="TPU-V6E",
         topology=f"v6e:{topology}",
         chip=_V6E,
         n_chips=n_chips,
     )
 
 
-def _gpu(name: str, chip: Datasheet, cuda: Chip) -> Target:
-    label = name.upper()
-    return Target(f"gpu-{name}", "gpu", f"GPU {label}", (label,), _GPU_VM, chip=chip, cuda=cuda)
+def _gpu(name: str, machine: str, chip: Datasheet, cuda: Chip) -> Target:
+    label, get_it = name.upper(), _vm(f"rent a VM with one (on Google Cloud: {machine})", "cuda")
+    return Target(f"gpu-{name}", "gpu", f"GPU {label}", (label,), get_it, ray_name=label, chip=chip, cuda=cuda)
 
 
 _TARGETS = (
@@ -145,6 +145,7 @@ _TARGETS = (
         "TPU v5e, 1 chip",
         ("v5e", "v5 lite", "TPU v5 lite"),
         _vm("create a TPU VM (ct5lp-hightpu-1t, v2-alpha-tpuv5-lite)", "tpu"),
+        ray_name="TPU-V5LITEPOD",
         topology="v5e:1x1",
         chip=_V5E,
     ),
@@ -154,6 +155,7 @@ _TARGETS = (
         "TPU7x, 1 chip",
         ("TPU7x",),
         _vm("create a VM with one chip (tpu7x-standard-1t)", "tpu"),
+        ray_name="TPU-V7X",
         topology="tpu7x:1x1x1",
         chip=_TPU7X,
         devices_a_chip=2,
@@ -165,14 +167,15 @@ _TARGETS = (
         ("RTX PRO 6000",),
         _vm("create a G4 VM (g4-standard-48)", "cuda"),
         quota_family="NVIDIA_RTX_PRO_6000",
+        ray_name="RTX-PRO-6000",
         cuda=Chip("NVIDIA RTX PRO 6000 Blackwell Server Edition", "12.0", 188, 2.6, 128 << 20),
         chip=_RTX_PRO_6000,
     ),
-    _gpu("l4", _L4, Chip("NVIDIA L4", "8.9", 58, 2.04, 48 << 20)),
-    _gpu("a100", _A100, Chip("NVIDIA A100-SXM4-80GB", "8.0", 108, 1.41, 40 << 20)),
-    _gpu("h100", _H100, Chip("NVIDIA H100 80GB HBM3", "9.0", 132, 1.98, 50 << 20)),
-    _gpu("h200", _H200, Chip("NVIDIA H200", "9.0", 132, 1.98, 50 << 20)),
-    _gpu("b200", _B200, Chip("NVIDIA B200", "10.0", 148, 1.965, 126 << 20)),
+    _gpu("l4", "g2-standard-4", _L4, Chip("NVIDIA L4", "8.9", 58, 2.04, 48 << 20)),
+    _gpu("a100", "a2-ultragpu-1g", _A100, Chip("NVIDIA A100-SXM4-80GB", "8.0", 108, 1.41, 40 << 20)),
+    _gpu("h100", "a3-highgpu-1g", _H100, Chip("NVIDIA H100 80GB HBM3", "9.0", 132, 1.98, 50 << 20)),
+    _gpu("h200", "a3-ultragpu-8g", _H200, Chip("NVIDIA H200", "9.0", 132, 1.98, 50 << 20)),
+    _gpu("b200", "a4-highgpu-8g", _B200, Chip("NVIDIA B200", "10.0", 148, 1.965, 126 << 20)),
 )
 TARGETS: dict[str, Target] = {target.name: target for target in _TARGETS}
 
