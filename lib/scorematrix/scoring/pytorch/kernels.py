@@ -67,7 +67,7 @@ def _by_products(
     """
     (n, t, h), (q, k, _) = q_nth.shape, keys_qkh.shape
     g = n // k
-    values_tkgh, lse_kgt = q_nth.new_empty(t, k, g, h), q_nth.new_empty(k, g, t)
+    values_tkgh, lse_tkg = q_nth.new_empty(t, k, g, h), q_nth.new_empty(t, k, g)  # with FlashAttention's strides
     rows, width = -(-t // -(-t * g * q // MOST_SCORES)), q
     if causal:
         rows, width = min(rows, max(LEAST_ROWS, -(-t // WIDTHS))), -(-q // WIDTHS)
@@ -83,9 +83,9 @@ def _by_products(
                 scores_mu.view(g, -1, seen)[:, :, start:].masked_fill_(ahead_ru, -torch.inf)
             weights_mu = torch.softmax(scores_mu, dim=1)
             if not causal:  # the largest weight is exp(largest score - log-sum-exp)
-                lse_kgt[j, :, start:end] = (scores_mu.amax(1) - weights_mu.amax(1).log()).view(g, -1)
+                lse_tkg[start:end, j] = (scores_mu.amax(1) - weights_mu.amax(1).log()).view(g, -1).t()
             values_tkgh[start:end, j] = matmul(weights_mu, values_qh[:seen]).view(g, -1, h).transpose(0, 1)
-    return values_tkgh.view(t, n, h), lse_kgt.view(n, t)
+    return values_tkgh.view(t, n, h), lse_tkg.view(t, n).t()
 
 
 @functools.cache
