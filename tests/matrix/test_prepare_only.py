@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from scorematrix.matrix import RoundInSteps
+from scorematrix.matrix.draft import Draft
 from scorematrix.results import RunStore
 from tests.conftest import call_cli, environment_of_users
 from tests.factory import write_run
@@ -84,3 +85,19 @@ def test_no_timed_order_waits_between_two_steps(tmp_path: Path) -> None:
     command = [sys.executable, "-c", STEPS, str(store.folder)]
     done = subprocess.run(command, env=environment_of_users(), capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == ["prepare", "warm_up", "ping", "settle"], done.stderr
+
+
+def test_a_round_that_does_not_load_belongs_to_its_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was alive beside the others, which is no overlap of rounds that should have run alone."""
+
+    def fails(_: Draft) -> None:
+        raise RuntimeError("no such weights")
+
+    monkeypatch.setattr(Draft, "load", fails)
+    monkeypatch.setattr("scorematrix.matrix.round.set_up_process", lambda *_: None)
+    store = write_run(tmp_path / "run", keep=lambda planned: False)
+    cases = [("/nowhere/9df29daa0bde", "9df29daa0bde"), ("", None)]
+    for planned, (conductor, group) in zip(store.manifest().plan, cases, strict=False):
+        steps = RoundInSteps(store.folder, planned, conductor)
+        assert "no such weights" in steps.load()
+        assert steps.record().group == group

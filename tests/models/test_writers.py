@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 import transformers
 
 from scorematrix.models import Model
+from scorematrix.models.config import ARCHITECTURES
 from scorematrix.models.gguf_reader import GGUFFile, read_gguf_config, read_gguf_weights
 from scorematrix.models.gguf_writer import write_gguf
 from scorematrix.models.safetensors_reader import read_hf_config, read_hf_weights
@@ -56,6 +58,12 @@ def test_a_process_that_writes_the_same_folder_later_does_not_fail(tmp_path: Pat
         write_hf_folder(tmp_path / "weights", tiny.config, tiny.weights, "float32")
     assert read_hf_config(tmp_path / "weights") == tiny.config
     assert [path.name for path in tmp_path.iterdir()] == ["weights"]
+
+
+def test_a_corrected_architecture_is_cached_elsewhere(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, family = tiny.key, tiny.config.family
+    monkeypatch.setitem(ARCHITECTURES, tiny.config.architecture, replace(family, gelu=not family.gelu))
+    assert tiny.key != before
 
 
 def test_transformers_reads_the_hf_folder(tmp_path: Path, tiny: Model) -> None:

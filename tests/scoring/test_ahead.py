@@ -65,7 +65,9 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
     return found
 
 
-def test_what_a_program_depends_on_tells_it_from_others(made: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_program_depends_on_tells_it_from_others(
+    made: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     calls = {
         "plain": (2, torch.ones(4, 3)),
         "constant": (3, torch.ones(4, 3)),
@@ -80,11 +82,17 @@ def test_what_a_program_depends_on_tells_it_from_others(made: list[Path], monkey
     for n in (2, 3, 500):
         scaled(2, torch.ones(n, 3))
     assert len(made) == len(calls), "one program for all lengths"
-    for name, value in (("_processor", lambda: "another"), ("torch.get_num_threads", lambda: 99)):
+    (architectures := tmp_path / "config.py").write_text("a corrected table")
+    changes = {
+        "_processor": lambda: "another",
+        "torch.get_num_threads": lambda: 99,
+        "config.__file__": str(architectures),
+    }
+    for name, value in changes.items():
         with monkeypatch.context() as patch:
             patch.setattr(f"scorematrix.scoring.pytorch.ahead.{name}", value)
             ahead.load_program(scaled.__wrapped__, calls["plain"])
-    assert len(set(made)) == len(calls) + 2
+    assert len(set(made)) == len(calls) + len(changes)
 
 
 def test_nothing_is_compiled_where_pytorch_is_told_not_to(made: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,7 @@ def _machine(rounds: Sequence[Round]) -> list[str]:
     shared = [r.name for r in rounds if r.noise and any(gpu.other_processes for gpu in r.noise.gpus)]
     if shared:
         warnings.append(f"other processes were on the GPU in {len(shared)} rounds: {_some(shared)}")
-    tuning = [r for r in rounds if r.role == "tuning" and r.waiting]
+    tuning = [r for r in rounds if r.role == "tuning"]
     confirmed = [r for r in rounds if r.role == "confirm"]
     was_busy = any(_taken(r) >= TAKEN for r in tuning)
     spun = [r for r in confirmed if r.waiting == "spinning" and _taken(r) >= TAKEN]
@@ -183,8 +183,8 @@ def _servers(manifest: Manifest, rounds: Sequence[Round]) -> list[str]:
 def _unsteady(contrasts: Iterable[Contrast]) -> list[str]:
     """Name comparisons whose ratio differs between pairs of rounds by more than the scatter of turns explains."""
     return [
-        f"{c.name}, {c.view} view: the ratio scatters by {log:.1%} between pairs of rounds beyond what turns explain: "
-        "processes differ, or the machine changed (its clock, other tenants of its host)"
+        f"{c.name}, {c.view} view: the ratio scatters by {log:.1%} between pairs of rounds beyond what turns explain, "
+        "because processes differ or the machine changed (its clock, other tenants of its host)"
         for c in contrasts
         if c.in_turns and (log := c.in_turns.process_log or 0.0) > c.margin
     ]

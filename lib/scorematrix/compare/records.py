@@ -73,7 +73,7 @@ def overlapping(rounds: Sequence[Round]) -> list[str]:
     """Name pairs that overlap on one machine outside of turns: rounds ran at once, or its wall clock was set."""
     by_machine: dict[str, list[Round]] = defaultdict(list)
     for round_ in rounds:
-        if round_.environment and not round_.lost and round_.cells:  # one that failed before its turns measured nothing
+        if round_.environment and not round_.lost:
             by_machine[round_.environment.machine_sha256].append(round_)
     return [
         f"{a.name} and {b.name}"

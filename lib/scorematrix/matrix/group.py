@@ -120,7 +120,8 @@ class _Stage:
         self._remotes: dict[str, Remote] = {}
         self._began = time.monotonic()
         self._folder = tempfile.mkdtemp(prefix="turns-")
-        self._socket = f"{self._folder}/socket"
+        self._name = uuid.uuid4().hex[:12]
+        self._socket = f"{self._folder}/{self._name}"
         self._closing = ExitStack()
 
     def __enter__(self) -> _Stage:
@@ -152,7 +153,7 @@ class _Stage:
         group = [self._planned[name] for name in names]
         conductor = None
         if group:
-            group_facts = {"group": uuid.uuid4().hex[:12] if len(group) > 1 else None, "n": len(group)}
+            group_facts = {"group": self._name if len(group) > 1 else None, "n": len(group)}
             because = self._because if self._because or len(group) > 1 else "the others of its group did not start"
             conductor = Conductor(
                 dict(self._remotes),

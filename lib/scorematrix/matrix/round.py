@@ -46,7 +46,8 @@ class RoundInSteps:
 
     Args:
         run: the run folder.
-        conductor: socket of the process that hands out turns to a group; empty: this round is measured alone.
+        conductor: socket of the process that hands out turns to a group, with the group's name; empty: this round is
+            measured alone.
     """
 
     def __init__(self, run: str | Path, planned: PlannedRound, conductor: str = "") -> None:
@@ -57,6 +58,8 @@ class RoundInSteps:
         set_up_process(self._kind, self._params.threads, cache_folder() / "compiled", planned.waiting or "passive")
         self._planned, self._conductor = planned, conductor
         self._draft = Draft(store, planned, self._params, store.workload())
+        # Also for a round that fails before the others take turns: it was alive at the same time.
+        self._draft.group = Path(conductor).name or None
         self._taker: _TurnTaker | None = None
         self._orders: Orders | None = None
         self._order: dict[str, Any] | None = None

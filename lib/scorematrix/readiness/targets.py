@@ -129,8 +129,8 @@ def _v6e(n_chips: int, topology: str) -> Target:
     )
 
 
-def _gpu(name: str, machine: str, chip: Datasheet, cuda: Chip) -> Target:
-    label, get_it = name.upper(), _vm(f"rent a VM with one (on Google Cloud: {machine})", "cuda")
+def _gpu(name: str, series: str, chip: Datasheet, cuda: Chip) -> Target:
+    label, get_it = name.upper(), _vm(f"rent a VM with one (on Google Cloud: series {series})", "cuda")
     return Target(f"gpu-{name}", "gpu", f"GPU {label}", (label,), get_it, ray_name=label, chip=chip, cuda=cuda)
 
 
@@ -171,11 +171,11 @@ _TARGETS = (
         cuda=Chip("NVIDIA RTX PRO 6000 Blackwell Server Edition", "12.0", 188, 2.6, 128 << 20),
         chip=_RTX_PRO_6000,
     ),
-    _gpu("l4", "g2-standard-4", _L4, Chip("NVIDIA L4", "8.9", 58, 2.04, 48 << 20)),
-    _gpu("a100", "a2-ultragpu-1g", _A100, Chip("NVIDIA A100-SXM4-80GB", "8.0", 108, 1.41, 40 << 20)),
-    _gpu("h100", "a3-highgpu-1g", _H100, Chip("NVIDIA H100 80GB HBM3", "9.0", 132, 1.98, 50 << 20)),
-    _gpu("h200", "a3-ultragpu-8g", _H200, Chip("NVIDIA H200", "9.0", 132, 1.98, 50 << 20)),
-    _gpu("b200", "a4-highgpu-8g", _B200, Chip("NVIDIA B200", "10.0", 148, 1.965, 126 << 20)),
+    _gpu("l4", "G2", _L4, Chip("NVIDIA L4", "8.9", 58, 2.04, 48 << 20)),
+    _gpu("a100", "A2 Ultra", _A100, Chip("NVIDIA A100-SXM4-80GB", "8.0", 108, 1.41, 40 << 20)),
+    _gpu("h100", "A3 High", _H100, Chip("NVIDIA H100 80GB HBM3", "9.0", 132, 1.98, 50 << 20)),
+    _gpu("h200", "A3 Ultra", _H200, Chip("NVIDIA H200", "9.0", 132, 1.98, 50 << 20)),
+    _gpu("b200", "A4", _B200, Chip("NVIDIA B200", "10.0", 148, 1.965, 126 << 20)),
 )
 TARGETS: dict[str, Target] = {target.name: target for target in _TARGETS}
 

@@ -63,11 +63,12 @@ def _by_products(
 ) -> tuple[Float[Tensor, "t n h"], Float[Tensor, "n t"]]:
     """Attend by matrix products and softmax, a block of rows at a time, for processors whose products are oneDNN's.
 
-    PyTorch's FlashAttention multiplies by MKL. The log-sum-exp of causal attention is not computed.
+    PyTorch's FlashAttention multiplies by MKL. The log-sum-exp of causal attention is not computed. Results have the
+    strides of FlashAttention's, on which compiled programs depend.
     """
     (n, t, h), (q, k, _) = q_nth.shape, keys_qkh.shape
     g = n // k
-    values_tkgh, lse_tkg = q_nth.new_empty(t, k, g, h), q_nth.new_empty(t, k, g)  # with FlashAttention's strides
+    values_tkgh, lse_tkg = q_nth.new_empty(t, k, g, h), q_nth.new_empty(t, k, g)
     rows, width = -(-t // -(-t * g * q // MOST_SCORES)), q
     if causal:
         rows, width = min(rows, max(LEAST_ROWS, -(-t // WIDTHS))), -(-q // WIDTHS)
