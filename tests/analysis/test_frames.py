@@ -18,7 +18,7 @@ from tests.factory import changed, make_params, make_run, make_scores, write_run
 WORDS = {
     *("side", "backend", "view", "target", "round", "role", "kind", "status", "reason", "comparison", "first"),
     *("second", "verdict", "next_step", "gate", "found", "backends", "control", "result", "text", "gold", "label"),
-    *("evidence", "views", "state", "device", "dtype", "waiting", "attention", "attention_ms", "steadiness"),
+    *("evidence", "views", "state", "device", "dtype", "waiting", "attention", "attention_forms", "steadiness"),
     *("baseline", "part"),
 }
 PRICES = {"cpu": {"usd_per_hour": 3.6, "source": "a price list", "date": "2026-11-24"}}

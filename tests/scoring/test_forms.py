@@ -12,7 +12,6 @@ from scorematrix.compare import compare_run
 from scorematrix.matrix import Choice
 from scorematrix.matrix.orchestrate import as_tuned
 from scorematrix.models import load_model
-from scorematrix.report.formatting import form_times
 from scorematrix.results import FormTime, PlannedRound, Round
 from scorematrix.scoring.forms import time_forms
 from tests.conftest import real_time
@@ -147,7 +146,7 @@ def test_tuning_chooses_a_form_that_is_surely_faster(seconds: tuple, expected: s
     sides = {side.backend: side for side in comparison.sides}
     assert sides["jax"].attention == expected and sides["jax"].forms == forms
     assert sides["pytorch"].attention is None and sides["pytorch"].forms == []
-    assert form_times(sides["jax"]).split()[0] == (expected or "a") and form_times(sides["pytorch"]) == ""
+    assert sides["jax"].form_times.split()[0] == (expected or "a") and sides["pytorch"].form_times == ""
 
 
 def test_what_tuning_chose_is_what_confirmation_rounds_use() -> None:

@@ -80,7 +80,7 @@ def sides(run: Run) -> pd.DataFrame:
             "auc": s.auc,
             "neighbour_effect": s.neighbours_moved,
             "chunk_effect": s.chunks_moved,
-            "attention_ms": {form.form: form.seconds and form.seconds * 1e3 for form in s.forms} or None,
+            "attention_forms": s.form_times or None,
             "tuning_configurations": s.tuning_configurations or None,
             "tuning_minutes": s.tuning_seconds / 60 or None,
             "steadiness": ", ".join(f"{n} {name}" for name, n in s.steadiness.items()) or None,
@@ -89,7 +89,7 @@ def sides(run: Run) -> pd.DataFrame:
         }
         for s in run.comparison.sides
     ]
-    not_numeric = [*KEY, "state", "device", "dtype", "waiting", "attention", "attention_ms", "steadiness"]
+    not_numeric = [*KEY, "state", "device", "dtype", "waiting", "attention", "attention_forms", "steadiness"]
     return _numeric(pd.DataFrame(rows), [key for key in (rows[0] if rows else ()) if key not in not_numeric])
 
 

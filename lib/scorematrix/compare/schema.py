@@ -140,6 +140,15 @@ class Side(Part):
     usd_per_million_items: float | None = Field(None, description="only where the params give a price")
     watts: float | None = Field(None, description="mean power of the GPUs while cells were measured")
 
+    @property
+    def form_times(self) -> str:
+        """Return the time of each form of attention that a tuning round timed, the chosen one first; else nothing."""
+        chosen = self.attention or (self.forms[0].form if self.forms else "")
+        listed = sorted(self.forms, key=lambda f: (f.form != chosen, f.seconds is None, f.seconds or 0.0))
+        return ", ".join(
+            f"{f.form} {float(f'{f.seconds * 1e3:.3g}'):,g} ms" if f.seconds else f"{f.form} failed" for f in listed
+        )
+
 
 class Matched(Part):
     """Both sides at the same chunk size: descriptive, never the verdict."""

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from scorematrix.compare.schema import Side
+from typing import NamedTuple
 
 NONE = "n/a"
 MARKS = ("PASSED", "FAILED", "NOT RUN", "DEFERRED", "INVALID", "SKIPPED", "UNDECIDED")
@@ -62,15 +59,6 @@ def small(value: float | None) -> str:
 def span(low: float | None, high: float | None) -> str:
     """Return an interval."""
     return NONE if low is None or high is None else f"{significant(low)} to {significant(high)}"
-
-
-def form_times(side: Side) -> str:
-    """Return the time of each form of attention that a tuning round timed, the chosen one first; empty without any."""
-    if not side.forms:
-        return ""
-    chosen = side.attention or side.forms[0].form
-    listed = sorted(side.forms, key=lambda f: (f.form != chosen, f.seconds is None, f.seconds or 0.0))
-    return ", ".join(f"{f.form} {milliseconds(f.seconds)} ms" if f.seconds else f"{f.form} failed" for f in listed)
 
 
 def counted(n: int, one: str, many: str) -> str:

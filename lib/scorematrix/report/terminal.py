@@ -6,7 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scorematrix.compare.schema import Comparison
-from scorematrix.report.formatting import MARKS, TextTable, form_times, giga, milliseconds, percent
+from scorematrix.report.formatting import MARKS, TextTable, giga, milliseconds, percent
 from scorematrix.results.target_records import Attempt, CompiledCell
 
 
@@ -39,7 +39,7 @@ def figure_lines(comparison: Comparison) -> list[str]:
         if side.matmul_flops_per_second and side.copy_bytes_per_second:
             matmul, copy = giga(side.matmul_flops_per_second), giga(side.copy_bytes_per_second)
             lines.append(f"  measured peak in {side.framework}: matmul {matmul} GFLOP/s, copy {copy} GB/s")
-        if attention := form_times(side):
+        if attention := side.form_times:
             lines.append(f"  attention of the largest call: {attention}")
         if side.profile and side.profile.parts:
             shares = ", ".join(f"{part.part.replace('_', ' ')} {percent(part.share)}" for part in side.profile.parts)
