@@ -100,6 +100,18 @@ def test_work_that_falls_beside_one_side_only_is_named() -> None:
     assert judged(busy, sides=("jax", "pytorch"))[1]["interference"] == "passed", "a neighbour of both"
 
 
+def test_bursts_that_last_longer_in_the_turns_of_one_side_are_no_help() -> None:
+    """A core is busy in a few turns of each, and makes one side's five times as long. Their ratios leave them out."""
+    count = iter(range(10**6))
+
+    def hit(known: dict[str, int]) -> dict[str, int]:
+        if next(count) % 5:
+            return known
+        return {name: 5 * ns for name, ns in known.items()} | {"others_ns": 5 * known["raw_ns"]}
+
+    assert judged(hit)[1]["interference"] == "passed"
+
+
 def test_rounds_that_nobody_conducted_are_not_asked() -> None:
     _, gates = judged(lambda _: {}, sides=("jax", "pytorch"), group=None)
     assert not [name for name in gates if name.split()[0] in ("clocks", "threads", "interference")]

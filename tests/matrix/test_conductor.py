@@ -217,6 +217,47 @@ def test_disturbed_turns_are_made_again_with_their_neighbours() -> None:
     ]
 
 
+@pytest.mark.parametrize("seconds_busy", [3.0, 60.0])
+def test_after_a_disturbed_turn_the_next_slot_waits_for_others_within_the_reserve(seconds_busy: float) -> None:
+    """Others take a core from the second turn on, for shorter or longer than the reserve of ten seconds."""
+    log: list = []
+    now = {"seconds": 0.0, "busy_until": 0.0}
+
+    class Slow(Player):
+        def ask(self, **order: Any) -> dict[str, Any]:
+            now["seconds"] += 0.1 if order["do"] == "turn" else 0.0
+            if order["do"] == "turn" and len(turns(self._log)) == 1:
+                now["busy_until"] = now["seconds"] + seconds_busy
+            return super().ask(**order)
+
+    class Neighbour:
+        def __init__(self, pids: list[int]) -> None:
+            self._seen = 0.0
+
+        def seconds(self) -> tuple[float, float]:
+            used = min(now["seconds"], now["busy_until"])
+            taken, self._seen = used - self._seen, max(used, self._seen)
+            return max(0.0, taken), 0.0
+
+    def pause(seconds: float) -> None:
+        now["seconds"] += seconds
+        log.append(("pause", {"do": "pause", "at": len(turns(log))}))
+
+    players = [Slow("a", log), Slow("b", log)]
+    score = Score([block("a", "b")], n_requests=1, fewest_laps=3, seconds=40.0, again_share=0.25, precise=1.0)
+    conductor = Conductor(
+        {p.name: p for p in players}, score, {}, np.random.default_rng(1),
+        clock=lambda: int(now["seconds"] * 1e9), watch=Neighbour, pause=pause,
+    )  # fmt: skip
+    conductor.conduct()
+    pauses = [order["at"] for _, order in log if order["do"] == "pause"]
+    assert pauses and {at % 2 for at in pauses} == {0}, "not between neighbours"
+    facts = sorted((fact for p in players for fact in p.facts), key=lambda fact: fact["place"])
+    waited = [fact["rest_ns"] / 1e9 for fact in facts]
+    assert sum(waited) == pytest.approx(min(seconds_busy, 10.0), abs=0.5)
+    assert all(fact["disturbed"] for fact in facts[2:]) is (seconds_busy > 40)
+
+
 @real_time
 def test_a_process_that_waits_uses_no_core_and_one_that_dies_is_lost(tmp_path: Path) -> None:
     """A real member at the other end of a real socket."""

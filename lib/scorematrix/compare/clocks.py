@@ -6,7 +6,7 @@ processor time of every process.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from scorematrix.compare.evidence import SideEvidence
 from scorematrix.compare.gates import limit_gate
+from scorematrix.compare.pairs import pair_ratios
 from scorematrix.compare.schema import Gate
 from scorematrix.compare.statistics import half_width
 from scorematrix.compare.turn_records import calls_ns
@@ -142,7 +143,9 @@ def interference_gate(sides: Sequence[SideEvidence]) -> Gate | None:
     """
     if len(sides) != 2 or len({side.target for side in sides}) > 1:
         return None
-    others = [_others(side) for side in sides]
+    a, b = sides
+    ratios = pair_ratios(a.confirm, a.best_chunk, b.confirm, b.best_chunk) if a.best_chunk and b.best_chunk else {}
+    others = [_others(side, [index for index, ratio in ratios.items() if ratio.only_clean]) for side in sides]
     both = sorted(others[0].keys() & others[1].keys())
     if len(both) < LEAST_ROUNDS:
         return None
@@ -155,15 +158,25 @@ def interference_gate(sides: Sequence[SideEvidence]) -> Gate | None:
     return limit_gate("interference", not surely, detail, "difference", center, INTERFERENCE_CORES)
 
 
-def _others(side: SideEvidence) -> dict[int, float]:
-    """Return the cores that others used during the chosen chunk size's turns, by index of the confirmation round."""
+def _others(side: SideEvidence, clean: Collection[int]) -> dict[int, float]:
+    """Return the cores that others used during the chosen chunk size's turns, by index of the confirmation round.
+
+    Every turn counts alike, because a burst of load would last longer in the turns of a side that it slows more.
+
+    Args:
+        clean: indices whose ratio leaves disturbed turns out, as this does.
+    """
     cores = {}
     for round_ in side.confirm:
         cell = round_.cell(side.best_chunk) if side.best_chunk is not None else None
-        turns = [t for t in cell.turns if t.others_ns is not None and t.conductor_ns] if cell else []
-        if turns and round_.group:
-            others = sum(t.others_ns or 0 for t in turns)
-            cores[round_.index] = others / sum(t.conductor_ns or 0 for t in turns)
+        shares = [
+            (t.others_ns or 0) / t.conductor_ns
+            for t in (cell.turns if cell else [])
+            if t.conductor_ns and t.others_ns is not None and t.replaced_ns is None
+            if not (t.disturbed and round_.index in clean)
+        ]
+        if shares and round_.group:
+            cores[round_.index] = float(np.mean(shares))
     return cores
 
 

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +28,8 @@ from scorematrix.workload.fresh import secret_seed
 
 MOST_TRIES = 4
 """Most tries of a disturbed turn, the first included."""
+QUIET_POLL_SECONDS = 0.25
+"""How long others must be idle before the next turns, if they disturbed the last one."""
 PINGS = 5
 """No-op orders before the turns, and again after them, to measure the round trip to a process."""
 
@@ -67,6 +70,7 @@ class Conductor:
             at (0: none); returns a fresh process, or None if none will come.
         watch: creates the watch over processor time of processes other than these and this one.
         rest: waits until the processes of the member that had the last turn are idle.
+        pause: sleeps for some seconds.
         lost: by round name, the chunk size that was being measured when its process was lost; 0: none.
     """
 
@@ -77,6 +81,7 @@ class Conductor:
     clock: Callable[[], int] = time.perf_counter_ns
     watch: Callable[[Sequence[int]], Watch] = Bystanders
     rest: Callable[[Sequence[int]], None] = await_rest
+    pause: Callable[[float], None] = time.sleep
     on_turn: Callable[[CellKey], None] = lambda _: None
     restart: Callable[[str, int], Member | None] = lambda _name, _chunk: None
     lost: dict[str, int] = field(default_factory=dict)
@@ -86,6 +91,8 @@ class Conductor:
         self._facts: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self._seconds: dict[CellKey, dict[tuple[int, int], float]] = defaultdict(dict)
         self._disturbed: set[tuple[CellKey, int, int]] = set()
+        self._is_noisy = False
+        self._reserve = self.score.again_share * (self.score.seconds or 0.0)
         self._seeds = dict(self.score.seeds)
         self._place = self._lap = 0
         self._origin: int | None = None
@@ -163,16 +170,16 @@ class Conductor:
         """Play a block: the fewest laps, more while they are needed, then disturbed turns again."""
         score, played = self.score, list[Slot]()
         deadline = None if score.seconds is None else began + score.seconds
-        # A block that goes on reserves time to repeat turns; any other takes only the fewest laps.
-        end = deadline - score.again_share * score.seconds if deadline and score.seconds else None
-        first_lap, lap_began = self._lap, self._now()
+        first_lap, lap_began, took = self._lap, self._now(), list[float]()
         for slot in slots(block, score.n_requests, first_lap, self.rng, score.draws_tokens):
             if slot.lap != self._lap or not self._living(block):
                 self._lap = slot.lap
                 now = self._now()
-                done, lap_seconds, lap_began = slot.lap - first_lap, now - lap_began, now
-                more = block.goes_on and end is not None and now + lap_seconds < end
-                if not self._living(block) or (done >= score.laps_due(block) and not (more and self._is_wide(block))):
+                took, lap_began = [*took, now - lap_began], now
+                # A block that goes on leaves the reserve for repeats; any other takes only the fewest laps.
+                more = block.goes_on and deadline is not None and now + median(took) < deadline - self._reserve
+                is_due = len(took) < score.laps_due(block)
+                if not self._living(block) or not (is_due or (more and self._is_wide(block))):
                     break
             played.append(slot)
             self._slot(slot)
@@ -191,22 +198,35 @@ class Conductor:
                 self._slot(slot)
 
     def _slot(self, slot: Slot) -> None:
-        seed = None
+        """Play the turns of a slot without a pause in between, so that all of them meet the same noise."""
+        waits_from, seed = self.clock(), None
+        self._await_quiet()
         if slot.is_fresh:  # a seed that the reference has scored serves once: its tokens are not new a second time
             seed = self._seeds.pop(slot.request) if slot.request in self._seeds else secret_seed()
         for cell in slot.cells:
             if cell in self._failed or cell[0] not in self.members:
                 continue
-            self._turn(cell, slot.lap, slot.request, seed)
+            self._turn(cell, slot.lap, slot.request, seed, waits_from)
+            waits_from = self.clock()
 
-    def _turn(self, cell: CellKey, lap: int, request: int, seed: int | None) -> None:
+    def _await_quiet(self) -> None:
+        """If others disturbed the last turn, wait until they are idle, at most for the time reserved for repeats."""
+        while self._is_noisy and self._reserve > 0 and self._last in self.members:
+            watch, start = self._watches[self._last], self.clock()
+            watch.seconds()
+            self.pause(min(QUIET_POLL_SECONDS, self._reserve))
+            others, stolen = (int(seconds * 1e9) for seconds in watch.seconds())
+            taken = self.clock() - start
+            self._reserve -= taken / 1e9
+            self._is_noisy = is_disturbed(others, stolen, taken, self.score.disturbed_share)
+
+    def _turn(self, cell: CellKey, lap: int, request: int, seed: int | None, waits_from: int) -> None:
         name, chunk, slowdown = cell
         watch = self._watches[name]
         self.on_turn(cell)
-        start = self.clock()
         if self._last not in (None, name):
             self.rest(self._pids[self._last])
-        self._last, rest_ns = name, self.clock() - start
+        self._last, rest_ns = name, self.clock() - waits_from
         watch.seconds()
         start = self.clock()
         if self._origin is None:
@@ -217,7 +237,7 @@ class Conductor:
             self._failed.add(cell)
             return
         others_ns, stolen_ns = (int(seconds * 1e9) for seconds in watch.seconds())
-        disturbed = is_disturbed(others_ns, stolen_ns, taken, self.score.disturbed_share)
+        disturbed = self._is_noisy = is_disturbed(others_ns, stolen_ns, taken, self.score.disturbed_share)
         (self._disturbed.add if disturbed else self._disturbed.discard)((cell, lap, request))
         self._seconds[cell][lap, request] = answer["seconds"]
         self._facts[name].append(

@@ -62,7 +62,7 @@ class Params(Section):
         0.05, description="share of a core: turns during which other processes take more are repeated"
     )
     again_share: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.25, description="part of a group's share of the time budget that is reserved to repeat turns"
+        0.25, description="part of a group's share of the time budget for repeated turns and waits for a quiet machine"
     )
     seed: int
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.03

@@ -73,7 +73,7 @@ class Score:
         precise: standard error of a ratio's logarithm at which laps end.
         seconds: for all turns of the group; None: the fewest laps and no more.
         disturbed_share: share of a core; a turn during which others took more is disturbed.
-        again_share: share of `seconds` that is reserved to repeat disturbed turns.
+        again_share: share of `seconds` that is reserved to wait until others are idle, and to repeat disturbed turns.
         draws_tokens: whether some laps of blocks that go on have tokens drawn anew.
         seeds: by request, of tokens that the reference has scored; each is used once, every other seed is drawn.
     """

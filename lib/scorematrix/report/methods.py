@@ -21,8 +21,9 @@ def _order(comparison: Comparison) -> str:
         "Sides that share a device, and the control, run at the same time and take turns, one request at a time. A "
         f"process that waits uses no core. Orders are drawn from seed {seed}, and each is followed by its reverse. "
         f"Turns during which other processes took more than {comparison.params.get('disturbed_share', 0.05):.0%} of a "
-        "core are marked, and excluded if enough clean turns remain. In confirmation rounds the sides load at the "
-        "same time, which start-up times include."
+        "core are marked, and excluded if enough clean turns remain. After such a turn the next ones wait for a quiet "
+        "machine, for a limited time. In confirmation rounds the sides load at the same time, which start-up times "
+        "include."
     )
 
 

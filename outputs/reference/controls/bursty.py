@@ -87,7 +87,7 @@ def measure(design: str, seed: int, budget_seconds: float) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pairs", nargs="?", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=120.0, metavar="BUDGET")
+    parser.add_argument("--seconds", type=float, default=240.0, metavar="BUDGET")
     options = parser.parse_args()
     for _ in range(options.pairs):
         seed = time.time_ns() % 2**31

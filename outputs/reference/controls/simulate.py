@@ -85,6 +85,11 @@ class Machine:
         self._others = others_ms / 1e3 * SECONDS / 0.28  # turns here are longer than those recorded
         return taken
 
+    def pause(self, seconds: float) -> None:
+        """Nobody works."""
+        _, others_ms = next(self._stretch)
+        self._now, self._others = self._now + seconds, others_ms / 1e3 * seconds / 0.28
+
     def clock(self) -> int:
         """The conductor's."""
         return int(self._now * 1e9)
@@ -168,7 +173,9 @@ class Template:
             players[planned.name] = Player(planned, truth * math.exp(rng.normal(0, PROCESS_SCATTER)), machine)
         chosen = {planned.name: self.chunk for planned in group}
         score = score_of(params, self.workload, group, chosen=chosen, seconds=TURNS * SECONDS * len(group) / 3)
-        Conductor(dict(players), score, {}, rng, clock=machine.clock, watch=lambda _: machine).conduct()
+        Conductor(
+            dict(players), score, {}, rng, clock=machine.clock, pause=machine.pause, watch=lambda _: machine
+        ).conduct()
         name = f"{group[0].index}-{group[0].view}" if len(group) > 1 else None
         return [self._round(planned, players[planned.name], name) for planned in group]
 
