@@ -58,7 +58,7 @@ def test_rounds_to_decide() -> None:
     tight = geometric_interval([1.05, 1.06, 1.04, 1.05, 1.06])
     assert rounds_to_decide(tight, 0.03) == 6
     at_margin = geometric_interval([1.02, 1.03, 1.04, 1.0300001, 1.03])
-    assert rounds_to_decide(at_margin, 0.03) is None or rounds_to_decide(at_margin, 0.03) > 100
+    assert rounds_to_decide(at_margin, 0.03) is None
 
 
 def test_a_margin_that_controls_widened_narrows_with_the_rounds() -> None:

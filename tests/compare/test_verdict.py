@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 from scorematrix.compare import compare_run
-from scorematrix.compare.statistics import geometric_interval
+from scorematrix.compare.statistics import Interval, geometric_interval
 from scorematrix.compare.verdict import judge, margin_words, percent
+from scorematrix.results.schema import MOST_ROUNDS
 from tests.factory import equal_seconds, make_params, make_run
 
 ONE = {"comparisons": [{"jax": "cpu", "pytorch": "cpu"}]}
@@ -19,7 +22,7 @@ def slower(backend: str, factor: float):
 
 def noisy(backend: str, factor: float):
     def seconds(b: str, i: int, c: int) -> float:
-        return equal_seconds(b, i, c) * (factor if b == backend else 1.0) * np.exp(0.2 * (-1) ** i * (b == backend))
+        return equal_seconds(b, i, c) * (factor if b == backend else 1.0) * np.exp(0.1 * (-1) ** i * (b == backend))
 
     return seconds
 
@@ -39,6 +42,22 @@ def test_verdict(seconds, verdict: str, words: str) -> None:
     (contrast,) = compare_run(*make_run(make_params(**ONE), seconds=seconds)).contrasts
     assert contrast.verdict == verdict
     assert words in contrast.sentence
+
+
+@pytest.mark.parametrize(
+    ("center", "low", "sd_log", "advised"),
+    [(1.06, 0.97, 0.01, "--until-decided"), (1.06, 0.97, 0.06, "rounds="), (1.06, 0.8, 0.3, "quieter machine"),
+     (1.03, 1.02, 0.01, "treat as close")],
+)  # fmt: skip
+def test_the_next_step_asks_for_no_more_rounds_than_a_run_can_have(
+    center: float, low: float, sd_log: float, advised: str
+) -> None:
+    interval = Interval(center, low, center**2 / low, 5, sd_log)
+    verdict = judge(missing_sides=[], gates=[], interval=interval, missing_rounds=0, margin=0.03)
+    assert verdict.state == "not_enough_evidence" and advised in verdict.next_step
+    rounds = re.search(r"rounds=(\d+)", verdict.next_step)
+    assert (rounds is None) == (verdict.more_rounds is None) == (advised in ("quieter machine", "treat as close"))
+    assert rounds is None or int(rounds[1]) <= MOST_ROUNDS
 
 
 def test_four_rounds_do_not_decide() -> None:

@@ -50,11 +50,12 @@ def run(
     from scorematrix.readiness import load_written
     from scorematrix.report.progress import RunProgress
     from scorematrix.results import Mirror, RecordStore, RunStore
+    from scorematrix.results.schema import MOST_ROUNDS, UNTIL_DECIDED_TIMES
 
     overrides = read_assignments(set_ or []) | ({"rounds": rounds} if rounds is not None else {})
     checked = load_params(params, overrides)
     if until_decided or max_rounds is not None:
-        most = max_rounds or checked.max_rounds or min(99, 8 * checked.rounds)
+        most = max_rounds or checked.max_rounds or min(MOST_ROUNDS, UNTIL_DECIDED_TIMES * checked.rounds)
         checked = load_params(params, overrides | {"max_rounds": most})
     backends = [choice.backend for choice in checked.backends]
     if unknown := [name for name in only or [] if name not in backends]:

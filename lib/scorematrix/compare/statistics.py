@@ -11,14 +11,14 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from scorematrix.results.schema import MOST_ROUNDS
+
 CONFIDENCE = 0.95
 FAILING = 0.2
 """A failed control or gate on times voids verdicts, so it fails at this share of the usual error level: at 99 %."""
 FAILING_CONFIDENCE = 1 - (1 - CONFIDENCE) * FAILING
 POWER = 0.9
 """The recommended number of rounds decides with this probability."""
-MOST_ROUNDS = 1000
-"""More are never recommended."""
 MIN_ROUNDS = 5
 """Fewer rounds never decide (rule 16)."""
 

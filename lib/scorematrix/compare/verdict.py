@@ -10,12 +10,12 @@ from scorematrix.compare.schema import Contrast, ContrastKind, Gate, Opponent, V
 from scorematrix.compare.statistics import (
     CONFIDENCE,
     MIN_ROUNDS,
-    MOST_ROUNDS,
     Interval,
     holm,
     p_beyond,
     rounds_to_decide,
 )
+from scorematrix.results.schema import MOST_ROUNDS, UNTIL_DECIDED_TIMES
 
 OPEN = ("not_run", "undecided")
 """Statuses of a gate that has neither passed nor failed."""
@@ -101,11 +101,13 @@ def judge(
         reason = f"A/A noise is {percent(margin)}, and only a larger difference would show"
     needed = rounds_to_decide(interval, tie_margin, confidence, widened=margin)
     more = needed - n if needed else None
-    step = (
-        f"about {more} more rounds would decide: a new run with rounds={needed}, or with --until-decided"
-        if more
-        else f"more than {MOST_ROUNDS:,} rounds would be needed: treat as close"
-    )
+    if needed and needed <= UNTIL_DECIDED_TIMES * n:
+        step = f"about {more} more rounds would decide: a new run with rounds={needed}, or with --until-decided"
+    elif needed:
+        step = f"about {more} more rounds would decide: a new run with rounds={needed}"
+    else:
+        advice = "use a quieter machine" if high - low > 2 * bound else "treat as close"
+        step = f"more than {MOST_ROUNDS} rounds would be needed: {advice}"
     if is_widened:
         step += "; a quieter machine would also help, because A/A noise widened the margin"
     return Verdict("not_enough_evidence", reason, step, more, wants_rounds=True)

@@ -25,7 +25,7 @@ from scorematrix.matrix.choices import (
     TextWorkload,
 )
 from scorematrix.readiness.targets import target
-from scorematrix.results.schema import SIDES, Waiting, stands_for
+from scorematrix.results.schema import MOST_ROUNDS, SIDES, Waiting, stands_for
 from scorematrix.scoring.place import ServerPlace
 from scorematrix.scoring.registry import REFERENCE, backend_entry
 from scorematrix.text_files import read_yaml
@@ -44,8 +44,8 @@ class Params(Section):
     comparisons: list[ComparisonChoice] = Field(min_length=1)
     chunk_sizes: list[Positive] = Field(min_length=1)
     tuning_rounds: Positive = 1
-    rounds: Annotated[int, Field(ge=2, le=99)] = 10
-    max_rounds: Annotated[int, Field(ge=2, le=99)] | None = Field(
+    rounds: Annotated[int, Field(ge=2, le=MOST_ROUNDS)] = 10
+    max_rounds: Annotated[int, Field(ge=2, le=MOST_ROUNDS)] | None = Field(
         None, description="most rounds: a verdict may fall at `rounds`, then at twice as many each time, up to these"
     )
     controls: bool = Field(True, description="measure a backend against itself, and against itself slowed by 5 %")

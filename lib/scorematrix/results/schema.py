@@ -23,6 +23,11 @@ ROUND_VERSION = 4
 PROTOCOL = "2"
 """Version of the measuring protocol. Rounds of different protocols are never compared. 2: rounds take turns."""
 
+MOST_ROUNDS = 99
+"""Most confirmation rounds of a run."""
+UNTIL_DECIDED_TIMES = 8
+"""`run --until-decided` stops at this many times `rounds`."""
+
 _servers = wing("servers")
 SIDES: dict[str, Literal["jax", "pytorch"]] = {
     "jax": "jax",
