@@ -59,6 +59,20 @@ def test_an_honest_fake_raises_no_alarm(model: Model, sound: Sound) -> None:
     assert {row.state for row in report.contract} == {"agrees"}, report.contract
 
 
+def test_a_server_that_scores_several_items_wrong_is_not_said_to_do_so_after_bad_requests(
+    model: Model, sound: Sound
+) -> None:
+    """As sglang-jax with overlap scheduling does."""
+
+    def mixed_up(sound: Sound, body: bytes, handler: object) -> tuple[int, bytes]:
+        return sound.rows(body, lambda rows: [row[::-1] for row in rows] if len(rows) > 1 else rows)
+
+    with fake_server(sound, mixed_up) as url:
+        report = audit_server(url, model, device="cpu")
+    assert {"parity", "neighbours"} <= failed(report).keys()
+    assert {row.state for row in report.contract} == {"agrees", "not_sent"}, report.contract
+
+
 def test_a_server_that_dies_of_minus_one(model: Model) -> None:
     command = [sys.executable, "-m", "tests.faults.fake_servers"]
     with subprocess.Popen(

@@ -79,11 +79,16 @@ CASES = (
 
 
 def contract_rows(wire: Wire, probes: Probes, rounding: float, *, risky: bool) -> Iterator[ContractRow]:
-    """Send the table, risky requests last and only if `risky`. After each, check that the server still works."""
+    """Send the table, risky requests last and only if `risky`.
+
+    After each, check that the server still works as it did, unless it was inconsistent before the first.
+    """
     base = probes.base
     small = ScoreRequest(base.query_ids[:6], base.items_ids[:2], base.label_ids[:2])
     limit = min(wire.timeout_seconds, ROW_SECONDS)
     healthy = wire.rows(small, limit)
+    if not isinstance(healthy, np.ndarray) or _after(wire, small, healthy, rounding, limit):
+        healthy = None
     unanswered, gone = 0, ""
     for case in CASES:
         body = case.body(body_of(small, wire.served_model), probes.vocab_size)
@@ -101,7 +106,7 @@ def contract_rows(wire: Wire, probes: Probes, rounding: float, *, risky: bool) -
         state, fault = _judged(case, reply, wire)
         if not wire.outlives(reply):
             state, fault, gone = "fault", "server_died", f"not sent: the server died of {case.name}"
-        elif isinstance(healthy, np.ndarray) and (after := _after(wire, small, healthy, rounding, limit)):
+        elif healthy is not None and (after := _after(wire, small, healthy, rounding, limit)):
             state, fault = "fault", after
             if after == "server_died":
                 gone = f"not sent: the server has answered no sound request since {case.name}"
