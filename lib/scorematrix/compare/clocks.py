@@ -161,7 +161,7 @@ def interference_gate(sides: Sequence[SideEvidence]) -> Gate | None:
 def _others(side: SideEvidence, clean: Collection[int]) -> dict[int, float]:
     """Return the cores that others used during the chosen chunk size's turns, by index of the confirmation round.
 
-    Every turn counts alike, because a burst of load would last longer in the turns of a side that it slows more.
+    Every turn counts alike. Weighted by time, a burst of load would count more for the side that it slows more.
 
     Args:
         clean: indices whose ratio leaves disturbed turns out, as this does.
