@@ -85,5 +85,5 @@ def test_a_server_is_called_what_it_is_and_never_by_a_framework(settings: dict, 
     (contrast,) = compare_run(*make_run(params, edit=with_settings(**settings))).contrasts
     assert contrast.kind == "server" and contrast.sentence.startswith("Server comparison")
     for side, label in zip((contrast.first, contrast.second), labels, strict=True):
-        assert side.label.startswith(label)
+        assert side.label.startswith(label) and side.label in contrast.name
     assert "JAX" not in contrast.sentence and "PyTorch" not in contrast.sentence

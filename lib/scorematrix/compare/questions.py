@@ -55,9 +55,11 @@ def ask_questions(
             states = [readiness.state(side.target, side.backend) for side in pair]
             same = pair[0].target == pair[1].target
             labels = [state.label if state else side.target for state, side in zip(states, pair, strict=True)]
-            named = " against ".join(side.backend for side in pair)
+            opponents = _opponents_named(names, pair)
+            is_served = pair[0].view == SERVER_VIEW
+            named = " against ".join(one.label if is_served else one.backend for one in opponents)
             kind = "framework" if set(names) == set(FRAMEWORK_NAMES) else "backend"
-            kind = "server" if pair[0].view == SERVER_VIEW else kind
+            kind = "server" if is_served else kind
             questions.append(
                 Question(
                     *pair,
@@ -117,7 +119,7 @@ def answer(question: Question, count: int, looks: Looks, margin: float) -> Contr
         margin: the smallest difference that counts, as a fraction; the controls may widen it.
     """
     first, second = question.first, question.second
-    opponents = _opponents_named(question)
+    opponents = _opponents_named(question.names, (first, second))
     indices = looks.indices(count)
     missing = _missing(question, indices)
     controls = [judge_control(c, indices, looks.confidence, margin, not missing) for c in question.controls]
@@ -170,11 +172,9 @@ def answer(question: Question, count: int, looks: Looks, margin: float) -> Contr
     )
 
 
-def _opponents_named(question: Question) -> tuple[Opponent, Opponent]:
+def _opponents_named(names: Sequence[str], sides: Sequence[SideEvidence]) -> tuple[Opponent, Opponent]:
     """Return both sides. If two servers report the same software, add the backend name that the params give each."""
-    first, second = (
-        _opponent(name, side) for name, side in zip(question.names, (question.first, question.second), strict=True)
-    )
+    first, second = (_opponent(name, side) for name, side in zip(names, sides, strict=True))
     if first.label == second.label and first.backend != second.backend:
         first, second = (
             one.model_copy(update={"software": f"{one.label} (as {one.backend})"}) for one in (first, second)
