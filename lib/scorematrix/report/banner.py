@@ -24,7 +24,9 @@ MOST_WARNINGS = 3
 
 
 def verdict_word(contrast: Contrast) -> str:
-    """Return a verdict as one word, or the winner's name."""
+    """Return a verdict as one word, or the winner's name. A server's is too long, and it is no framework."""
+    if contrast.winner and contrast.kind == "server":
+        return "WINNER"
     return STATE_WORDS.get(contrast.verdict, contrast.verdict)
 
 
