@@ -20,9 +20,9 @@ def slower(backend: str, factor: float):
     return lambda b, i, c: equal_seconds(b, i, c) * (factor if b == backend else 1.0)
 
 
-def noisy(backend: str, factor: float):
+def noisy(backend: str, factor: float, scatter: float):
     def seconds(b: str, i: int, c: int) -> float:
-        return equal_seconds(b, i, c) * (factor if b == backend else 1.0) * np.exp(0.1 * (-1) ** i * (b == backend))
+        return equal_seconds(b, i, c) * (factor if b == backend else 1.0) * np.exp(scatter * (-1) ** i * (b == backend))
 
     return seconds
 
@@ -35,7 +35,8 @@ def noisy(backend: str, factor: float):
         (slower("jax", 1.0), "tie", "a tie"),
         (slower("jax", 1.01), "tie", "a tie"),
         (slower("jax", 1.03), "not_enough_evidence", "crosses the 3% margin"),
-        (noisy("jax", 1.10), "not_enough_evidence", "more rounds would decide"),
+        (noisy("jax", 1.10, 0.1), "not_enough_evidence", "more rounds would decide"),
+        (noisy("jax", 1.10, 0.2), "not_enough_evidence", "quieter machine"),
     ],
 )
 def test_verdict(seconds, verdict: str, words: str) -> None:
@@ -127,3 +128,4 @@ def test_a_margin_is_called_widened_only_where_the_reader_sees_it(margin: float,
     interval = geometric_interval([1.0, 1.1, 1.05, 1.02, 0.99])
     found = judge(missing_sides=[], gates=[], interval=interval, missing_rounds=0, margin=margin, tie_margin=0.03)
     assert found.state == "not_enough_evidence" and ("A/A" in (found.next_step or "")) == names_both
+    assert (found.next_step or "").count("quieter machine") <= 1

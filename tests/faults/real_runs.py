@@ -1,4 +1,4 @@
-"""Real runs of scorers that lie: real processes, notebooks, turns and gates, on the smallest workload that shows them.
+"""Real runs of scorers that lie: real processes, notebooks, turns and gates, on a workload that shows them.
 
     python -m tests.faults.real_runs [WORDS OF A LIE'S NAME]
 

@@ -101,14 +101,13 @@ def verdicts(run: Run) -> pd.DataFrame:
     rows = []
     for c in run.comparison.contrasts:
         speed = c.effect.inverse if c.effect else None
-        server_won = c.winner is not None and c.kind == "server"
         rows.append(
             {
                 "comparison": c.name,
                 "view": c.view,
                 "first": c.first.label,
                 "second": c.second.label,
-                "verdict": "winner" if server_won else VERDICT_WORDS.get(c.verdict, c.verdict),
+                "verdict": VERDICT_WORDS.get(c.outcome, c.outcome),
                 "speed_ratio": speed and speed.ratio,
                 "speed_ratio_low": speed and speed.low,
                 "speed_ratio_high": speed and speed.high,

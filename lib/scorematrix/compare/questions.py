@@ -30,7 +30,7 @@ class Question:
 
     first: SideEvidence
     second: SideEvidence
-    names: tuple[str, str]
+    opponents: tuple[Opponent, Opponent]
     kind: ContrastKind
     where: str
     skips: tuple[TargetState, ...]
@@ -63,7 +63,7 @@ def ask_questions(
             questions.append(
                 Question(
                     *pair,
-                    names=names,
+                    opponents=opponents,
                     kind=kind if same else "system",
                     where=(labels[0] if same else " against ".join(labels))
                     + ("" if kind == "framework" else f", {named}"),
@@ -119,7 +119,7 @@ def answer(question: Question, count: int, looks: Looks, margin: float) -> Contr
         margin: the smallest difference that counts, as a fraction; the controls may widen it.
     """
     first, second = question.first, question.second
-    opponents = _opponents_named(question.names, (first, second))
+    opponents = question.opponents
     indices = looks.indices(count)
     missing = _missing(question, indices)
     controls = [judge_control(c, indices, looks.confidence, margin, not missing) for c in question.controls]
@@ -154,7 +154,7 @@ def answer(question: Question, count: int, looks: Looks, margin: float) -> Contr
         view=view,
         first=opponents[0],
         second=opponents[1],
-        verdict={"first": question.names[0], "second": question.names[1]}.get(verdict.state, verdict.state),
+        verdict={"first": opponents[0].name, "second": opponents[1].name}.get(verdict.state, verdict.state),
         sentence=sentence(question.where, question.kind, view, opponents, verdict, interval),
         reason=verdict.reason,
         next_step=verdict.next_step,
@@ -222,7 +222,7 @@ def _confirmed_in_cycles(question: Question, verdict: Verdict, indices: range, c
     if interval is not None and (interval.high < 1 if verdict.state == "first" else interval.low > 1):
         return verdict
     ratio = f"{interval.center:.3f} ({interval.low:.3f} to {interval.high:.3f})" if interval else "unknown"
-    over = " over ".join(question.names)
+    over = " over ".join(one.name for one in question.opponents)
     reason = f"GPU cycles do not confirm the difference in time ({over}: {ratio}): the clocks differed"
     return Verdict("not_enough_evidence", reason, "lock the GPU's clocks, then measure again", wants_rounds=True)
 

@@ -227,6 +227,11 @@ class Contrast(Part):
         return next((side for side in (self.first, self.second) if side.name == self.verdict), None)
 
     @property
+    def outcome(self) -> str:
+        """Return the verdict, but `winner` if it names a server: no framework won, and a server's name is long."""
+        return "winner" if self.winner and self.kind == "server" else self.verdict
+
+    @property
     def keys(self) -> tuple[tuple[str, str, str], tuple[str, str, str]]:
         """Return backend, view and target of both sides, the first side's first."""
         return self.first.key, self.second.key

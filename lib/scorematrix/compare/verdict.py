@@ -101,15 +101,14 @@ def judge(
         reason = f"A/A noise is {percent(margin)}, and only a larger difference would show"
     needed = rounds_to_decide(interval, tie_margin, confidence, widened=margin)
     more = needed - n if needed else None
-    if needed and needed <= UNTIL_DECIDED_TIMES * n:
-        step = f"about {more} more rounds would decide: a new run with rounds={needed}, or with --until-decided"
-    elif needed:
+    because = ", because A/A noise widened the margin" if is_widened else ""
+    if needed:
         step = f"about {more} more rounds would decide: a new run with rounds={needed}"
+        step += ", or with --until-decided" if needed <= UNTIL_DECIDED_TIMES * MIN_ROUNDS else ""
+        step += f"; a quieter machine would also help{because}" if is_widened else ""
     else:
-        advice = "use a quieter machine" if high - low > 2 * bound else "treat as close"
+        advice = f"use a quieter machine{because}" if is_widened or high - low > 2 * bound else "treat as close"
         step = f"more than {MOST_ROUNDS} rounds would be needed: {advice}"
-    if is_widened:
-        step += "; a quieter machine would also help, because A/A noise widened the margin"
     return Verdict("not_enough_evidence", reason, step, more, wants_rounds=True)
 
 

@@ -175,7 +175,8 @@ class Conductor:
             if slot.lap != self._lap or not self._living(block):
                 self._lap = slot.lap
                 now = self._now()
-                took, lap_began = [*took, now - lap_began], now
+                took.append(now - lap_began)
+                lap_began = now
                 # A block that goes on leaves the reserve for repeats; any other takes only the fewest laps.
                 more = block.goes_on and deadline is not None and now + median(took) < deadline - self._reserve
                 is_due = len(took) < score.laps_due(block)

@@ -12,6 +12,7 @@ from scorematrix.results.target_records import Attempt
 STATE_WORDS = {
     "jax": "JAX",
     "pytorch": "PYTORCH",
+    "winner": "WINNER",
     "tie": "TIE",
     "not_enough_evidence": "UNDECIDED",
     "deferred": "DEFERRED",
@@ -24,10 +25,8 @@ MOST_WARNINGS = 3
 
 
 def verdict_word(contrast: Contrast) -> str:
-    """Return a verdict as one word, or the winner's name. A server's is too long, and it is no framework."""
-    if contrast.winner and contrast.kind == "server":
-        return "WINNER"
-    return STATE_WORDS.get(contrast.verdict, contrast.verdict)
+    """Return a verdict as one word, or the winner's name."""
+    return STATE_WORDS.get(contrast.outcome, contrast.outcome)
 
 
 def title(comparison: Comparison) -> str:

@@ -40,7 +40,7 @@ class Turn(Part):
     lap: int = Field(ge=0, description="of the group: turns of one lap and request are consecutive")
     place: int = Field(ge=0, description="position among all turns of the group")
     rest_ns: int | None = Field(
-        default=None, description="before the start, until the turn before's process, or noisy others, were idle"
+        default=None, description="wait for the last turn's process to be idle, and for others if they disturbed it"
     )
     start_ns: int | None = Field(default=None, description="since the group's first turn, by the conductor's clock")
     conductor_ns: int | None = Field(default=None, description="by the conductor's clock, messages included")

@@ -49,6 +49,8 @@ PROCESS_SCATTER = 0.005
 VIEW = "best_native"
 SECONDS = 4.0
 """A turn: slower than the recorded run's ceiling allows, as the physics gate demands."""
+RECORDED_SECONDS = 0.28
+"""A turn in `turns.json`."""
 TURNS = 110
 """Of a pair and its control, as in the quick run: 22 s of turns that take 0.2 s."""
 START_TURNS = 60
@@ -82,13 +84,13 @@ class Machine:
         log, others_ms = next(self._stretch)
         taken = seconds * math.exp(log / 1e4)
         self._now += taken
-        self._others = others_ms / 1e3 * SECONDS / 0.28  # turns here are longer than those recorded
+        self._others = others_ms / 1e3 * SECONDS / RECORDED_SECONDS
         return taken
 
     def pause(self, seconds: float) -> None:
         """Nobody works."""
         _, others_ms = next(self._stretch)
-        self._now, self._others = self._now + seconds, others_ms / 1e3 * seconds / 0.28
+        self._now, self._others = self._now + seconds, others_ms / 1e3 * seconds / RECORDED_SECONDS
 
     def clock(self) -> int:
         """The conductor's."""
