@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scorematrix.compare import compare_run
-from scorematrix.results import BackendRecord, Round
+from scorematrix.results import SIDES, BackendRecord, ReferenceSample, Round
 from tests.factory import changed, make_params, make_run
 
 URL = {"server": {"url": "http://127.0.0.1:9"}}
@@ -88,3 +88,39 @@ def test_a_server_is_called_what_it_is_and_never_by_a_framework(settings: dict, 
         assert side.label.startswith(label) and side.label in contrast.name
     assert "JAX" not in contrast.sentence and "PyTorch" not in contrast.sentence
     assert contrast.model_copy(update={"verdict": "jax"}).outcome == "winner"
+
+
+def test_where_no_peak_could_be_measured_no_gate_needs_it_and_the_reader_is_told() -> None:
+    """A server at an address of another machine; a launched one is always measured."""
+    params = make_params(backends=served("sglang-jax", "sglang"), comparisons=[{"jax": "cpu", "pytorch": "cpu"}])
+
+    def judged(edit: object) -> tuple[list[str], list[str]]:
+        comparison = compare_run(*make_run(params, edit=edit))
+        (contrast,) = comparison.contrasts
+        return [g.name for g in contrast.gates if "physics" in g.name], [w for w in comparison.warnings if "peak" in w]
+
+    assert judged(lambda r: r) == (["physics sglang-jax", "physics sglang"], [])
+    names, warnings = judged(lambda r: changed(r, ceilings=None))
+    assert names == [] and len(warnings) == 1 and "sglang on cpu" in warnings[0]
+
+
+def test_a_group_with_a_server_that_keeps_queries_draws_no_tokens_and_no_other_group_may_do_so() -> None:
+    names = ("sglang-jax", "sglang", "vllm")
+    backends = [{"backend": name, "views": ["server"], "server": LAUNCHED} for name in names]
+    params = make_params(backends=backends, comparisons=[{"jax": "cpu", "pytorch": "cpu"}])
+
+    def doubts(keeping: str) -> list[str]:
+        def edit(r: Round) -> Round:
+            if r.role == "reference":
+                known = {"request": 0, "items": [0], "scores": [[0.5, 0.5]]}
+                return changed(r, samples=[ReferenceSample(index=i, seed=i, **known) for i in range(9)])
+            settings = {"reuse_prefix": 1} if r.backend == keeping else {}
+            framework = SIDES.get(r.backend, r.record.framework)
+            record = r.record.model_copy(update={"settings": settings, "framework": framework})
+            return changed(r, record=record, group=f"g{r.index}", alone_because=None)
+
+        contrasts = compare_run(*make_run(params, edit=edit)).contrasts
+        (own,) = (c for c in contrasts if (c.first.backend, c.second.backend) == ("sglang-jax", "sglang"))
+        return [g.detail for g in own.gates if g.name == "records" and "drawn tokens" in g.detail]
+
+    assert doubts("nobody") and not doubts("vllm")

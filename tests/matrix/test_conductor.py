@@ -195,6 +195,39 @@ def test_a_process_that_is_lost_before_the_first_turn_is_started_again_and_joins
     assert conductor.lost == {}
 
 
+def test_processes_that_a_failed_turn_reports_count_as_the_members_own_from_then_on() -> None:
+    """A server that died in its turn was started again. Its new processes must not count as others'."""
+    log, watched = [], list[tuple[int, ...]]()
+
+    class Restarting(Player):
+        def ask(self, **order: Any) -> dict[str, Any]:
+            answer = super().ask(**order)
+            return answer | {"error": "died", "pids": [1, 7]} if order.get("chunk") == 4 and "lap" in order else answer
+
+    class Watching(Bystanders):
+        def __init__(self, pids: Any) -> None:
+            watched.append(tuple(pids))
+            super().__init__(pids)
+
+    blocks = [Block((("a", 4, 1.0),)), Block((("a", 8, 1.0),), True)]
+    conduct([Restarting("a", log)], blocks, watch=Watching)
+    assert watched == [(os.getpid(),), (1, 7)]
+
+
+def test_a_group_that_is_not_ready_to_take_turns_takes_none() -> None:
+    log: list = []
+    a, b = Player("a", log), Player("b", log)
+    score, seen = Score([block("a", "b")], n_requests=1, fewest_laps=3), {}
+
+    def ready(pids: Any) -> None:
+        seen.update(pids)
+        raise RuntimeError("not now")
+
+    with pytest.raises(RuntimeError, match="not now"):
+        Conductor({"a": a, "b": b}, score, {}, np.random.default_rng(1), before_turns=ready).conduct()
+    assert turns(log) == [] and seen == {"a": a.pids, "b": b.pids}
+
+
 def test_disturbed_turns_are_made_again_with_their_neighbours() -> None:
     """Others take half a second of a core during the second lap; it is played once more when all laps are done."""
     log: list = []
@@ -295,6 +328,6 @@ def test_a_process_whose_conductor_is_gone_has_no_more_orders(tmp_path: Path) ->
         listener.listen()
         first = pool.submit(next, orders_from(path, "a"))
         connection, _ = listener.accept()
-        connection.close()
+        Remote(Player("a", []).planned, connection, connection.makefile("rw", encoding="utf-8")).close()
         with pytest.raises(ConductorGone):
             first.result(10)

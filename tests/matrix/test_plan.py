@@ -9,9 +9,11 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from scorematrix.matrix import chunk_order, load_params, needed_targets, plan_rounds
-from scorematrix.matrix.group import _together, lost_round
+from scorematrix.matrix import Params, chunk_order, load_params, needed_targets, plan_rounds, together
+from scorematrix.matrix.group import lost_round
 from scorematrix.matrix.plan import plan_groups
+from scorematrix.matrix.together import alone_because, parts_of
+from scorematrix.results import RunStore
 from tests.factory import make_params, write_run
 
 QUICK = Path(__file__).parents[2] / "params" / "quick.yaml"
@@ -121,14 +123,72 @@ def test_rounds_beyond_the_first_look_are_planned_beforehand() -> None:
     ("free_gb", "sizes"), [(100, [5]), (9, [3, 1, 1]), (4, [1] * 5)], ids=["all", "the compared", "one at a time"]
 )
 def test_baselines_leave_the_turns_first_if_memory_is_short(
-    free_gb: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+    free_gb: int, sizes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backends = [{"backend": "jax"}, {"backend": "pytorch"}, {"backend": "transformers", "views": ["packed"]},
                 {"backend": "llama-cpp", "views": ["shared_prefix"]}]  # fmt: skip
     params = load_params(QUICK, {"backends": backends, "comparisons": [{"jax": "cpu", "pytorch": "cpu"}]})
     group = next(g for g in plan_groups(params) if g[0].index == 1 and len(g) > 1)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free_gb * 10**9))
-    parts = _together(params, group)
+    parts = parts_of(params, RunStore(tmp_path), group)
     assert [len(members) for members, _ in parts] == sizes
     assert sorted(p.name for members, _ in parts for p in members) == sorted(p.name for p in group)
     assert [reason is None for _, reason in parts] == [len(members) > 1 for members, _ in parts]
+
+
+LAUNCH = {"launch": "serve {port}"}
+
+
+def server_params(jax: dict, pytorch: dict, on: str = "cpu") -> Params:
+    servers = {"sglang-jax": jax, "sglang": pytorch}
+    backends = [{"backend": name, "views": ["server"], "server": place} for name, place in servers.items()]
+    sides = [{"jax": on, "pytorch": on}]
+    return load_params(QUICK, {"dtype": "float32", "backends": backends, "comparisons": sides, "controls": False})
+
+
+@pytest.mark.parametrize(
+    ("jax", "pytorch", "on", "reason"),
+    [
+        (LAUNCH, LAUNCH, "cpu", None),
+        (LAUNCH, LAUNCH, "gpu-g4", "GPU"),
+        ({"url": "http://a:1"}, LAUNCH, "gpu-g4", None),
+        ({"url": "http://a:1"}, {"url": "http://b:1"}, "tpu-v6e-1", None),
+        (LAUNCH, LAUNCH, "tpu-v6e-1", "TPU"),
+    ],
+)
+def test_servers_take_turns_where_all_have_room(jax: dict, pytorch: dict, on: str, reason: str | None) -> None:
+    params = server_params(jax, pytorch, on)
+    group = [p for p in plan_rounds(params) if p.index == 1]
+    found = alone_because(params, group)
+    assert len(group) == 2 and (found is None if reason is None else reason in str(found))
+
+
+def test_a_server_that_works_while_it_waits_is_measured_alone_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = server_params(LAUNCH, LAUNCH)
+    group = [p for p in plan_rounds(params) if p.index == 1]
+    shares = {p.name: 0.96 if p.backend == "sglang" else 0.0 for p in group}
+    monkeypatch.setattr(together, "waiting_shares", lambda _: shares)
+    with pytest.raises(together.ComputesWhileWaiting, match=r"sglang takes 96%") as found:
+        together.check_waiting(params, group, {})
+    together.check_waiting(params, group[:1], {})  # it has nobody to disturb
+    store, recorded = RunStore(tmp_path / "r"), []
+    monkeypatch.setattr(RunStore, "rounds", lambda _: recorded)
+    assert parts_of(params, store, group) == [(group, None)]
+    recorded += [SimpleNamespace(**vars(p), alone_because=str(found.value)) for p in group]
+    assert parts_of(params, store, group) == [([p], str(found.value)) for p in group]
+
+
+@pytest.mark.parametrize(
+    ("place", "ways"),
+    [
+        (LAUNCH, {"spinning", "passive"}),
+        (LAUNCH | {"variables": {"OMP_WAIT_POLICY": "active"}}, {None}),
+        ({"url": "http://a:1"}, {None}),
+    ],
+)
+def test_tuning_tries_how_the_threads_of_a_launched_server_wait(place: dict, ways: set) -> None:
+    plan = plan_rounds(server_params(LAUNCH, place))
+    assert {p.waiting for p in plan if p.role == "tuning" and p.backend == "sglang"} == ways
+    assert {p.waiting for p in plan if p.role == "tuning" and p.backend == "sglang-jax"} == {None}

@@ -11,7 +11,14 @@ from types import SimpleNamespace
 import pytest
 
 from scorematrix.measure.gpu import GpuWatch
-from scorematrix.measure.noise import MOST_REST_SECONDS, Bystanders, NoiseWatch, await_rest, throttle_events
+from scorematrix.measure.noise import (
+    MOST_REST_SECONDS,
+    Bystanders,
+    NoiseWatch,
+    await_rest,
+    throttle_events,
+    waiting_shares,
+)
 from scorematrix.results.cells import Turn
 from tests.conftest import real_time
 
@@ -63,6 +70,17 @@ def test_a_process_that_spins_is_waited_for_and_an_idle_one_is_not() -> None:
     child.kill()
     child.join()
     await_rest([child.pid])
+
+
+@real_time
+def test_a_process_that_works_while_it_waits_is_told_from_an_idle_one() -> None:
+    core = min(os.sched_getaffinity(0))
+    child = multiprocessing.get_context("fork").Process(target=_burn, args=(3.0, core))
+    child.start()
+    shares = waiting_shares({"polls": [child.pid], "idle": [os.getpid()], "gone": [2**22 + 1]})
+    child.kill()
+    child.join()
+    assert shares["polls"] > 0.2 and shares["idle"] < 0.05 and shares["gone"] == 0.0
 
 
 def test_noise_is_of_the_turns_alone() -> None:

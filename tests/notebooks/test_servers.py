@@ -12,6 +12,7 @@ from scorematrix.compare import Comparison
 from scorematrix.results import RunStore, read_document
 from tests.conftest import FIXTURES, QUICK_COMPILES, report_of, run_cli
 from tests.processes import running
+from tests.servers.serve.process import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 TABLE = {"jax": "sglang-jax", "pytorch": "sglang"}
@@ -34,6 +35,9 @@ def test_the_whole_matrix_runs_over_http(run: Path) -> None:
     assert last.setup.compiles and all(c.from_cache for c in last.setup.compiles)
     for round_ in (r for r in rounds if r.view == "server"):
         assert round_.record and round_.setup and round_.events == []
+        assert round_.group and round_.alone_because is None, "servers take turns too"
+        drawn = [turn for cell in round_.cells for turn in cell.turns if turn.fresh_seed is not None]
+        assert drawn, "tokens are drawn for servers as well"
         assert round_.record.settings["start_seconds"] > 0
         assert "scorematrix serve --backend" in str(round_.record.settings["started_by"])
         assert (run / "servers" / f"{round_.name}.log").is_file()
@@ -96,6 +100,53 @@ def test_a_server_that_is_not_there_is_skipped_and_its_verdict_deferred(tmp_path
     assert [(c.view, c.verdict) for c in comparison.contrasts] == [("server", "deferred")]
     assert {n.backend: n.reason for n in comparison.notices} == {"sglang-jax": "no_answer", "sglang": "not_installed"}
     assert "http://127.0.0.1:9" in done.stdout.replace("\n", " ")
+
+
+def test_servers_that_run_already_take_turns_and_their_work_is_not_taken_for_that_of_others(tmp_path: Path) -> None:
+    content = yaml.safe_load((FIXTURES / "servers.yaml").read_text())
+    del content["load"]
+    served = [Server("--backend", engine, "--dtype", "float32", model=content["model"]) for engine in TABLE]
+    try:
+        for choice, server in zip(content["backends"][2:], served, strict=True):
+            choice["server"] = {"url": server.url, "audit": False}
+        content["backends"] = content["backends"][2:]
+        (tmp_path / "p.yaml").write_text(yaml.safe_dump(content))
+        done = run_cli("run", "p.yaml", "--run-id", "s", "--report", cwd=tmp_path, **QUICK_COMPILES)
+        assert done.returncode == 0, done.stdout + done.stderr
+    finally:
+        for server in served:
+            server.stop()
+    run = tmp_path / "outputs" / "runs" / "s"
+    rounds = [r for r in RunStore(run).rounds() if r.view == "server"]
+    assert len(rounds) == 6 and all(r.group and cell.status == "ok" for r in rounds for cell in r.cells)
+    assert all(r.ceilings for r in rounds if r.role == "tuning"), "they run on this machine"
+    turns = [turn for r in rounds if r.role == "confirm" for cell in r.cells for turn in cell.turns]
+    assert any(turn.process_ns for turn in turns)
+    assert [s.backend for s in RunStore(run).studies()] == []
+    (contrast,) = read_document(run / "comparison.json", Comparison).contrasts
+    assert [g for g in contrast.gates if g.status == "failed" and g.name != "interference"] == []
+    assert "ran at a given URL" in report_of(run)
+
+
+def test_a_server_that_polls_for_requests_is_measured_alone_and_the_report_says_so(tmp_path: Path) -> None:
+    content = yaml.safe_load((FIXTURES / "servers.yaml").read_text())
+    content["backends"] = content["backends"][2:]
+    poller = Path(__file__).parents[1] / "servers" / "client" / "polling_server.py"
+    content["backends"][0]["server"] = {"launch": f"{{python}} {poller} {{port}}"}
+    content["backends"][1]["server"] = {"launch": f"{{python}} {poller.with_name('dying_server.py')} {{port}} 999"}
+    for choice in content["backends"]:
+        choice["server"]["audit"] = False
+    del content["load"]
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(content))
+    done = run_cli("run", "p.yaml", "--run-id", "s", "--report", "--set", "chunk_sizes=[8]", cwd=tmp_path,
+                   **QUICK_COMPILES)  # fmt: skip
+    assert done.returncode == 3, "these servers answer with constant scores"
+    run = tmp_path / "outputs" / "runs" / "s"
+    rounds = [r for r in RunStore(run).rounds() if r.view == "server"]
+    assert len(rounds) == 6 and all(cell.status == "ok" for r in rounds for cell in r.cells)
+    assert all(r.group is None and "sglang-jax takes" in str(r.alone_because) for r in rounds)
+    assert "while it waits" in report_of(run)
+    assert list(running("polling_server.py")) == []
 
 
 def test_a_server_that_dies_costs_its_cell_and_the_report_says_so(tmp_path: Path) -> None:

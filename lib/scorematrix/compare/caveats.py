@@ -173,10 +173,13 @@ def _servers(manifest: Manifest, rounds: Sequence[Round]) -> list[str]:
     warnings = []
     if failed := [r.name for r in rounds if r.events]:
         warnings.append(f"a live server failed requests or died in {len(failed)} rounds: {_some(failed)}")
-    if kept := sorted({r.backend for r in served if r.record and r.record.settings.get("reuse_prefix")}):
+    if kept := sorted({r.backend for r in served if r.reuses_prefix}):
         warnings.append(f"{_some(kept)} kept queries between requests, so repeated passes did not recompute them")
     if unchecked := sorted({f"{r.backend} on {r.target}" for r in served if r.backend in remote}):
         warnings.append(f"{_some(unchecked)} ran at a given URL: this run did not check the device and flags")
+    measured, tuned = {r.target for r in rounds if r.ceilings}, [r for r in served if r.probes]
+    if unlimited := sorted({f"{r.backend} on {r.target}" for r in tuned if r.target not in measured}):
+        warnings.append(f"{_some(unlimited)}: no peak could be measured, so times are not checked against it")
     return warnings
 
 

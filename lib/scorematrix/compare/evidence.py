@@ -83,7 +83,7 @@ class SideEvidence:
     @property
     def reuses_prefix(self) -> bool:
         """Whether the settings keep queries' keys and values, so that a call computes less than it requests."""
-        return any(r.record.settings.get("reuse_prefix") for r in self.rounds if r.record)
+        return any(r.reuses_prefix for r in self.rounds)
 
     def sound_cells(self) -> list[tuple[Round, Cell]]:
         """Return every cell that has scores, with its round."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from itertools import combinations
 
@@ -46,7 +46,8 @@ def records_gate(sides: Sequence[SideEvidence], beside: Sequence[Round], disturb
         return Gate(name="records", status="not_run", detail="no round is recorded yet")
     groups = {r.group for r in rounds if r.group}
     together = [*_rounds(sides), *(r for r in beside if r.group in groups or r.role == "control")]
-    doubts = [doubt for check in (_strangers, _changed, _chosen, _undrawn) for doubt in check(sides)]
+    doubts = [doubt for check in (_strangers, _changed, _chosen) for doubt in check(sides)]
+    doubts += _undrawn(sides, {r.group for r in together if r.reuses_prefix})
     doubts = [*_twice(together), *_longer(together), *doubts, *turn_doubts(together, disturbed_share)]
     sound = f"{len(rounds)} rounds: no two alike, none shorter than its calls, all by the same software"
     detail = f"{doubts[0]}{f', and {len(doubts) - 1} more' if len(doubts) > 1 else ''}" if doubts else sound
@@ -153,11 +154,15 @@ def _changed(sides: Sequence[SideEvidence]) -> Iterator[str]:
             yield from _several(what, {str(read(r)): r.name for r in side.confirm if read(r) is not None})
 
 
-def _undrawn(sides: Sequence[SideEvidence]) -> Iterator[str]:
-    """Name confirmation rounds that drew no tokens, although the reference has scored tokens for them."""
+def _undrawn(sides: Sequence[SideEvidence], reusing: Collection[str | None]) -> Iterator[str]:
+    """Name confirmation rounds that drew no tokens, although the reference has scored tokens for them.
+
+    Args:
+        reusing: groups with a round that keeps queries between calls. Drawn tokens would cost it a query.
+    """
     for side in sides:
-        expected = set() if side.reuses_prefix else {sample.index for sample in side.samples}
-        for r in side.confirm:
+        expected = {sample.index for sample in side.samples}
+        for r in (r for r in side.confirm if r.group not in reusing):
             has_drawn = any(turn.fresh_seed is not None for cell in r.cells for turn in cell.turns)
             is_whole = r.alone_because is None and r.error is None and all(cell.status == "ok" for cell in r.cells)
             if is_whole and r.index in expected and not has_drawn:

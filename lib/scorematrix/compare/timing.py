@@ -15,7 +15,7 @@ from scorematrix.compare.schema import Gate
 from scorematrix.compare.statistics import FAILING_CONFIDENCE, MIN_ROUNDS, Interval, geometric_interval
 from scorematrix.compare.steady import steadiness
 from scorematrix.results.figures import pass_seconds
-from scorematrix.results.schema import SIDES, Manifest, Round
+from scorematrix.results.schema import SERVER_VIEW, SIDES, Manifest, Round
 
 CEILING_SHARE = 1.05
 """A rate above this share of the measured ceiling is false: the clock stopped before the work was done (rule 8)."""
@@ -64,8 +64,10 @@ def side_timing_gates(side: SideEvidence, sides: Sequence[SideEvidence], manifes
     return [gate for gate in [*gates, steady_gate(side)] if gate is not None]
 
 
-def physics_gate(side: SideEvidence, sides: Sequence[SideEvidence], floor_flops: int | None) -> Gate:
+def physics_gate(side: SideEvidence, sides: Sequence[SideEvidence], floor_flops: int | None) -> Gate | None:
     """Require that no pass beats the hardware: minimum operations over seconds stay below the measured ceiling.
+
+    None for a server at an address whose device no round could measure; see `caveats`.
 
     Args:
         sides: all measured sides; no framework can exceed its device's ceiling, so the highest on that device counts.
@@ -75,6 +77,8 @@ def physics_gate(side: SideEvidence, sides: Sequence[SideEvidence], floor_flops:
     here = [r for other in sides if other.target == side.target for r in other.rounds]
     ceiling = max((r.ceilings.matmul_flops_per_second for r in here if r.ceilings), default=None)
     cells = [(round_, cell) for round_, cell in side.sound_cells() if cell.call_ns]
+    if side.view == SERVER_VIEW and not ceiling and any(r.probes for r in side.tuning):
+        return None
     if not floor_flops or not ceiling or not cells:
         lacking = "operation count" if not floor_flops else "ceiling" if not ceiling else "timed pass"
         return Gate(name=name, status="not_run", detail=f"no {lacking} is recorded yet")

@@ -71,6 +71,7 @@ class Conductor:
         watch: creates the watch over processor time of processes other than these and this one.
         rest: waits until the processes of the member that had the last turn are idle.
         pause: sleeps for some seconds.
+        before_turns: called with each member's process ids when all are warm; may raise to end the group.
         lost: by round name, the chunk size that was being measured when its process was lost; 0: none.
     """
 
@@ -84,6 +85,7 @@ class Conductor:
     pause: Callable[[float], None] = time.sleep
     on_turn: Callable[[CellKey], None] = lambda _: None
     restart: Callable[[str, int], Member | None] = lambda _name, _chunk: None
+    before_turns: Callable[[Mapping[str, Sequence[int]]], None] = lambda _: None
     lost: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -107,6 +109,7 @@ class Conductor:
         # While one member measures, the work of its partners counts as others': they should wait.
         self._pids = {name: self._ready(name, answer) for name, answer in prepared.items()}
         self._watches = {name: self.watch(pids) for name, pids in self._pids.items()}
+        self.before_turns(self._pids)
         self._ping()
         began = self._now()
         for block in self.score.blocks:
@@ -236,6 +239,8 @@ class Conductor:
         taken = self.clock() - start
         if answer is None or answer.get("error"):
             self._failed.add(cell)
+            if pids := (answer or {}).get("pids"):  # a server that died was started again
+                self._pids[name], self._watches[name] = pids, self.watch(pids)
             return
         others_ns, stolen_ns = (int(seconds * 1e9) for seconds in watch.seconds())
         disturbed = self._is_noisy = is_disturbed(others_ns, stolen_ns, taken, self.score.disturbed_share)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import psutil
+
 from scorematrix.matrix.memory import refused_chunks
 from scorematrix.matrix.meter import Meter, error_text
 from scorematrix.matrix.params import Params
@@ -157,15 +159,23 @@ class Draft:
         n_warmup = 0 if self.is_reference else self.params.warmup_passes
         is_here = not backend_entry(self.planned.backend).is_live  # a server's compiles are not visible here
         compiles = compile_counter(info.framework) if is_here else lambda: 0
-        return Meter(self.workload, n_warmup, self.watchdog, memory, compiles, own_processes())
+        return Meter(self.workload, n_warmup, self.watchdog, memory, compiles, self.processes())
+
+    def processes(self) -> list[psutil.Process]:
+        """Return the processes that compute for this round: this one, its workers, a live server on this machine."""
+        ours = own_processes()
+        return list(dict.fromkeys([*ours, *self.live.processes()])) if self.live is not None else ours
 
     def take(self, cells: Sequence[Cell]) -> None:
         """Add measured cells."""
         self.cells += [c.model_copy(update={"error": self.explained(c.error)}) if c.error else c for c in cells]
 
     def study(self) -> None:
-        """In the first tuning round, audit the round's live server and put it under load, as the params request."""
-        if self.planned.index > 0:
+        """In the first tuning round, audit the round's live server and put it under load, as the params request.
+
+        A server whose way of waiting is tuned is studied with threads that wait passively, as in unattended use.
+        """
+        if self.planned.index > 0 or (self.planned.waiting == "spinning" and self.params.waiting == "tuned"):
             return
         if (result := self._servers.study_server(self.live, self.params, self.planned, self.workload)) is not None:
             self.store.write_study(result)

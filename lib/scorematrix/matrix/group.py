@@ -10,31 +10,26 @@ import tempfile
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
-import psutil
 
 from scorematrix.matrix.conductor import Conductor
 from scorematrix.matrix.member import Remote
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.plan import chunk_order
-from scorematrix.matrix.turns import baselines_of, score_of
-from scorematrix.models import read_description
+from scorematrix.matrix.together import ComputesWhileWaiting, check_waiting, parts_of
+from scorematrix.matrix.turns import score_of
 from scorematrix.notebook_kernels import end_kernels
 from scorematrix.notebooks import NotebookFailed, execute_notebook, quietly
 from scorematrix.privacy import redacted
-from scorematrix.readiness.targets import target
 from scorematrix.results import Cell, PlannedRound, Round, RunStore, StorageFailed
 from scorematrix.results.files import utc_now
-from scorematrix.scoring import backend_entry
 
 NOTEBOOK = "02_score_matrix"
-PROCESS_BYTES = 1.2e9
-"""Approximate memory of a process without the weights: framework, programs and a call's activations."""
-WEIGHT_COPIES = 2
-"""Copies of the weights in a process: the arrays read from the file, the framework's."""
 
 
 def measure_group(
@@ -59,45 +54,22 @@ def measure_group(
     """
     for planned in group:
         store.drop_round(planned.name)
-    together = _together(params, group)
-    for members, apart in together:
+    parts = deque(parts_of(params, store, group))
+    while parts:
+        members, apart = parts.popleft()
         share = None if seconds is None else seconds * len(members) / len(group)
-        with _Stage(params, store, members, chosen or {}, share, because or apart, seeds) as stage:
-            left = stage.perform()
+        try:
+            with _Stage(params, store, members, chosen or {}, share, because or apart, seeds) as stage:
+                left = stage.perform()
+        except ComputesWhileWaiting as found:
+            for planned in members:
+                store.drop_round(planned.name)
+            parts.extend(([planned], str(found)) for planned in members)
+            continue
         for planned in left:  # its process was lost: a fresh one measures the rest
             with _Stage(params, store, [planned], {}, None, "its first process ended early") as stage:
                 stage.perform()
     return [store.round(planned.name) for planned in group]
-
-
-def _together(params: Params, group: Sequence[PlannedRound]) -> list[tuple[list[PlannedRound], str | None]]:
-    """Split a group into rounds that can be alive at the same time, each part with the reason, None for the whole.
-
-    If there is no room for all, those that verdicts compare stay together and each baseline is measured alone.
-    """
-    apart = alone_because(params, group)
-    if apart is None:
-        return [(list(group), None)]
-    baselines = baselines_of(params, group)
-    compared = [planned for planned in group if planned.name not in baselines]
-    if len(compared) in (0, len(group)) or alone_because(params, compared):
-        return [([planned], apart) for planned in group]
-    return [(compared, None), *(([planned], apart) for planned in group if planned.name in baselines)]
-
-
-def alone_because(params: Params, group: Sequence[PlannedRound]) -> str | None:
-    """Return why these rounds cannot be alive at the same time; None if they can."""
-    if len(group) == 1:
-        return "no other round is measured on its target in its view"
-    if target(group[0].target).kind == "tpu":
-        return "only one process at a time can use a TPU"
-    if any(backend_entry(planned.backend).is_live for planned in group):
-        return "a live server needs the device exclusively"
-    weight_bytes = 4 * read_description(params.model).config.n_params
-    need = len(group) * (WEIGHT_COPIES * weight_bytes + PROCESS_BYTES)
-    if (available := psutil.virtual_memory().available) < need:
-        return f"{len(group)} processes need about {need / 1e9:.0f} GB of memory, {available / 1e9:.0f} GB are free"
-    return None
 
 
 class _Stage:
@@ -136,7 +108,7 @@ class _Stage:
         """Wait until the group's kernels have ended; after an error, end them."""
         for remote in self._remotes.values():
             remote.close()
-        if kind is not None:
+        if kind not in (None, ComputesWhileWaiting):  # then they end by themselves, each after its server
             end_kernels()
         for thread in self._threads.values():
             thread.join()
@@ -161,6 +133,7 @@ class _Stage:
                 group_facts | {"alone_because": because},
                 np.random.default_rng([self._params.seed, group[0].index, group[0].position]),
                 restart=self._restart,
+                before_turns=partial(check_waiting, self._params, group),
             )
             conductor.conduct()
         return [p for p in self._planned.values() if not self._is_recorded(p, conductor.lost if conductor else {})]

@@ -8,6 +8,7 @@ import queue
 import socket
 import threading
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import Any
 
 from scorematrix.matrix.conductor import Member, MemberLost
@@ -115,4 +116,6 @@ class Remote:
 
     def close(self) -> None:
         """Close the connection; a process that still waits for an order ends."""
+        with suppress(OSError):  # an order that could not be sent
+            self._lines.close()  # as long as it is open, so is the connection
         self._connection.close()

@@ -37,7 +37,7 @@ class Meter:
 
     Attributes:
         compiles: returns how many programs the framework has compiled so far, whoever requested them.
-        processes: this process and its workers.
+        processes: this process and its workers, and a live server's on this machine.
     """
 
     workload: Workload
@@ -45,7 +45,7 @@ class Meter:
     watchdog: Watchdog
     memory: HostMemory
     compiles: Callable[[], int]
-    processes: Sequence[psutil.Process]
+    processes: list[psutil.Process]
 
     @cached_property
     def requests(self) -> list[ScoreRequest]:

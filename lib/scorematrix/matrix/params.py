@@ -110,6 +110,11 @@ class Params(Section):
         """Return where the live servers are, by backend."""
         return {choice.backend: choice.server for choice in self.backends if choice.server}
 
+    def keeps_prefix(self, backend: str) -> bool:
+        """Return whether a backend is a server that caches queries between calls."""
+        place = self.places.get(backend)
+        return place is not None and place.keeps_prefix
+
     @property
     def most_rounds(self) -> int:
         """Most confirmation rounds of a run."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from scorematrix.matrix.choices import BackendChoice, ComparisonChoice
 from scorematrix.matrix.params import Params
+from scorematrix.measure.process import sets_waiting
 from scorematrix.readiness.targets import target as known_target
 from scorematrix.results.schema import PlannedRound, Role, Waiting, stands_for
 from scorematrix.scoring.registry import REFERENCE, backend_entry
@@ -65,7 +66,10 @@ def plan_groups(params: Params) -> list[list[PlannedRound]]:
 
 def _ways_of_waiting(params: Params, role: Role, backend: str, where: str) -> tuple[Waiting | None, ...]:
     """Return the ways of waiting that a round tries. None: use what tuning chose, or there is nothing to choose."""
+    place = params.places.get(backend)
     if not backend_entry(backend).has_openmp or known_target(where).kind != "cpu":
+        return (None,)
+    if place is not None and (place.launch is None or sets_waiting(place.variables)):  # whoever starts it has chosen
         return (None,)
     if params.waiting != "tuned":
         return (params.waiting,)

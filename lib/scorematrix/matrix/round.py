@@ -170,7 +170,7 @@ class _TurnTaker:
         self._cells = {(c, s): CellInTurns(self._meter, self._backend, c, s) for c, s in cells}
         self._noise = NoiseWatch(gpu=self._kind == "gpu", partners=n - 1)
         draft.save()
-        return {"pids": [process.pid for process in self._meter.processes]}
+        return {"pids": self._pids()}
 
     def _warm_up(self, chunk: int, slowdown: float) -> dict:
         cell, draft = self._cells[chunk, slowdown], self._draft
@@ -199,7 +199,11 @@ class _TurnTaker:
             self._draft.take([cell.failed()])
             self._draft.save()
             return {"error": cell.error, "leaves": True}
-        return {"error": cell.error}
+        self._meter.processes[:] = self._draft.processes()
+        return {"error": cell.error, "pids": self._pids()}
+
+    def _pids(self) -> list[int]:
+        return [process.pid for process in self._meter.processes]
 
     def _settle(self, facts: list[dict[str, Any]], pipe_ns: int | None = None) -> dict:
         """Add what the conductor knows of each turn, in order."""
@@ -233,12 +237,19 @@ def _after_tuning(draft: Draft, backend: Backend, meter: Meter, device_kind: str
     if sound := [cell.chunk_size for cell in draft.cells if cell.status == "ok"]:
         caching = draft.planned.backend in SIDES or entry.address is not None
         draft.probes = meter.probes(backend, max(sound), caching=caching)
+    is_measurable = entry.address is None or device_kind == "cpu" or backend.info.framework in PROBED
+    is_ours = draft.live is None or draft.live.is_launched
     if entry.is_live:
+        is_measurable = is_ours or bool(draft.live.processes())  # else its device is on another machine
         draft.study()
         draft.end_live()  # while it lives, nothing else can use the device
-    is_measurable = entry.address is None or device_kind == "cpu" or backend.info.framework in PROBED
     if is_measurable and entry.environment is None and not (entry.is_live and missing_packages(entry.framework)):
-        draft.ceilings = _measure_ceilings(backend, device_kind)
+        try:
+            draft.ceilings = _measure_ceilings(backend, device_kind)
+        except Exception:
+            if is_ours:
+                raise
+            # Somebody else's server still runs, and has the device.
     if sound:
         draft.forms = meter.forms(backend, max(sound))
     if sound and draft.config is not None:

@@ -12,7 +12,6 @@ import numpy as np
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.plan import chunk_order
 from scorematrix.results import PlannedRound, Round, stands_for
-from scorematrix.scoring import backend_entry
 from scorematrix.workload import Workload
 
 CellKey = tuple[str, int, float]
@@ -121,7 +120,7 @@ def score_of(
         seconds=None if is_reference else seconds,
         disturbed_share=params.disturbed_share,
         again_share=params.again_share,
-        draws_tokens=not (is_reference or params.reuse_prefix or any(backend_entry(p.backend).is_live for p in group)),
+        draws_tokens=not (is_reference or params.reuse_prefix or any(params.keeps_prefix(p.backend) for p in group)),
         seeds=seeds or {},
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from scorematrix.results.schema import GpuNoise, Noise
 THERMAL = Path("/sys/devices/system/cpu")
 REST_POLL_SECONDS, MOST_REST_SECONDS = 0.001, 0.3
 """How often to look whether a process is idle, and how long at most. libgomp's threads spin for 5 to 20 ms."""
+WAITING_SECONDS = 1.0
+"""How long processes are watched while nobody asks them to compute."""
 
 
 class NoiseWatch:
@@ -110,6 +112,19 @@ def _is_running(pid: int) -> bool:
             if path.read_text().rpartition(")")[2].split()[0] == "R":
                 return True
     return False
+
+
+def waiting_shares(pids: Mapping[str, Iterable[int]]) -> dict[str, float]:
+    """Return by name the share of a core that processes take while nobody asks them to compute."""
+    processes: dict[str, list[psutil.Process]] = {name: [] for name in pids}
+    for name, ids in pids.items():
+        await_rest(ids)  # from the last call
+        for pid in ids:
+            with suppress(psutil.Error):
+                processes[name].append(psutil.Process(pid))
+    before = {name: process_seconds(own) for name, own in processes.items()}
+    time.sleep(WAITING_SECONDS)
+    return {name: (process_seconds(own) - before[name]) / WAITING_SECONDS for name, own in processes.items()}
 
 
 def _clock_mhz() -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -18,15 +19,22 @@ def own_processes() -> list[psutil.Process]:
 
 
 WAITING: dict[Waiting, dict[str, str]] = {
-    "spinning": {},
+    "spinning": {"GOMP_SPINCOUNT": "300000"},
     "passive": {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"},
 }
-"""Variables that OpenMP libraries (libgomp, libiomp) read when they are loaded."""
+"""Variables that OpenMP libraries (libgomp, libiomp) read when they are loaded. Spinning is the default of both; it is
+written out so that a launched server knows that it was chosen.
+"""
+
+
+def sets_waiting(variables: Mapping[str, str]) -> bool:
+    """Return whether environment variables set how OpenMP threads wait."""
+    return any(name in variables for name in WAITING["passive"])
 
 
 def wait_passively() -> None:
     """Let OpenMP threads sleep while they wait, unless the user's environment sets how they wait."""
-    if not any(name in os.environ for name in WAITING["passive"]):
+    if not sets_waiting(os.environ):
         os.environ |= WAITING["passive"]
 
 

@@ -205,6 +205,11 @@ class Round(SealedDocument):
         return round_name(self)
 
     @property
+    def reuses_prefix(self) -> bool:
+        """Whether the backend kept queries between calls."""
+        return self.record is not None and bool(self.record.settings.get("reuse_prefix"))
+
+    @property
     def taken_seconds(self) -> float:
         """Duration. Older files: from wall-clock timestamps, at least 0 because that clock may be set back."""
         return self.seconds if self.seconds is not None else max(0.0, self._wall_seconds)

@@ -52,7 +52,8 @@ class BackendEntry:
 
 
 def _live(framework: Framework) -> BackendEntry:
-    return BackendEntry(framework, (), ("cpu", "gpu", "tpu"), {"server": ""}, is_live=True)
+    kinds: tuple[DeviceKind, ...] = ("cpu", "gpu", "tpu")
+    return BackendEntry(framework, (), kinds, {"server": ""}, is_live=True, has_openmp=framework == "pytorch")
 
 
 BACKENDS: dict[str, BackendEntry] = {

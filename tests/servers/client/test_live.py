@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -14,11 +15,12 @@ import httpx
 import psutil
 import pytest
 
+from scorematrix.measure.process import WAITING
 from scorematrix.models import load_model
 from scorematrix.scoring.place import PLACEHOLDERS, ServerPlace
 from scorematrix.servers.client import LiveBackend, ServerFault, ServerNotStarted
 from scorematrix.servers.client.about import ask_about
-from scorematrix.servers.client.launched import LaunchedServer, free_port
+from scorematrix.servers.client.launched import LaunchedServer, free_port, processes_at
 from scorematrix.workload import ScoreRequest
 
 SCRIPT = Path(__file__).with_name("dying_server.py")
@@ -96,6 +98,36 @@ def test_it_does_not_outlive_a_process_that_is_killed(tmp_path: Path) -> None:
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     assert gone(child)
+
+
+def test_processes_of_a_server_at_an_address_of_this_machine_are_known(tmp_path: Path) -> None:
+    server = launched(tmp_path, "9", str(tmp_path / "child"))
+    server.start()
+    try:
+        found = {process.pid for process in processes_at(server.url.replace("127.0.0.1", "localhost"))}
+        assert int((tmp_path / "child").read_text()) in found and len(found) == 2
+    finally:
+        server.stop()
+    assert processes_at(server.url) == [] == processes_at("http://192.0.2.1:80") == processes_at("http://no.invalid")
+
+
+def test_how_threads_wait_is_inherited_unless_the_params_say_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in WAITING["passive"].items():
+        monkeypatch.setenv(name, value)
+
+    def environment(variables: dict[str, str]) -> dict[str, str]:
+        log = tmp_path / "s.log"
+        log.unlink(missing_ok=True)
+        code = "import json, os; print(json.dumps(dict(os.environ)))"
+        server = LaunchedServer([sys.executable, "-c", code], 1, variables=variables, log=log, start_seconds=30)
+        with pytest.raises(ServerNotStarted):
+            server.start()
+        return {name: value for name, value in json.loads(log.read_text()).items() if name in WAITING["passive"]}
+
+    assert environment({"A": "b"}) == WAITING["passive"]
+    assert environment({"OMP_WAIT_POLICY": "active"}) == {"OMP_WAIT_POLICY": "active"}
 
 
 @pytest.mark.parametrize(

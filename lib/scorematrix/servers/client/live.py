@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx
+import psutil
 
 from scorematrix.models.cache import cache_folder
 from scorematrix.models.catalogue import Model
@@ -17,7 +18,7 @@ from scorematrix.scoring.registry import PEERS
 from scorematrix.servers.client.about import About, ask_about
 from scorematrix.servers.client.answers import ServerFault
 from scorematrix.servers.client.client import ScoreClient
-from scorematrix.servers.client.launched import LaunchedServer, ServerNotStarted, free_port
+from scorematrix.servers.client.launched import LaunchedServer, ServerNotStarted, free_port, processes_at
 from scorematrix.workload.request import ScoreRequest
 
 DYING_SECONDS = 3.0
@@ -100,6 +101,15 @@ class LiveBackend:
             if self._process is not None and self._restarts_left >= 0 and self._process.has_died(DYING_SECONDS):
                 self._restart()
             raise
+
+    @property
+    def is_launched(self) -> bool:
+        """Whether it was started here."""
+        return self._process is not None
+
+    def processes(self) -> list[psutil.Process]:
+        """Return the server's processes if it runs on this machine and somebody else started it."""
+        return [] if self.is_launched else processes_at(self.address)
 
     def close(self) -> None:
         """Close the connections, and stop the server if we started it."""
