@@ -110,6 +110,8 @@ MUTATIONS = [
              "tests/report/test_summaries.py"),
     Mutation("page-policy", "report/template/index.html.j2",  # the report may load from elsewhere and run scripts
              "Content-Security-Policy", "no-policy", "tests/report/test_browser.py"),
+    Mutation("polling-server", "matrix/together.py",  # a server that polls takes turns and disturbs those of the others
+             "if sum(shares.values()) <= params.disturbed_share:", "if True:", "tests/matrix/test_plan.py"),
     Mutation("redaction", "notebooks.py",  # executed notebooks keep paths and secrets
              "            _redact(draft)\n", "", "tests/test_privacy.py"),
     Mutation("body-limit", "servers/serve/app.py",  # a body without a length is read without end

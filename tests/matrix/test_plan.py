@@ -150,7 +150,8 @@ def server_params(jax: dict, pytorch: dict, on: str = "cpu") -> Params:
     ("jax", "pytorch", "on", "reason"),
     [
         (LAUNCH, LAUNCH, "cpu", None),
-        (LAUNCH, LAUNCH, "gpu-g4", "GPU"),
+        (LAUNCH, LAUNCH, "gpu-g4", "shares_gpu"),
+        (LAUNCH | {"shares_gpu": True}, LAUNCH | {"shares_gpu": True}, "gpu-g4", None),
         ({"url": "http://a:1"}, LAUNCH, "gpu-g4", None),
         ({"url": "http://a:1"}, {"url": "http://b:1"}, "tpu-v6e-1", None),
         (LAUNCH, LAUNCH, "tpu-v6e-1", "TPU"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,20 @@ def test_other_formats_and_devices_use_their_own(by_onednn: bool, matrices: tupl
     assert torch.equal(products.matmul(*half), torch.mm(*half))
     for device, dtype in (("cpu", torch.bfloat16), ("cuda", torch.float32)):
         assert products.matmul_name(torch.device(device), dtype) == "torch.mm"
+
+
+def test_a_product_outside_of_a_program_does_not_import_the_compiler() -> None:
+    """The import takes seconds, and every collection of garbage would scan what it loads."""
+    code = (
+        "import sys, torch\n"
+        "from scorematrix.scoring.pytorch import products\n"
+        "products.ONEDNN = True\n"
+        "before = set(sys.modules)\n"
+        "products.matmul(torch.rand(4, 4), torch.rand(4, 4))\n"
+        "print(len(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert int(done.stdout) < 10, done.stderr
 
 
 @pytest.mark.chaos

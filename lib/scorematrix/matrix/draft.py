@@ -49,6 +49,12 @@ PREPARED_SEED = 0
 EXIT_CODE = 75
 
 
+def settle_garbage() -> None:
+    """Collect garbage, and spare the collections between turns a scan of all that is loaded and stays."""
+    gc.collect()
+    gc.freeze()
+
+
 class Draft:
     """What this process and its predecessors know of a round."""
 
@@ -154,8 +160,7 @@ class Draft:
             prepare_seconds=time.perf_counter() - start,
             compiles=[Compile(**vars(event)) for event in backend.compile_events],
         )
-        gc.collect()
-        gc.freeze()  # loaded objects stay, so the collections between turns need not scan them again
+        settle_garbage()
         n_warmup = 0 if self.is_reference else self.params.warmup_passes
         is_here = not backend_entry(self.planned.backend).is_live  # a server's compiles are not visible here
         compiles = compile_counter(info.framework) if is_here else lambda: 0

@@ -51,13 +51,14 @@ def alone_because(params: Params, group: Sequence[PlannedRound]) -> str | None:
         return "no other round is measured on its target in its view"
     kind = target(group[0].target).kind
     places = [params.places.get(planned.backend) for planned in group]
-    n_here = sum(place is None or place.launch is not None for place in places)  # the others run already
+    launched = [place for place in places if place is not None and place.launch is not None]
+    n_here = sum(place is None for place in places) + len(launched)  # the others run already
     if kind == "tpu" and n_here > 1:
         return "only one process at a time can use a TPU"
-    if kind == "gpu" and n_here > 1 and any(place is not None and place.launch for place in places):
-        return "a launched server usually takes most of a GPU's memory"
+    if kind == "gpu" and n_here > 1 and not all(place.shares_gpu for place in launched):
+        return "a launched server usually takes most of a GPU's memory; if its flags leave room, set shares_gpu"
     weight_bytes = 4 * read_description(params.model).config.n_params
-    n = len(group) + sum(place is not None and place.launch is not None for place in places)  # a server and its client
+    n = len(group) + len(launched)  # a launched server and its client
     need = n * (WEIGHT_COPIES * weight_bytes + PROCESS_BYTES)
     if (available := psutil.virtual_memory().available) < need:
         return f"{n} processes need about {need / 1e9:.0f} GB of memory, {available / 1e9:.0f} GB are free"

@@ -34,7 +34,14 @@ ONEDNN = HAS_BOTH and _vendor() not in ("", "GenuineIntel")
 
 def matmul(a_ti: Float[Tensor, "t i"], b_io: Float[Tensor, "i o"]) -> Float[Tensor, "t o"]:
     """Multiply like `torch.mm`, with the faster library."""
-    return by_onednn(a_ti, b_io.t()) if _uses_onednn(a_ti.device, a_ti.dtype) else torch.mm(a_ti, b_io)
+    if not _uses_onednn(a_ti.device, a_ti.dtype):
+        return torch.mm(a_ti, b_io)
+    # Outside of a program, the first call of an operator of ours would import PyTorch's compiler, for seconds.
+    return by_onednn(a_ti, b_io.t()) if torch.compiler.is_compiling() else _linear(a_ti, b_io.t())
+
+
+def _linear(x_ti: Tensor, weight_oi: Tensor) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x_ti, weight_oi, None, "none", [], "")
 
 
 def matmul_name(device: torch.device, dtype: torch.dtype) -> str:
@@ -49,7 +56,7 @@ def _uses_onednn(device: torch.device, dtype: torch.dtype) -> bool:
 @torch.library.custom_op("scorematrix::by_onednn", mutates_args=())
 def by_onednn(x_ti: Tensor, weight_oi: Tensor) -> Tensor:
     """Multiply rows by a weight of any strides."""
-    return torch.ops.mkldnn._linear_pointwise(x_ti, weight_oi, None, "none", [], "")
+    return _linear(x_ti, weight_oi)
 
 
 @by_onednn.register_fake
