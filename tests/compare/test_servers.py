@@ -6,6 +6,7 @@ import pytest
 
 from scorematrix.compare import compare_run
 from scorematrix.results import SIDES, BackendRecord, ReferenceSample, Round
+from scorematrix.results.schema import SOMEBODY_ELSE
 from tests.factory import changed, make_params, make_run
 
 URL = {"server": {"url": "http://127.0.0.1:9"}}
@@ -91,7 +92,7 @@ def test_a_server_is_called_what_it_is_and_never_by_a_framework(settings: dict, 
 
 
 def test_where_no_peak_could_be_measured_no_gate_needs_it_and_the_reader_is_told() -> None:
-    """A server at an address of another machine; a launched one is always measured."""
+    """A server at an address of another machine."""
     params = make_params(backends=served("sglang-jax", "sglang"), comparisons=[{"jax": "cpu", "pytorch": "cpu"}])
 
     def judged(edit: object) -> tuple[list[str], list[str]]:
@@ -101,6 +102,9 @@ def test_where_no_peak_could_be_measured_no_gate_needs_it_and_the_reader_is_told
 
     assert judged(lambda r: r) == (["physics sglang-jax", "physics sglang"], [])
     names, warnings = judged(lambda r: changed(r, ceilings=None))
+    assert names == ["physics sglang-jax", "physics sglang"], "a launched one is always measured"
+    given = with_settings(started_by=SOMEBODY_ELSE)
+    names, warnings = judged(lambda r: changed(given(r), ceilings=None))
     assert names == [] and len(warnings) == 1 and "sglang on cpu" in warnings[0]
 
 

@@ -195,14 +195,16 @@ def test_a_process_that_is_lost_before_the_first_turn_is_started_again_and_joins
     assert conductor.lost == {}
 
 
-def test_processes_that_a_failed_turn_reports_count_as_the_members_own_from_then_on() -> None:
-    """A server that died in its turn was started again. Its new processes must not count as others'."""
+@pytest.mark.parametrize("at", ["turn", "warm_up"])
+def test_processes_that_a_failed_call_reports_count_as_the_members_own_from_then_on(at: str) -> None:
+    """A server that died was started again. Its new processes must not count as others'."""
     log, watched = [], list[tuple[int, ...]]()
 
     class Restarting(Player):
         def ask(self, **order: Any) -> dict[str, Any]:
-            answer = super().ask(**order)
-            return answer | {"error": "died", "pids": [1, 7]} if order.get("chunk") == 4 and "lap" in order else answer
+            died = order["do"] == at and order["chunk"] == 4
+            self.pids = [1, 7] if died else self.pids
+            return super().ask(**order) | ({"error": "died"} if died else {})
 
     class Watching(Bystanders):
         def __init__(self, pids: Any) -> None:
@@ -211,7 +213,7 @@ def test_processes_that_a_failed_turn_reports_count_as_the_members_own_from_then
 
     blocks = [Block((("a", 4, 1.0),)), Block((("a", 8, 1.0),), True)]
     conduct([Restarting("a", log)], blocks, watch=Watching)
-    assert watched == [(os.getpid(),), (1, 7)]
+    assert watched == ([(os.getpid(),), (1, 7)] if at == "turn" else [(1, 7)])
 
 
 def test_a_group_that_is_not_ready_to_take_turns_takes_none() -> None:

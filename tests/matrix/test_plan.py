@@ -12,7 +12,7 @@ import pytest
 from scorematrix.matrix import Params, chunk_order, load_params, needed_targets, plan_rounds, together
 from scorematrix.matrix.group import lost_round
 from scorematrix.matrix.plan import plan_groups
-from scorematrix.matrix.together import alone_because, parts_of
+from scorematrix.matrix.together import alone_because, found_before, parts_of
 from scorematrix.results import RunStore
 from tests.factory import make_params, write_run
 
@@ -123,14 +123,14 @@ def test_rounds_beyond_the_first_look_are_planned_beforehand() -> None:
     ("free_gb", "sizes"), [(100, [5]), (9, [3, 1, 1]), (4, [1] * 5)], ids=["all", "the compared", "one at a time"]
 )
 def test_baselines_leave_the_turns_first_if_memory_is_short(
-    free_gb: int, sizes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    free_gb: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backends = [{"backend": "jax"}, {"backend": "pytorch"}, {"backend": "transformers", "views": ["packed"]},
                 {"backend": "llama-cpp", "views": ["shared_prefix"]}]  # fmt: skip
     params = load_params(QUICK, {"backends": backends, "comparisons": [{"jax": "cpu", "pytorch": "cpu"}]})
     group = next(g for g in plan_groups(params) if g[0].index == 1 and len(g) > 1)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free_gb * 10**9))
-    parts = parts_of(params, RunStore(tmp_path), group)
+    parts = parts_of(params, group, {})
     assert [len(members) for members, _ in parts] == sizes
     assert sorted(p.name for members, _ in parts for p in members) == sorted(p.name for p in group)
     assert [reason is None for _, reason in parts] == [len(members) > 1 for members, _ in parts]
@@ -150,8 +150,11 @@ def server_params(jax: dict, pytorch: dict, on: str = "cpu") -> Params:
     ("jax", "pytorch", "on", "reason"),
     [
         (LAUNCH, LAUNCH, "cpu", None),
-        (LAUNCH, LAUNCH, "gpu-g4", "shares_gpu"),
-        (LAUNCH | {"shares_gpu": True}, LAUNCH | {"shares_gpu": True}, "gpu-g4", None),
+        (LAUNCH, LAUNCH, "gpu-g4", "beside_others"),
+        (LAUNCH | {"beside_others": True}, LAUNCH, "gpu-g4", "beside_others"),
+        (LAUNCH | {"beside_others": True}, LAUNCH | {"beside_others": True}, "gpu-g4", None),
+        (LAUNCH, LAUNCH | {"beside_others": False}, "cpu", "beside_others"),
+        ({"url": "http://127.0.0.1:9"}, LAUNCH, "cpu", "seen"),
         ({"url": "http://a:1"}, LAUNCH, "gpu-g4", None),
         ({"url": "http://a:1"}, {"url": "http://b:1"}, "tpu-v6e-1", None),
         (LAUNCH, LAUNCH, "tpu-v6e-1", "TPU"),
@@ -167,18 +170,26 @@ def test_servers_take_turns_where_all_have_room(jax: dict, pytorch: dict, on: st
 def test_a_server_that_works_while_it_waits_is_measured_alone_from_then_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    params = server_params(LAUNCH, LAUNCH)
+    names = ("sglang-jax", "vllm", "sglang")
+    backends = [{"backend": name, "views": ["server"], "server": LAUNCH} for name in names]
+    sides = {"comparisons": [{"jax": "cpu", "pytorch": "cpu"}], "controls": False}
+    params = load_params(QUICK, {"dtype": "float32", "backends": backends} | sides)
     group = [p for p in plan_rounds(params) if p.index == 1]
-    shares = {p.name: 0.96 if p.backend == "sglang" else 0.0 for p in group}
+    polling, others = [p for p in group if p.backend == "vllm"], [p for p in group if p.backend != "vllm"]
+    shares = {p.name: 0.96 if p.backend == "vllm" else 0.01 for p in group}
     monkeypatch.setattr(together, "waiting_shares", lambda _: shares)
-    with pytest.raises(together.ComputesWhileWaiting, match=r"sglang takes 96%") as found:
+    with pytest.raises(together.ComputesWhileWaiting) as found:
         together.check_waiting(params, group, {})
+    assert list(found.value.reasons) == ["vllm"] and "96%" in str(found.value)
     together.check_waiting(params, group[:1], {})  # it has nobody to disturb
     store, recorded = RunStore(tmp_path / "r"), []
     monkeypatch.setattr(RunStore, "rounds", lambda _: recorded)
-    assert parts_of(params, store, group) == [(group, None)]
-    recorded += [SimpleNamespace(**vars(p), alone_because=str(found.value)) for p in group]
-    assert parts_of(params, store, group) == [([p], str(found.value)) for p in group]
+    assert parts_of(params, group, found_before(store)) == [(group, None)]
+    recorded += [SimpleNamespace(alone_because=None), SimpleNamespace(alone_because=str(found.value))]
+    assert parts_of(params, group, found_before(store)) == [(others, None), (polling, str(found.value))]
+    pair = [*polling, others[0]]
+    reason = str(found.value)
+    assert parts_of(params, pair, found_before(store)) == [([others[0]], reason), (polling, reason)]
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,8 @@ def _undrawn(sides: Sequence[SideEvidence], reusing: Collection[str | None]) -> 
     """Name confirmation rounds that drew no tokens, although the reference has scored tokens for them.
 
     Args:
-        reusing: groups with a round that keeps queries between calls. Drawn tokens would cost it a query.
+        reusing: groups with a round that keeps queries between calls. Drawn tokens would evict its query, so the group
+            draws none.
     """
     for side in sides:
         expected = {sample.index for sample in side.samples}

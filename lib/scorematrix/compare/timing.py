@@ -15,7 +15,7 @@ from scorematrix.compare.schema import Gate
 from scorematrix.compare.statistics import FAILING_CONFIDENCE, MIN_ROUNDS, Interval, geometric_interval
 from scorematrix.compare.steady import steadiness
 from scorematrix.results.figures import pass_seconds
-from scorematrix.results.schema import SERVER_VIEW, SIDES, Manifest, Round
+from scorematrix.results.schema import SIDES, Manifest, Round
 
 CEILING_SHARE = 1.05
 """A rate above this share of the measured ceiling is false: the clock stopped before the work was done (rule 8)."""
@@ -77,7 +77,7 @@ def physics_gate(side: SideEvidence, sides: Sequence[SideEvidence], floor_flops:
     here = [r for other in sides if other.target == side.target for r in other.rounds]
     ceiling = max((r.ceilings.matmul_flops_per_second for r in here if r.ceilings), default=None)
     cells = [(round_, cell) for round_, cell in side.sound_cells() if cell.call_ns]
-    if side.view == SERVER_VIEW and not ceiling and any(r.probes for r in side.tuning):
+    if not ceiling and side.tuning and all(r.started_by_somebody_else for r in side.tuning):
         return None
     if not floor_flops or not ceiling or not cells:
         lacking = "operation count" if not floor_flops else "ceiling" if not ceiling else "timed pass"

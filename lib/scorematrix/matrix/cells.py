@@ -76,9 +76,13 @@ class CellInTurns:
         before, reported = meter.compiles(), len(self._backend.compile_events)
         process_before, untimed_ns = process_seconds(meter.processes), 0
         try:
+            if meter.touch is not None:
+                touched = time.clock_gettime_ns(RAW_CLOCK)
+                meter.touch()
+                untimed_ns = time.clock_gettime_ns(RAW_CLOCK) - touched
             if is_short:
                 warm = [meter.fresh.like(call, lap) for call in calls]
-                untimed_ns = time_request(self._backend, warm, meter.watchdog).raw_ns
+                untimed_ns += time_request(self._backend, warm, meter.watchdog).raw_ns
             # For drawn tokens the collector stays on, so a backend cannot tell from it which calls are timed.
             sample = time_request(self._backend, calls, meter.watchdog, self._repeats, others, seed is not None)
         except Exception as error:

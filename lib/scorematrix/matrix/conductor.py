@@ -152,6 +152,7 @@ class Conductor:
         """Warm up a prepared member; return the ids of its processes, none if it is lost."""
         if prepared is None:
             return self._ready_again(name, 0)
+        pids = prepared["pids"]
         for cell in self._left(name):
             _, chunk, slowdown = cell
             answer = self._ask(name, do="warm_up", chunk=chunk, slowdown=slowdown)
@@ -159,7 +160,8 @@ class Conductor:
                 self._failed.add(cell)
             if name not in self.members:
                 return self._ready_again(name, chunk)
-        return prepared["pids"]
+            pids = (answer or {}).get("pids", pids)  # a server that died may have been started again
+        return pids
 
     def _ready_again(self, name: str, chunk: int) -> list[int]:
         self._failed |= {cell for block in self.score.blocks for cell in block.cells if cell[:2] == (name, chunk)}
@@ -239,7 +241,7 @@ class Conductor:
         taken = self.clock() - start
         if answer is None or answer.get("error"):
             self._failed.add(cell)
-            if pids := (answer or {}).get("pids"):  # a server that died was started again
+            if pids := (answer or {}).get("pids"):  # a server that died may have been started again
                 self._pids[name], self._watches[name] = pids, self.watch(pids)
             return
         others_ns, stolen_ns = (int(seconds * 1e9) for seconds in watch.seconds())

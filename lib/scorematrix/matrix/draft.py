@@ -16,7 +16,7 @@ from scorematrix.matrix.params import Params
 from scorematrix.matrix.plan import chunk_order
 from scorematrix.measure import Watchdog, describe_environment
 from scorematrix.measure.memory import HostMemory
-from scorematrix.measure.process import own_processes
+from scorematrix.measure.process import own_processes, processes_at
 from scorematrix.models.catalogue import load_model
 from scorematrix.models.config import DecoderConfig
 from scorematrix.privacy import printable, redacted
@@ -50,7 +50,7 @@ EXIT_CODE = 75
 
 
 def settle_garbage() -> None:
-    """Collect garbage, and spare the collections between turns a scan of all that is loaded and stays."""
+    """Collect garbage and freeze what remains, so that collections between turns do not scan loaded modules."""
     gc.collect()
     gc.freeze()
 
@@ -113,6 +113,7 @@ class Draft:
                 device=target(planned.target).kind,
                 log=self.store.log_path(planned.name),
                 timeout_seconds=params.call_timeout_seconds,
+                spins=planned.waiting == "spinning",
             )
         else:
             backend = load_backend(
@@ -164,12 +165,13 @@ class Draft:
         n_warmup = 0 if self.is_reference else self.params.warmup_passes
         is_here = not backend_entry(self.planned.backend).is_live  # a server's compiles are not visible here
         compiles = compile_counter(info.framework) if is_here else lambda: 0
-        return Meter(self.workload, n_warmup, self.watchdog, memory, compiles, self.processes())
+        touch = self.live.touch if self.live is not None else None
+        return Meter(self.workload, n_warmup, self.watchdog, memory, compiles, self.processes(), touch)
 
     def processes(self) -> list[psutil.Process]:
         """Return the processes that compute for this round: this one, its workers, a live server on this machine."""
-        ours = own_processes()
-        return list(dict.fromkeys([*ours, *self.live.processes()])) if self.live is not None else ours
+        theirs = processes_at(self.live.address) or [] if self.live is not None else []
+        return list(dict.fromkeys([*own_processes(), *theirs]))
 
     def take(self, cells: Sequence[Cell]) -> None:
         """Add measured cells."""

@@ -21,13 +21,14 @@ from scorematrix.matrix.conductor import Conductor
 from scorematrix.matrix.member import Remote
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.plan import chunk_order
-from scorematrix.matrix.together import ComputesWhileWaiting, check_waiting, parts_of
+from scorematrix.matrix.together import ComputesWhileWaiting, check_waiting, found_before, parts_of
 from scorematrix.matrix.turns import score_of
 from scorematrix.notebook_kernels import end_kernels
 from scorematrix.notebooks import NotebookFailed, execute_notebook, quietly
 from scorematrix.privacy import redacted
 from scorematrix.results import Cell, PlannedRound, Round, RunStore, StorageFailed
 from scorematrix.results.files import utc_now
+from scorematrix.scoring import backend_entry
 
 NOTEBOOK = "02_score_matrix"
 
@@ -54,7 +55,8 @@ def measure_group(
     """
     for planned in group:
         store.drop_round(planned.name)
-    parts = deque(parts_of(params, store, group))
+    is_served = any(backend_entry(planned.backend).is_live for planned in group)
+    parts = deque(parts_of(params, group, found_before(store) if is_served else {}))
     while parts:
         members, apart = parts.popleft()
         share = None if seconds is None else seconds * len(members) / len(group)
@@ -62,9 +64,8 @@ def measure_group(
             with _Stage(params, store, members, chosen or {}, share, because or apart, seeds) as stage:
                 left = stage.perform()
         except ComputesWhileWaiting as found:
-            for planned in members:
-                store.drop_round(planned.name)
-            parts.extend(([planned], str(found)) for planned in members)
+            unmeasured = [planned for planned in members if not store.round_path(planned.name).is_file()]
+            parts.extend(parts_of(params, unmeasured, found.reasons))
             continue
         for planned in left:  # its process was lost: a fresh one measures the rest
             with _Stage(params, store, [planned], {}, None, "its first process ended early") as stage:
@@ -108,7 +109,7 @@ class _Stage:
         """Wait until the group's kernels have ended; after an error, end them."""
         for remote in self._remotes.values():
             remote.close()
-        if kind not in (None, ComputesWhileWaiting):  # then they end by themselves, each after its server
+        if kind not in (None, ComputesWhileWaiting):  # after the latter each stops its server and ends by itself
             end_kernels()
         for thread in self._threads.values():
             thread.join()

@@ -116,6 +116,6 @@ class Remote:
 
     def close(self) -> None:
         """Close the connection; a process that still waits for an order ends."""
-        with suppress(OSError):  # an order that could not be sent
-            self._lines.close()  # as long as it is open, so is the connection
+        with suppress(OSError):  # the process has ended
+            self._connection.shutdown(socket.SHUT_RDWR)  # `close` alone would wait until nobody reads any more
         self._connection.close()

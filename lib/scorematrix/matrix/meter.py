@@ -38,6 +38,7 @@ class Meter:
     Attributes:
         compiles: returns how many programs the framework has compiled so far, whoever requested them.
         processes: this process and its workers, and a live server's on this machine.
+        touch: called before each turn of a live server, whose connection may have been closed in the meantime.
     """
 
     workload: Workload
@@ -46,6 +47,7 @@ class Meter:
     memory: HostMemory
     compiles: Callable[[], int]
     processes: list[psutil.Process]
+    touch: Callable[[], None] | None = None
 
     @cached_property
     def requests(self) -> list[ScoreRequest]:

@@ -18,6 +18,7 @@ from scorematrix.matrix.params import Params
 from scorematrix.matrix.turns import score_of
 from scorematrix.measure import set_up_process
 from scorematrix.measure.noise import NoiseWatch
+from scorematrix.measure.process import processes_at
 from scorematrix.models.cache import cache_folder
 from scorematrix.readiness.targets import target
 from scorematrix.results import SIDES, Ceilings, PlannedRound, Round, RunStore, Setup, StorageFailed
@@ -239,11 +240,12 @@ def _after_tuning(draft: Draft, backend: Backend, meter: Meter, device_kind: str
         caching = draft.planned.backend in SIDES or entry.address is not None
         draft.probes = meter.probes(backend, max(sound), caching=caching)
     is_measurable = entry.address is None or device_kind == "cpu" or backend.info.framework in PROBED
-    is_ours = draft.live is None or draft.live.is_launched
-    if entry.is_live:
-        is_measurable = is_ours or bool(draft.live.processes())  # else its device is on another machine
+    is_ours = True
+    if draft.live is not None:
+        is_ours = draft.live.is_launched
+        is_measurable = is_ours or processes_at(draft.live.address) is not None  # else its device is elsewhere
         draft.study()
-        draft.end_live()  # while it lives, nothing else can use the device
+        draft.end_live()  # it may hold the device's memory
     if is_measurable and entry.environment is None and not (entry.is_live and missing_packages(entry.framework)):
         try:
             draft.ceilings = _measure_ceilings(backend, device_kind)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -18,13 +20,34 @@ def own_processes() -> list[psutil.Process]:
     return [me, *me.children(recursive=True)]
 
 
+def processes_at(address: str) -> list[psutil.Process] | None:
+    """Return the processes that serve an address, or None if it is of another machine.
+
+    Empty if they cannot be seen: nothing listens there, or it is another user's, or in a container.
+    """
+    url = urlsplit(address)
+    port = url.port or (443 if url.scheme == "https" else 80)
+    ours = {one.address for interface in psutil.net_if_addrs().values() for one in interface}
+    try:
+        if not ours & {info[4][0] for info in socket.getaddrinfo(url.hostname, port)}:
+            return None
+    except OSError:
+        return None
+    try:
+        listening = [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN and one.pid]
+        servers = [psutil.Process(one.pid) for one in listening if one.laddr and one.laddr.port == port]
+        return list(dict.fromkeys(of for server in servers for of in [server, *server.children(recursive=True)]))
+    except psutil.Error:
+        return []
+
+
 WAITING: dict[Waiting, dict[str, str]] = {
-    "spinning": {"GOMP_SPINCOUNT": "300000"},
+    "spinning": {},
     "passive": {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"},
 }
-"""Variables that OpenMP libraries (libgomp, libiomp) read when they are loaded. Spinning is the default of both; it is
-written out so that a launched server knows that it was chosen.
-"""
+"""Variables that OpenMP libraries (libgomp, libiomp) read when they are loaded."""
+SPINNING = {"GOMP_SPINCOUNT": "300000"}
+"""libgomp's default, written out: a server whose threads wait passively unless told otherwise then knows the choice."""
 
 
 def sets_waiting(variables: Mapping[str, str]) -> bool:

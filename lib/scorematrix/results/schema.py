@@ -57,6 +57,8 @@ def stands_for(side: str, backend: str) -> bool:
 
 SERVER_VIEW = "server"
 """The only view of live servers: how they compute is not visible from outside."""
+SOMEBODY_ELSE = "somebody else"
+"""Setting `started_by` of a server that the run did not start."""
 
 Waiting = Literal["spinning", "passive"]
 """How idle OpenMP threads wait. spinning: busy on their core for a while, the library's default and the fastest on a
@@ -208,6 +210,11 @@ class Round(SealedDocument):
     def reuses_prefix(self) -> bool:
         """Whether the backend kept queries between calls."""
         return self.record is not None and bool(self.record.settings.get("reuse_prefix"))
+
+    @property
+    def started_by_somebody_else(self) -> bool:
+        """Whether the backend is a server that the run did not start."""
+        return self.record is not None and self.record.settings.get("started_by") == SOMEBODY_ELSE
 
     @property
     def taken_seconds(self) -> float:

@@ -27,7 +27,9 @@ class ServerPlace(BaseModel):
     variables: dict[str, str] = Field({}, description="environment variables of a launched server")
     served_model: str | None = Field(None, description="the model's name on the server; by default the one it reports")
     keeps_prefix: bool = Field(False, description="whether it caches queries between calls; the result says so")
-    shares_gpu: bool = Field(False, description="whether its flags leave the other servers of its GPU enough memory")
+    beside_others: bool | None = Field(
+        None, description="whether it may be alive beside the others of its target; by default on a CPU only"
+    )
     start_seconds: Annotated[float, Field(gt=0)] = 600.0
     restarts: Annotated[int, Field(ge=0, le=9)] = 2
 

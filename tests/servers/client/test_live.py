@@ -15,12 +15,12 @@ import httpx
 import psutil
 import pytest
 
-from scorematrix.measure.process import WAITING
+from scorematrix.measure.process import WAITING, processes_at
 from scorematrix.models import load_model
 from scorematrix.scoring.place import PLACEHOLDERS, ServerPlace
 from scorematrix.servers.client import LiveBackend, ServerFault, ServerNotStarted
 from scorematrix.servers.client.about import ask_about
-from scorematrix.servers.client.launched import LaunchedServer, free_port, processes_at
+from scorematrix.servers.client.launched import LaunchedServer, free_port
 from scorematrix.workload import ScoreRequest
 
 SCRIPT = Path(__file__).with_name("dying_server.py")
@@ -104,11 +104,12 @@ def test_processes_of_a_server_at_an_address_of_this_machine_are_known(tmp_path:
     server = launched(tmp_path, "9", str(tmp_path / "child"))
     server.start()
     try:
-        found = {process.pid for process in processes_at(server.url.replace("127.0.0.1", "localhost"))}
+        found = {process.pid for process in processes_at(server.url.replace("127.0.0.1", "localhost")) or ()}
         assert int((tmp_path / "child").read_text()) in found and len(found) == 2
     finally:
         server.stop()
-    assert processes_at(server.url) == [] == processes_at("http://192.0.2.1:80") == processes_at("http://no.invalid")
+    assert processes_at(server.url) == []
+    assert processes_at("http://192.0.2.1:80") is None and processes_at("http://no.invalid") is None
 
 
 def test_how_threads_wait_is_inherited_unless_the_params_say_it(

@@ -68,6 +68,14 @@ class ScoreClient:
         parts = [self._ask(call) for call in self._dialect.calls(request)]
         return np.concatenate(parts, axis=1)
 
+    def is_there(self) -> bool:
+        """Return whether anything still listens at the address."""
+        try:
+            self._http.get("/health", timeout=min(self._timeout_seconds, 5.0))
+        except httpx.TransportError:
+            return False
+        return True
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
@@ -78,17 +86,9 @@ class ScoreClient:
         except httpx.TimeoutException:
             raise ServerFault("timeout", f"no answer within {self._timeout_seconds:g} s") from None
         except httpx.TransportError as error:
-            kind: FaultKind = "server_died" if self._has_answered and not self._is_there() else "connection"
+            kind: FaultKind = "server_died" if self._has_answered and not self.is_there() else "connection"
             reason = "it answered before and is gone" if kind == "server_died" else str(error) or type(error).__name__
             raise ServerFault(kind, reason) from None
         self._has_answered |= response.status_code in (200, *REFUSED)
         retry_after = response.headers.get("retry-after")
         return read_answer(response.status_code, response.text, request, self._dialect, retry_after=retry_after)
-
-    def _is_there(self) -> bool:
-        """Return whether anything still listens at the address."""
-        try:
-            self._http.get("/health", timeout=min(self._timeout_seconds, 5.0))
-        except httpx.TransportError:
-            return False
-        return True

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
-import psutil
 
 from scorematrix.measure.process import WAITING, sets_waiting
 from scorematrix.privacy import printable
@@ -31,21 +30,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def processes_at(address: str) -> list[psutil.Process]:
-    """Return the processes that serve an address on this machine; none for another machine, or another user's."""
-    url = httpx.URL(address)
-    port = url.port or (443 if url.scheme == "https" else 80)
-    ours = {one.address for interface in psutil.net_if_addrs().values() for one in interface}
-    try:
-        if not ours & {info[4][0] for info in socket.getaddrinfo(url.host, port)}:
-            return []
-        listening = [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN and one.pid]
-        servers = [psutil.Process(one.pid) for one in listening if one.laddr.port == port]
-        return list(dict.fromkeys(of for server in servers for of in [server, *server.children(recursive=True)]))
-    except (OSError, psutil.Error):
-        return []
 
 
 class LaunchedServer:

@@ -8,17 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx
-import psutil
 
+from scorematrix.measure.process import SPINNING
 from scorematrix.models.cache import cache_folder
 from scorematrix.models.catalogue import Model
+from scorematrix.results.schema import SOMEBODY_ELSE
 from scorematrix.scoring.contract import BackendInfo, CompileEvent, DType, Scores
 from scorematrix.scoring.place import PLACEHOLDERS, ServerPlace
 from scorematrix.scoring.registry import PEERS
 from scorematrix.servers.client.about import About, ask_about
 from scorematrix.servers.client.answers import ServerFault
 from scorematrix.servers.client.client import ScoreClient
-from scorematrix.servers.client.launched import LaunchedServer, ServerNotStarted, free_port, processes_at
+from scorematrix.servers.client.launched import LaunchedServer, ServerNotStarted, free_port
 from scorematrix.workload.request import ScoreRequest
 
 DYING_SECONDS = 3.0
@@ -35,6 +36,7 @@ class LiveBackend:
         dtype: the number format that it must compute in.
         device: the kind of device that it must run on.
         log: output file of a launched server.
+        spins: whether OpenMP threads of a launched server spin while they wait.
 
     Raises:
         ServerNotStarted: if a launched server did not come up.
@@ -52,13 +54,14 @@ class LiveBackend:
         device: str,
         log: Path,
         timeout_seconds: float = 120.0,
+        spins: bool = False,
     ) -> None:
         self.events: list[str] = []
         self.compile_events: list[CompileEvent] = []
         self.model = model
         self._client: ScoreClient | None = None
         self._place, self._restarts_left = place, place.restarts
-        self._process = self._launched(place, model, dtype, device, log) if place.launch else None
+        self._process = self._launched(place, model, dtype, device, log, spins) if place.launch else None
         settings: dict[str, str | int | float | bool] = {}
         try:
             if self._process is not None:
@@ -107,9 +110,10 @@ class LiveBackend:
         """Whether it was started here."""
         return self._process is not None
 
-    def processes(self) -> list[psutil.Process]:
-        """Return the server's processes if it runs on this machine and somebody else started it."""
-        return [] if self.is_launched else processes_at(self.address)
+    def touch(self) -> None:
+        """Ask how the server is: a connection that was closed while others computed is opened again, untimed."""
+        if self._client is not None:
+            self._client.is_there()
 
     def close(self) -> None:
         """Close the connections, and stop the server if we started it."""
@@ -133,7 +137,9 @@ class LiveBackend:
             n = self._place.restarts - self._restarts_left
             self.events.append(f"{death}; started again in {seconds:.1f} s ({n} of {self._place.restarts} times)")
 
-    def _launched(self, place: ServerPlace, model: Model, dtype: str, device: str, log: Path) -> LaunchedServer:
+    def _launched(
+        self, place: ServerPlace, model: Model, dtype: str, device: str, log: Path, spins: bool
+    ) -> LaunchedServer:
         port = free_port()
         values = dict.fromkeys(PLACEHOLDERS, "") | dict(
             python=sys.executable, peers=str(PEERS), port=str(port), model=model.name, dtype=dtype, device=device
@@ -141,7 +147,8 @@ class LiveBackend:
         if "{weights}" in str(place.launch):
             values["weights"] = str(hf_folder(model, dtype))
         command = place.command(values)
-        return LaunchedServer(command, port, variables=place.variables, log=log, start_seconds=place.start_seconds)
+        variables = place.variables | (SPINNING if spins else {})
+        return LaunchedServer(command, port, variables=variables, log=log, start_seconds=place.start_seconds)
 
     def _ask(self, server: str) -> About:
         with httpx.Client(base_url=self.address) as http:
@@ -160,7 +167,7 @@ class LiveBackend:
             "served_model": about.model,
             "server_device": about.device,
         }
-        place = {"started_by": self._place.launch} if self._place.launch else {"started_by": "somebody else"}
+        place = {"started_by": self._place.launch} if self._place.launch else {"started_by": SOMEBODY_ELSE}
         assert self._client is not None
         client = self._client.info
         return replace(
