@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from scorematrix.measure.gpu import GpuWatch
@@ -16,6 +17,7 @@ from scorematrix.measure.noise import (
     Bystanders,
     NoiseWatch,
     await_rest,
+    process_seconds,
     throttle_events,
     waiting_shares,
 )
@@ -42,11 +44,12 @@ def test_work_of_others_is_told_from_our_own() -> None:
     core = min(os.sched_getaffinity(0))
     child = multiprocessing.get_context("fork").Process(target=_burn, args=(1.5, core))
     child.start()
-    named, unnamed = Bystanders([child.pid]), Bystanders([])
+    its = [psutil.Process(child.pid)]
+    named, unnamed, before = Bystanders([child.pid]), Bystanders([]), process_seconds(its)
     time.sleep(1.0)
-    (ours, stolen), (theirs, _) = named.seconds(), unnamed.seconds()
+    (ours, stolen), (theirs, _), used = named.seconds(), unnamed.seconds(), process_seconds(its) - before
     child.join()
-    assert theirs - ours > 0.4, "the child's second"
+    assert used > 0.1 and theirs - ours == pytest.approx(used, abs=0.1), "what the child took, however busy the cores"
     assert stolen >= 0
 
 
@@ -80,7 +83,7 @@ def test_a_process_that_works_while_it_waits_is_told_from_an_idle_one() -> None:
     shares = waiting_shares({"polls": [child.pid], "idle": [os.getpid()], "gone": [2**22 + 1]})
     child.kill()
     child.join()
-    assert shares["polls"] > 0.2 and shares["idle"] < 0.05 and shares["gone"] == 0.0
+    assert shares["polls"] > 0.1 and shares["idle"] < 0.05 and shares["gone"] == 0.0
 
 
 def test_noise_is_of_the_turns_alone() -> None:
