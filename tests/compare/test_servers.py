@@ -6,7 +6,6 @@ import pytest
 
 from scorematrix.compare import compare_run
 from scorematrix.results import SIDES, BackendRecord, ReferenceSample, Round
-from scorematrix.results.schema import SOMEBODY_ELSE
 from tests.factory import changed, make_params, make_run
 
 URL = {"server": {"url": "http://127.0.0.1:9"}}
@@ -93,22 +92,24 @@ def test_a_server_is_called_what_it_is_and_never_by_a_framework(settings: dict, 
 
 def test_where_no_peak_could_be_measured_no_gate_needs_it_and_the_reader_is_told() -> None:
     """A server at an address of another machine."""
-    params = make_params(backends=served("sglang-jax", "sglang"), comparisons=[{"jax": "cpu", "pytorch": "cpu"}])
 
-    def judged(edit: object) -> tuple[list[str], list[str]]:
+    def judged(place: dict, edit: object) -> tuple[list[str], list[str]]:
+        backends = [choice | {"server": place} for choice in served("sglang-jax", "sglang")]
+        params = make_params(backends=backends, comparisons=[{"jax": "cpu", "pytorch": "cpu"}])
         comparison = compare_run(*make_run(params, edit=edit))
         (contrast,) = comparison.contrasts
         return [g.name for g in contrast.gates if "physics" in g.name], [w for w in comparison.warnings if "peak" in w]
 
-    assert judged(lambda r: r) == (["physics sglang-jax", "physics sglang"], [])
-    names, warnings = judged(lambda r: changed(r, ceilings=None))
-    assert names == ["physics sglang-jax", "physics sglang"], "a launched one is always measured"
-    given = with_settings(started_by=SOMEBODY_ELSE)
-    names, warnings = judged(lambda r: changed(given(r), ceilings=None))
+    def unmeasured(r: Round) -> Round:
+        return changed(r, ceilings=None)
+
+    both = ["physics sglang-jax", "physics sglang"]
+    assert judged(URL["server"], lambda r: r) == judged(LAUNCHED, unmeasured) == (both, [])
+    names, warnings = judged(URL["server"], unmeasured)
     assert names == [] and len(warnings) == 1 and "sglang on cpu" in warnings[0]
 
 
-def test_a_group_with_a_server_that_keeps_queries_draws_no_tokens_and_no_other_group_may_do_so() -> None:
+def test_only_beside_a_server_that_keeps_queries_may_rounds_draw_no_tokens() -> None:
     names = ("sglang-jax", "sglang", "vllm")
     backends = [{"backend": name, "views": ["server"], "server": LAUNCHED} for name in names]
     params = make_params(backends=backends, comparisons=[{"jax": "cpu", "pytorch": "cpu"}])

@@ -12,7 +12,7 @@ import pytest
 from scorematrix.matrix import Params, chunk_order, load_params, needed_targets, plan_rounds, together
 from scorematrix.matrix.group import lost_round
 from scorematrix.matrix.plan import plan_groups
-from scorematrix.matrix.together import alone_because, found_before, parts_of
+from scorematrix.matrix.together import parts_of, polling_before
 from scorematrix.results import RunStore
 from tests.factory import make_params, write_run
 
@@ -154,17 +154,19 @@ def server_params(jax: dict, pytorch: dict, on: str = "cpu") -> Params:
         (LAUNCH | {"beside_others": True}, LAUNCH, "gpu-g4", "beside_others"),
         (LAUNCH | {"beside_others": True}, LAUNCH | {"beside_others": True}, "gpu-g4", None),
         (LAUNCH, LAUNCH | {"beside_others": False}, "cpu", "beside_others"),
-        ({"url": "http://127.0.0.1:9"}, LAUNCH, "cpu", "seen"),
-        ({"url": "http://a:1"}, LAUNCH, "gpu-g4", None),
-        ({"url": "http://a:1"}, {"url": "http://b:1"}, "tpu-v6e-1", None),
+        ({"url": "http://127.0.0.1:9"}, LAUNCH, "cpu", "processes cannot be told"),
+        ({"url": "http://198.51.100.1:1"}, LAUNCH, "gpu-g4", None),
+        ({"url": "http://198.51.100.1:1"}, {"url": "http://198.51.100.2:1"}, "tpu-v6e-1", None),
         (LAUNCH, LAUNCH, "tpu-v6e-1", "TPU"),
     ],
 )
 def test_servers_take_turns_where_all_have_room(jax: dict, pytorch: dict, on: str, reason: str | None) -> None:
     params = server_params(jax, pytorch, on)
     group = [p for p in plan_rounds(params) if p.index == 1]
-    found = alone_because(params, group)
-    assert len(group) == 2 and (found is None if reason is None else reason in str(found))
+    parts = parts_of(params, group, {})
+    assert sorted(p.name for members, _ in parts for p in members) == sorted(p.name for p in group)
+    assert len(parts) == (1 if reason is None else 2)
+    assert all(why is None if reason is None else reason in str(why) for _, why in parts)
 
 
 def test_a_server_that_works_while_it_waits_is_measured_alone_from_then_on(
@@ -184,12 +186,13 @@ def test_a_server_that_works_while_it_waits_is_measured_alone_from_then_on(
     together.check_waiting(params, group[:1], {})  # it has nobody to disturb
     store, recorded = RunStore(tmp_path / "r"), []
     monkeypatch.setattr(RunStore, "rounds", lambda _: recorded)
-    assert parts_of(params, group, found_before(store)) == [(group, None)]
-    recorded += [SimpleNamespace(alone_because=None), SimpleNamespace(alone_because=str(found.value))]
-    assert parts_of(params, group, found_before(store)) == [(others, None), (polling, str(found.value))]
+    assert parts_of(params, group, polling_before(store)) == [(group, None)]
+    recorded += [SimpleNamespace(backend="sglang", alone_because=None)]
+    recorded += [SimpleNamespace(backend=name, alone_because=str(found.value)) for name in ("vllm", "sglang-jax")]
+    assert parts_of(params, group, polling_before(store)) == [(others, None), (polling, str(found.value))]
     pair = [*polling, others[0]]
     reason = str(found.value)
-    assert parts_of(params, pair, found_before(store)) == [([others[0]], reason), (polling, reason)]
+    assert parts_of(params, pair, polling_before(store)) == [([others[0]], reason), (polling, reason)]
 
 
 @pytest.mark.parametrize(

@@ -169,19 +169,18 @@ def _together(rounds: Sequence[Round]) -> list[str]:
 def _servers(manifest: Manifest, rounds: Sequence[Round]) -> list[str]:
     """Warn about failures and restarts of live servers, kept queries, and servers that this run did not start."""
     served = [r for r in rounds if r.view == SERVER_VIEW and r.record]
-    remote = {b["backend"] for b in manifest.params["backends"] if (b.get("server") or {}).get("url")}
     warnings = []
     if failed := [r.name for r in rounds if r.events]:
         warnings.append(f"a live server failed requests or died in {len(failed)} rounds: {_some(failed)}")
     if kept := sorted({r.backend for r in served if r.reuses_prefix}):
         warnings.append(f"{_some(kept)} kept queries between requests, so repeated passes did not recompute them")
-    if unchecked := sorted({f"{r.backend} on {r.target}" for r in served if r.backend in remote}):
+    given = {(r.backend, r.target) for r in served if r.backend in manifest.given_servers}
+    if unchecked := sorted(f"{backend} on {target}" for backend, target in given):
         warnings.append(f"{_some(unchecked)} ran at a given URL: this run did not check the device and flags")
     measured = {r.target for r in rounds if r.ceilings}
-    theirs = [r for r in served if r.started_by_somebody_else]
-    if unlimited := sorted({f"{r.backend} on {r.target}" for r in theirs if r.target not in measured}):
+    if unmeasured := sorted(f"{backend} on {target}" for backend, target in given if target not in measured):
         warnings.append(
-            f"{_some(unlimited)}: the device's peak could not be measured from here, so the physics gate did not run; "
+            f"{_some(unmeasured)}: the device's peak could not be measured from here, so the physics gate did not run; "
             "let the run launch the server on its machine"
         )
     return warnings

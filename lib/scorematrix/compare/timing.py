@@ -59,25 +59,24 @@ def side_timing_gates(side: SideEvidence, sides: Sequence[SideEvidence], manifes
     gates: list[Gate | None] = [clock_gate(side), cores_gate(side), fresh_reference_gate(side)]
     # Work that prefix reuse saves would look like work that the clock did not wait for.
     if not side.reuses_prefix:
-        gates += [physics_gate(side, sides, manifest.floor_flops), growth_gate(side, manifest)]
+        gates += [physics_gate(side, sides, manifest), growth_gate(side, manifest)]
         gates += [cache_gate(side), fresh_time_gate(side)]
     return [gate for gate in [*gates, steady_gate(side)] if gate is not None]
 
 
-def physics_gate(side: SideEvidence, sides: Sequence[SideEvidence], floor_flops: int | None) -> Gate | None:
+def physics_gate(side: SideEvidence, sides: Sequence[SideEvidence], manifest: Manifest) -> Gate | None:
     """Require that no pass beats the hardware: minimum operations over seconds stay below the measured ceiling.
 
-    None for a server at an address whose device no round could measure; see `caveats`.
+    None for a server at a given URL whose device no round could measure; the report warns of it.
 
     Args:
         sides: all measured sides; no framework can exceed its device's ceiling, so the highest on that device counts.
-        floor_flops: the fewest operations that score the workload once; None: not recorded.
     """
-    name = f"physics {side.backend}"
+    name, floor_flops = f"physics {side.backend}", manifest.floor_flops
     here = [r for other in sides if other.target == side.target for r in other.rounds]
     ceiling = max((r.ceilings.matmul_flops_per_second for r in here if r.ceilings), default=None)
     cells = [(round_, cell) for round_, cell in side.sound_cells() if cell.call_ns]
-    if not ceiling and side.tuning and all(r.started_by_somebody_else for r in side.tuning):
+    if not ceiling and side.tuning and side.backend in manifest.given_servers:
         return None
     if not floor_flops or not ceiling or not cells:
         lacking = "operation count" if not floor_flops else "ceiling" if not ceiling else "timed pass"

@@ -49,7 +49,7 @@ PREPARED_SEED = 0
 EXIT_CODE = 75
 
 
-def settle_garbage() -> None:
+def collect_and_freeze() -> None:
     """Collect garbage and freeze what remains, so that collections between turns do not scan loaded modules."""
     gc.collect()
     gc.freeze()
@@ -161,7 +161,7 @@ class Draft:
             prepare_seconds=time.perf_counter() - start,
             compiles=[Compile(**vars(event)) for event in backend.compile_events],
         )
-        settle_garbage()
+        collect_and_freeze()
         n_warmup = 0 if self.is_reference else self.params.warmup_passes
         is_here = not backend_entry(self.planned.backend).is_live  # a server's compiles are not visible here
         compiles = compile_counter(info.framework) if is_here else lambda: 0

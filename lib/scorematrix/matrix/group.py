@@ -21,14 +21,13 @@ from scorematrix.matrix.conductor import Conductor
 from scorematrix.matrix.member import Remote
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.plan import chunk_order
-from scorematrix.matrix.together import ComputesWhileWaiting, check_waiting, found_before, parts_of
+from scorematrix.matrix.together import ComputesWhileWaiting, check_waiting, parts_of, polling_before
 from scorematrix.matrix.turns import score_of
 from scorematrix.notebook_kernels import end_kernels
 from scorematrix.notebooks import NotebookFailed, execute_notebook, quietly
 from scorematrix.privacy import redacted
 from scorematrix.results import Cell, PlannedRound, Round, RunStore, StorageFailed
 from scorematrix.results.files import utc_now
-from scorematrix.scoring import backend_entry
 
 NOTEBOOK = "02_score_matrix"
 
@@ -55,8 +54,7 @@ def measure_group(
     """
     for planned in group:
         store.drop_round(planned.name)
-    is_served = any(backend_entry(planned.backend).is_live for planned in group)
-    parts = deque(parts_of(params, group, found_before(store) if is_served else {}))
+    parts = deque(parts_of(params, group, polling_before(store) if params.places else {}))
     while parts:
         members, apart = parts.popleft()
         share = None if seconds is None else seconds * len(members) / len(group)
@@ -109,7 +107,7 @@ class _Stage:
         """Wait until the group's kernels have ended; after an error, end them."""
         for remote in self._remotes.values():
             remote.close()
-        if kind not in (None, ComputesWhileWaiting):  # after the latter each stops its server and ends by itself
+        if kind not in (None, ComputesWhileWaiting):  # after that one, every kernel stops its server and ends
             end_kernels()
         for thread in self._threads.values():
             thread.join()

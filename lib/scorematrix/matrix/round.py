@@ -11,7 +11,7 @@ import numpy as np
 
 from scorematrix.matrix.cells import CellInTurns
 from scorematrix.matrix.conductor import Conductor, Member
-from scorematrix.matrix.draft import Draft, settle_garbage
+from scorematrix.matrix.draft import Draft, collect_and_freeze
 from scorematrix.matrix.member import ConductorGone, Orders, orders_from, own_orders
 from scorematrix.matrix.meter import Meter, error_text
 from scorematrix.matrix.params import Params
@@ -180,7 +180,7 @@ class _TurnTaker:
             cell.error = error
             return {"error": error}
         cell.warm_up()
-        settle_garbage()  # what the first calls imported
+        collect_and_freeze()  # what the first calls imported
         return self._said(cell)
 
     def _ping(self) -> dict:

@@ -13,7 +13,6 @@ from scorematrix.measure.process import processes_at
 from scorematrix.models import read_description
 from scorematrix.readiness.targets import target
 from scorematrix.results import PlannedRound, RunStore
-from scorematrix.scoring import backend_entry
 
 PROCESS_BYTES = 1.2e9
 """Approximate memory of a process without the weights: framework, programs and a call's activations."""
@@ -39,21 +38,24 @@ class ComputesWhileWaiting(Exception):
         self.reasons = dict(reasons)
 
 
-def parts_of(params: Params, group: Sequence[PlannedRound], restless: Mapping[str, str]) -> list[Part]:
+def parts_of(params: Params, group: Sequence[PlannedRound], polling: Mapping[str, str]) -> list[Part]:
     """Split a group into rounds that can be alive at the same time.
 
     If there is no room for all, those that verdicts compare stay together and each baseline is measured alone.
 
     Args:
-        restless: backends that must be measured alone, each with the reason.
+        polling: servers that must be measured alone, each with the reason.
     """
-    alone: list[Part] = [([planned], restless[planned.backend]) for planned in group if planned.backend in restless]
-    rest = [planned for planned in group if planned.backend not in restless]
-    if alone and len(rest) == 1:
+    reasons = {**_kept_apart(params, group), **polling}
+    alone: list[Part] = [([planned], reasons[planned.backend]) for planned in group if planned.backend in reasons]
+    rest = [planned for planned in group if planned.backend not in reasons]
+    if not rest:
+        return alone
+    if len(rest) == 1 and alone:
         return [(rest, alone[0][1]), *alone]
-    apart = alone_because(params, rest) if rest else None
-    if not rest or apart is None:
-        return [*([(rest, None)] if rest else []), *alone]
+    apart = alone_because(params, rest)
+    if apart is None:
+        return [(rest, None), *alone]
     baselines = baselines_of(params, rest)
     compared = [planned for planned in rest if planned.name not in baselines]
     if len(compared) in (0, len(rest)) or alone_because(params, compared):
@@ -62,31 +64,40 @@ def parts_of(params: Params, group: Sequence[PlannedRound], restless: Mapping[st
 
 
 def alone_because(params: Params, group: Sequence[PlannedRound]) -> str | None:
-    """Return why these rounds cannot be alive at the same time; None if they can."""
+    """Return why the device or the memory has no room for these rounds at the same time; None if it has."""
     if len(group) == 1:
         return "no other round is measured on its target in its view"
-    kind = target(group[0].target).kind
-    places = {planned.name: params.places.get(planned.backend) for planned in group}
-    launched = [place for place in places.values() if place is not None and place.launch is not None]
-    n_here = sum(place is None for place in places.values()) + len(launched)  # the others run already
-    if kind == "tpu" and n_here > 1:
+    if target(group[0].target).kind == "tpu" and _n_on_device(params, group) > 1:
         return "only one process at a time can use a TPU"
-    if n_here > 1 and any(place.beside_others is False for place in launched):
-        return "the params of a server say beside_others=false"
-    if kind == "gpu" and n_here > 1 and not all(place.beside_others for place in launched):
-        return (
-            "a launched server usually takes most of a GPU's memory; if the flags of each leave room, set beside_others"
-        )
-    for planned in group:
-        place = places[planned.name]
-        if place is not None and place.launch is None and processes_at(place.address) == []:
-            return f"the processes of {planned.backend} on this machine cannot be seen, so its work counts as others'"
     weight_bytes = 4 * read_description(params.model).config.n_params
-    n = len(group) + len(launched)  # a launched server and its client
+    launches = [place for planned in group if (place := params.places.get(planned.backend)) and place.launch]
+    n = len(group) + len(launches)  # a launched server and its client
     need = n * (WEIGHT_COPIES * weight_bytes + PROCESS_BYTES)
     if (available := psutil.virtual_memory().available) < need:
         return f"{n} processes need about {need / 1e9:.0f} GB of memory, {available / 1e9:.0f} GB are free"
     return None
+
+
+def _kept_apart(params: Params, group: Sequence[PlannedRound]) -> dict[str, str]:
+    """Return the servers of a group that may not be alive beside others, each with the reason."""
+    kind, is_shared = target(group[0].target).kind, _n_on_device(params, group) > 1
+    reasons = {}
+    for backend in {planned.backend for planned in group} & params.places.keys():
+        place = params.places[backend]
+        if place.launch is None:
+            if processes_at(place.address) == []:
+                reasons[backend] = f"{backend} runs on this machine, but its processes cannot be told from others"
+        elif is_shared and place.beside_others is False:
+            reasons[backend] = f"the params of {backend} say beside_others=false"
+        elif is_shared and kind == "gpu" and not place.beside_others:
+            reasons[backend] = f"{backend} may take most of the GPU's memory; set beside_others if it leaves room"
+    return reasons
+
+
+def _n_on_device(params: Params, group: Sequence[PlannedRound]) -> int:
+    """Return how many of these rounds need room on the device; a server at a URL runs already."""
+    places = (params.places.get(planned.backend) for planned in group)
+    return sum(place is None or place.launch is not None for place in places)
 
 
 def check_waiting(params: Params, group: Sequence[PlannedRound], pids: Mapping[str, Sequence[int]]) -> None:
@@ -99,7 +110,7 @@ def check_waiting(params: Params, group: Sequence[PlannedRound], pids: Mapping[s
         ComputesWhileWaiting: if together they take more than `disturbed_share` of a core.
     """
     backends = {planned.name: planned.backend for planned in group}
-    if len(group) == 1 or not any(backend_entry(backend).is_live for backend in backends.values()):
+    if len(group) == 1 or params.places.keys().isdisjoint(backends.values()):
         return
     shares: dict[str, float] = {}
     for _ in range(TRIES):
@@ -107,17 +118,18 @@ def check_waiting(params: Params, group: Sequence[PlannedRound], pids: Mapping[s
         if sum(shares.values()) <= params.disturbed_share:
             return
     reasons, left = {}, sum(shares.values())
-    for name, share in sorted(shares.items(), key=lambda item: -item[1]):
-        if left > params.disturbed_share:
-            reasons.setdefault(backends[name], f"{backends[name]} takes {share:.0%} {WHILE_IT_WAITS}")
-            left -= share
+    for name in sorted(shares, key=shares.__getitem__, reverse=True):
+        if left <= params.disturbed_share:
+            break
+        reasons.setdefault(backends[name], f"{backends[name]} takes {shares[name]:.0%} {WHILE_IT_WAITS}")
+        left -= shares[name]
     raise ComputesWhileWaiting(reasons)
 
 
-def found_before(store: RunStore) -> dict[str, str]:
+def polling_before(store: RunStore) -> dict[str, str]:
     """Return what `check_waiting` found in earlier groups of a run, so that these servers do not start in vain.
 
     A node of a cluster does not see the rounds of others, and looks again in every group.
     """
-    reasons = {r.alone_because for r in store.rounds() if WHILE_IT_WAITS in (r.alone_because or "")}
-    return {reason.split(" takes ")[0]: reason for reason in reasons if reason}
+    found = [(r.backend, r.alone_because or "") for r in store.rounds()]
+    return {backend: why for backend, why in found if WHILE_IT_WAITS in why and why.startswith(f"{backend} ")}

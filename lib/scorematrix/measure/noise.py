@@ -80,6 +80,15 @@ def _core_times(cores: list[int]) -> dict[str, float]:
     return {"idle": idle, "stolen": stolen, "busy": busy}
 
 
+def _living(pids: Iterable[int]) -> list[psutil.Process]:
+    """Return the processes with these ids, without those that have ended."""
+    processes = []
+    for pid in pids:
+        with suppress(psutil.Error):
+            processes.append(psutil.Process(pid))
+    return processes
+
+
 def process_seconds(processes: Iterable[psutil.Process]) -> float:
     """Return the processor seconds of these processes, without those that have ended."""
     total = 0.0
@@ -116,12 +125,9 @@ def _is_running(pid: int) -> bool:
 
 def waiting_shares(pids: Mapping[str, Iterable[int]]) -> dict[str, float]:
     """Return by name the share of a core that processes take while nobody asks them to compute."""
-    processes: dict[str, list[psutil.Process]] = {name: [] for name in pids}
-    for name, ids in pids.items():
+    for ids in pids.values():
         await_rest(ids)  # from the last call
-        for pid in ids:
-            with suppress(psutil.Error):
-                processes[name].append(psutil.Process(pid))
+    processes = {name: _living(ids) for name, ids in pids.items()}
     before = {name: process_seconds(own) for name, own in processes.items()}
     time.sleep(WAITING_SECONDS)
     return {name: (process_seconds(own) - before[name]) / WAITING_SECONDS for name, own in processes.items()}
@@ -143,10 +149,7 @@ class Bystanders:
     """
 
     def __init__(self, pids: Iterable[int]) -> None:
-        self._own = [psutil.Process()]
-        for pid in pids:
-            with suppress(psutil.Error):
-                self._own.append(psutil.Process(pid))
+        self._own = [psutil.Process(), *_living(pids)]
         self._last = self._now()
 
     def seconds(self) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Set up a fresh process alike for both frameworks, before either is imported."""
+"""Set up a fresh process alike for both frameworks, before either is imported; find processes that compute for it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def processes_at(address: str) -> list[psutil.Process] | None:
     port = url.port or (443 if url.scheme == "https" else 80)
     ours = {one.address for interface in psutil.net_if_addrs().values() for one in interface}
     try:
-        if not ours & {info[4][0] for info in socket.getaddrinfo(url.hostname, port)}:
+        if not {"0.0.0.0", "::", *ours} & {info[4][0] for info in socket.getaddrinfo(url.hostname, port)}:
             return None
     except OSError:
         return None

@@ -45,7 +45,7 @@ class Turn(Part):
     start_ns: int | None = Field(default=None, description="since the group's first turn, by the conductor's clock")
     conductor_ns: int | None = Field(default=None, description="by the conductor's clock, messages included")
     raw_ns: int | None = Field(default=None, description="by the measuring process's CLOCK_MONOTONIC_RAW")
-    untimed_ns: int | None = Field(default=None, description="of the calls before the timed ones, same clock")
+    untimed_ns: int | None = Field(default=None, description="of the requests before the timed ones, same clock")
     handled_ns: int | None = Field(default=None, description="from the order to its answer, same clock")
     process_ns: int | None = Field(default=None, description="CPU time of the measuring process and its workers")
     others_ns: int | None = Field(default=None, description="CPU time of all other processes, on all cores")

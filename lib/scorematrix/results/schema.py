@@ -57,8 +57,6 @@ def stands_for(side: str, backend: str) -> bool:
 
 SERVER_VIEW = "server"
 """The only view of live servers: how they compute is not visible from outside."""
-SOMEBODY_ELSE = "somebody else"
-"""Setting `started_by` of a server that the run did not start."""
 
 Waiting = Literal["spinning", "passive"]
 """How idle OpenMP threads wait. spinning: busy on their core for a while, the library's default and the fastest on a
@@ -212,11 +210,6 @@ class Round(SealedDocument):
         return self.record is not None and bool(self.record.settings.get("reuse_prefix"))
 
     @property
-    def started_by_somebody_else(self) -> bool:
-        """Whether the backend is a server that the run did not start."""
-        return self.record is not None and self.record.settings.get("started_by") == SOMEBODY_ELSE
-
-    @property
     def taken_seconds(self) -> float:
         """Duration. Older files: from wall-clock timestamps, at least 0 because that clock may be set back."""
         return self.seconds if self.seconds is not None else max(0.0, self._wall_seconds)
@@ -294,3 +287,8 @@ class Manifest(SealedDocument):
         default={}, description="by chunk size: real tokens of a pass, with the query once per call"
     )
     plan: list[PlannedRound]
+
+    @property
+    def given_servers(self) -> set[str]:
+        """Backends that are servers at a given URL: the run did not start them."""
+        return {choice["backend"] for choice in self.params["backends"] if (choice.get("server") or {}).get("url")}

@@ -109,7 +109,7 @@ def test_processes_of_a_server_at_an_address_of_this_machine_are_known(tmp_path:
     finally:
         server.stop()
     assert processes_at(server.url) == []
-    assert processes_at("http://192.0.2.1:80") is None and processes_at("http://no.invalid") is None
+    assert processes_at("http://198.51.100.1:80") is None and processes_at("http://no.invalid") is None
 
 
 def test_how_threads_wait_is_inherited_unless_the_params_say_it(

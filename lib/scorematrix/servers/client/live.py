@@ -12,7 +12,6 @@ import httpx
 from scorematrix.measure.process import SPINNING
 from scorematrix.models.cache import cache_folder
 from scorematrix.models.catalogue import Model
-from scorematrix.results.schema import SOMEBODY_ELSE
 from scorematrix.scoring.contract import BackendInfo, CompileEvent, DType, Scores
 from scorematrix.scoring.place import PLACEHOLDERS, ServerPlace
 from scorematrix.scoring.registry import PEERS
@@ -112,8 +111,8 @@ class LiveBackend:
 
     def touch(self) -> None:
         """Ask how the server is: a connection that was closed while others computed is opened again, untimed."""
-        if self._client is not None:
-            self._client.is_there()
+        assert self._client is not None
+        self._client.is_there()
 
     def close(self) -> None:
         """Close the connections, and stop the server if we started it."""
@@ -167,7 +166,7 @@ class LiveBackend:
             "served_model": about.model,
             "server_device": about.device,
         }
-        place = {"started_by": self._place.launch} if self._place.launch else {"started_by": SOMEBODY_ELSE}
+        place = {"started_by": self._place.launch} if self._place.launch else {"started_by": "somebody else"}
         assert self._client is not None
         client = self._client.info
         return replace(
