@@ -12,6 +12,13 @@ from scorematrix.measure.process import own_processes
 PROC = Path("/proc")
 
 
+def return_freed_memory() -> None:
+    """Collect garbage and give freed memory back to the system; without glibc, it may stay counted as resident."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 class HostMemory:
     """Peak memory of this process and its workers, above what was resident when this was made.
 
@@ -20,7 +27,7 @@ class HostMemory:
     """
 
     def __init__(self) -> None:
-        self._trim()
+        return_freed_memory()
         self._loaded = self._sum("VmRSS")
 
     def reset(self) -> None:
@@ -28,7 +35,7 @@ class HostMemory:
 
         Memory that a loader still used when this was made, such as a copy of the weights, is not the loaded model's.
         """
-        self._trim()
+        return_freed_memory()
         now = self._sum("VmRSS")
         if self._loaded is not None and now is not None:
             self._loaded = min(self._loaded, now)
@@ -52,9 +59,3 @@ class HostMemory:
                 return None
             total += next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), 0)
         return total
-
-    @staticmethod
-    def _trim() -> None:
-        gc.collect()
-        with contextlib.suppress(OSError, AttributeError):  # without glibc, freed memory may stay counted
-            ctypes.CDLL(None).malloc_trim(0)

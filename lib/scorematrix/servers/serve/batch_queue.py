@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from scorematrix.measure.memory import return_freed_memory
 from scorematrix.scoring import Backend, CompilesPerShape, Scores, checked_scores
 from scorematrix.servers.serve.limits import CallSpeeds, Limits
 from scorematrix.workload import ScoreRequest
@@ -268,6 +269,7 @@ class BatchQueue:
             self._call_began = None
             if self._backend.compile_events:  # nobody reads them here, and a client could make millions
                 self._backend.compile_events.clear()
+                return_freed_memory()  # of the compiler, and of a program that made room for this one
 
 
 def _key(request: ScoreRequest) -> tuple:
