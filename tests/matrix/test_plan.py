@@ -13,10 +13,12 @@ from scorematrix.matrix import Params, chunk_order, load_params, needed_targets,
 from scorematrix.matrix.group import lost_round
 from scorematrix.matrix.plan import plan_groups
 from scorematrix.matrix.together import parts_of, polling_before
+from scorematrix.matrix.workloads import build_workload
 from scorematrix.results import RunStore
-from tests.factory import make_params, write_run
+from tests.factory import make_params, make_workload, write_run
 
 QUICK = Path(__file__).parents[2] / "params" / "quick.yaml"
+WORKLOAD = make_workload()
 
 
 def test_same_seed_same_plan() -> None:
@@ -130,10 +132,32 @@ def test_baselines_leave_the_turns_first_if_memory_is_short(
     params = load_params(QUICK, {"backends": backends, "comparisons": [{"jax": "cpu", "pytorch": "cpu"}]})
     group = next(g for g in plan_groups(params) if g[0].index == 1 and len(g) > 1)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free_gb * 10**9))
-    parts = parts_of(params, group, {})
+    parts = parts_of(params, group, {}, WORKLOAD)
     assert [len(members) for members, _ in parts] == sizes
     assert sorted(p.name for members, _ in parts for p in members) == sorted(p.name for p in group)
     assert [reason is None for _, reason in parts] == [len(members) > 1 for members, _ in parts]
+
+
+@pytest.mark.parametrize(
+    ("where", "view", "fits"),
+    [
+        ("gpu-l4", "portable", False),  # every process stores the scores of 7,000 tokens
+        ("gpu-h100", "portable", True),
+        ("gpu-l4", "best_native", True),
+    ],
+)
+def test_processes_share_a_gpu_if_its_memory_has_room(where: str, view: str, fits: bool) -> None:
+    shape = {"kind": "canonical", "query_tokens": 2000, "n_items": 500, "item_tokens": 20, "label_ids": [1, 2]}
+    params = make_params(
+        model="random:qwen3-0.6b", dtype="bfloat16", workload=shape, chunk_sizes=[256],
+        backends=[{"backend": "jax", "views": [view]}, {"backend": "pytorch", "views": [view]}],
+        comparisons=[{"jax": where, "pytorch": where}],
+    )  # fmt: skip
+    group = next(g for g in plan_groups(params) if g[0].index == 1 and len(g) > 1)
+    parts = parts_of(params, group, {}, build_workload(params))
+    assert len(parts) == (1 if fits else len(group))
+    reasons = {reason for _, reason in parts}
+    assert reasons == {None} if fits else all(str(r).count(" GB ") == 1 and "GPU L4" in str(r) for r in reasons)
 
 
 LAUNCH = {"launch": "serve {port}"}
@@ -163,7 +187,7 @@ def server_params(jax: dict, pytorch: dict, on: str = "cpu") -> Params:
 def test_servers_take_turns_where_all_have_room(jax: dict, pytorch: dict, on: str, reason: str | None) -> None:
     params = server_params(jax, pytorch, on)
     group = [p for p in plan_rounds(params) if p.index == 1]
-    parts = parts_of(params, group, {})
+    parts = parts_of(params, group, {}, WORKLOAD)
     assert sorted(p.name for members, _ in parts for p in members) == sorted(p.name for p in group)
     assert len(parts) == (1 if reason is None else 2)
     assert all(why is None if reason is None else reason in str(why) for _, why in parts)
@@ -186,13 +210,13 @@ def test_a_server_that_works_while_it_waits_is_measured_alone_from_then_on(
     together.check_waiting(params, group[:1], {})  # it has nobody to disturb
     store, recorded = RunStore(tmp_path / "r"), []
     monkeypatch.setattr(RunStore, "rounds", lambda _: recorded)
-    assert parts_of(params, group, polling_before(store)) == [(group, None)]
+    assert parts_of(params, group, polling_before(store), WORKLOAD) == [(group, None)]
     recorded += [SimpleNamespace(backend="sglang", alone_because=None)]
     recorded += [SimpleNamespace(backend=name, alone_because=str(found.value)) for name in ("vllm", "sglang-jax")]
-    assert parts_of(params, group, polling_before(store)) == [(others, None), (polling, str(found.value))]
+    assert parts_of(params, group, polling_before(store), WORKLOAD) == [(others, None), (polling, str(found.value))]
     pair = [*polling, others[0]]
     reason = str(found.value)
-    assert parts_of(params, pair, polling_before(store)) == [([others[0]], reason), (polling, reason)]
+    assert parts_of(params, pair, polling_before(store), WORKLOAD) == [([others[0]], reason), (polling, reason)]
 
 
 @pytest.mark.parametrize(

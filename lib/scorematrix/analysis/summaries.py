@@ -211,7 +211,10 @@ def profile(run: Run) -> pd.DataFrame:
 
 def skips(run: Run) -> pd.DataFrame:
     """Return one row per target that could not run: the reason, the evidence, the next step."""
-    rows = [(n.label, n.backend, ", ".join(n.views), n.reason, n.evidence, n.next_step) for n in run.comparison.notices]
+    rows = [
+        (n.label, n.backend, ", ".join(n.views), n.reason, n.evidence, n.next_step.replace("`", ""))
+        for n in run.comparison.notices
+    ]
     return pd.DataFrame(rows, columns=["target", "backend", "views", "reason", "evidence", "next_step"])
 
 

@@ -54,7 +54,8 @@ def measure_group(
     """
     for planned in group:
         store.drop_round(planned.name)
-    parts = deque(parts_of(params, group, polling_before(store) if params.places else {}))
+    workload = store.workload()
+    parts = deque(parts_of(params, group, polling_before(store) if params.places else {}, workload))
     while parts:
         members, apart = parts.popleft()
         share = None if seconds is None else seconds * len(members) / len(group)
@@ -63,7 +64,7 @@ def measure_group(
                 left = stage.perform()
         except ComputesWhileWaiting as found:
             unmeasured = [planned for planned in members if not store.round_path(planned.name).is_file()]
-            parts.extend(parts_of(params, unmeasured, found.reasons))
+            parts.extend(parts_of(params, unmeasured, found.reasons, workload))
             continue
         for planned in left:  # its process was lost: a fresh one measures the rest
             with _Stage(params, store, [planned], {}, None, "its first process ended early") as stage:

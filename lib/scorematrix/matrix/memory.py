@@ -20,6 +20,8 @@ from scorematrix.scoring.shared_prefix import CPU_STEP_BYTES, padded_size, token
 from scorematrix.workload import ScoreRequest, Workload
 
 BYTES = {"float32": 4, "bfloat16": 2}
+CONTEXT_BYTES = 600_000_000
+"""Approximate memory of an accelerator that a process takes before it holds an array: driver, kernels, libraries."""
 VOCABULARY_TILE = 8192
 """Rows of the head that the best-native views multiply at once."""
 
@@ -155,19 +157,23 @@ def refused_chunks(params: Params, planned: PlannedRound, workload: Workload) ->
 
     Nothing is refused on a CPU, or for a backend of unknown memory: a baseline, a server, a custom scorer.
     """
-    where = target(planned.target)
-    if where.device_bytes is None or planned.backend not in ("jax", "pytorch"):
-        return {}
-    config = read_description(params.model).config
-    requested = "float32" if planned.role == "reference" else params.dtype
-    dtype = "bfloat16" if requested == "auto" else requested
-    needs = {
-        size: _need(params, planned, where, config, dtype, largest_call(workload, size))
-        for size in chunk_order(params, planned)
-    }
-    fitting = [size for size, need in needs.items() if need.total <= where.device_bytes]
+    where, needs = target(planned.target), _needs(params, planned, workload)
+    fitting = [size for size, need in needs.items() if need.total <= (where.device_bytes or 0)]
     side = f"{planned.backend} {planned.view}"
     return {size: refusal(side, where, size, need, fitting) for size, need in needs.items() if size not in fitting}
+
+
+def process_bytes(params: Params, planned: PlannedRound, workload: Workload) -> int:
+    """Estimate the accelerator's memory that a round's process holds: that of its largest call that fits.
+
+    Frameworks keep what a call has used. Of a baseline or a custom scorer only the weights are known; it is granted a
+    step's working memory.
+    """
+    where = target(planned.target)
+    assert where.device_bytes is not None
+    fitting = [n.total for n in _needs(params, planned, workload).values() if n.total <= where.device_bytes]
+    size = BYTES[_dtype(params, planned)] * read_description(params.model).config.n_params
+    return CONTEXT_BYTES + max(fitting, default=size + where.device_bytes // 10)
 
 
 def refused_cells(params: Params, workload: Workload) -> list[str]:
@@ -195,6 +201,22 @@ def refusal(side: str, where: Target, chunk_size: int, need: MemoryNeed, fitting
         f"{side} at chunk size {chunk_size} needs about {need}, more than the {where.device_bytes / 1e9:.2f} GB that "
         f"{where.label} {share}; {remedy}"
     )
+
+
+def _dtype(params: Params, planned: PlannedRound) -> str:
+    """Return a round's number format on an accelerator."""
+    requested = "float32" if planned.role == "reference" else params.dtype
+    return "bfloat16" if requested == "auto" else requested
+
+
+def _needs(params: Params, planned: PlannedRound, workload: Workload) -> dict[int, MemoryNeed]:
+    """Return the need of a round's largest call by chunk size; empty on a CPU, or for a backend of unknown memory."""
+    where = target(planned.target)
+    if where.device_bytes is None or planned.backend not in ("jax", "pytorch"):
+        return {}
+    config, dtype = read_description(params.model).config, _dtype(params, planned)
+    calls = {size: largest_call(workload, size) for size in chunk_order(params, planned)}
+    return {size: _need(params, planned, where, config, dtype, call) for size, call in calls.items()}
 
 
 def _need(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import psutil
 
+from scorematrix.matrix.memory import process_bytes
 from scorematrix.matrix.params import Params
 from scorematrix.matrix.turns import baselines_of
 from scorematrix.measure.noise import waiting_shares
@@ -13,6 +14,7 @@ from scorematrix.measure.process import processes_at
 from scorematrix.models import read_description
 from scorematrix.readiness.targets import target
 from scorematrix.results import PlannedRound, RunStore
+from scorematrix.workload import Workload
 
 PROCESS_BYTES = 1.2e9
 """Approximate memory of a process without the weights: framework, programs and a call's activations."""
@@ -38,7 +40,9 @@ class ComputesWhileWaiting(Exception):
         self.reasons = dict(reasons)
 
 
-def parts_of(params: Params, group: Sequence[PlannedRound], polling: Mapping[str, str]) -> list[Part]:
+def parts_of(
+    params: Params, group: Sequence[PlannedRound], polling: Mapping[str, str], workload: Workload
+) -> list[Part]:
     """Split a group into rounds that can be alive at the same time.
 
     If there is no room for all, those that verdicts compare stay together and each baseline is measured alone.
@@ -53,22 +57,28 @@ def parts_of(params: Params, group: Sequence[PlannedRound], polling: Mapping[str
         return alone
     if len(rest) == 1 and alone:
         return [(rest, alone[0][1]), *alone]
-    apart = alone_because(params, rest)
+    apart = alone_because(params, rest, workload)
     if apart is None:
         return [(rest, None), *alone]
     baselines = baselines_of(params, rest)
     compared = [planned for planned in rest if planned.name not in baselines]
-    if len(compared) in (0, len(rest)) or alone_because(params, compared):
+    if len(compared) in (0, len(rest)) or alone_because(params, compared, workload):
         return [*(([planned], apart) for planned in rest), *alone]
     return [(compared, None), *(([planned], apart) for planned in rest if planned.name in baselines), *alone]
 
 
-def alone_because(params: Params, group: Sequence[PlannedRound]) -> str | None:
+def alone_because(params: Params, group: Sequence[PlannedRound], workload: Workload) -> str | None:
     """Return why the device or the memory has no room for these rounds at the same time; None if it has."""
     if len(group) == 1:
         return "no other round is measured on its target in its view"
-    if target(group[0].target).kind == "tpu" and _n_on_device(params, group) > 1:
+    where = target(group[0].target)
+    if where.kind == "tpu" and _n_on_device(params, group) > 1:
         return "only one process at a time can use a TPU"
+    if where.device_bytes is not None:
+        needs = [process_bytes(params, p, workload) for p in group if p.backend not in params.places]
+        if len(needs) > 1 and sum(needs) > where.device_bytes:
+            need, has = sum(needs) / 1e9, where.device_bytes / 1e9
+            return f"{len(needs)} processes need about {need:.0f} GB on the device, {where.label} has {has:.0f} GB"
     weight_bytes = 4 * read_description(params.model).config.n_params
     launches = [place for planned in group if (place := params.places.get(planned.backend)) and place.launch]
     n = len(group) + len(launches)  # a launched server and its client
