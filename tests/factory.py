@@ -26,6 +26,7 @@ from scorematrix.results import (
     RunStore,
     Setup,
 )
+from scorematrix.results.status import one_reference
 from scorematrix.workload import Workload, WorkloadRequest
 
 HERE = Path(__file__).parent
@@ -144,9 +145,8 @@ def make_run(
     plan = plan_rounds(params)
     readiness = check_readiness(needed_targets(params), machine, "Test CPU")
     rounds = []
-    for planned in plan:
-        state = readiness.state(planned.target, planned.backend)
-        if state is None or state.state != "ready" or not keep(planned):
+    for planned in one_reference([p for p in plan if readiness.skip(p.target, p.backend) is None], ()):
+        if not keep(planned):
             continue
         cells = make_cells(planned, params, seconds)
         rounds.append(edit(make_round(planned, params, workload, cells, run_id=run_id)))

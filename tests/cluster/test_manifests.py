@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from scorematrix.cluster import Node, nodes_for
-from scorematrix.matrix import load_params, needed_targets
+from scorematrix.matrix import load_params, plan_rounds
 from scorematrix.readiness import target
+from scorematrix.results.status import one_reference
 from tests.conftest import FIXTURES, ROOT
 from tests.test_layout import pins
 
@@ -86,5 +87,5 @@ def test_its_nodes_serve_the_targets_of_its_params(path: Path) -> None:
         chips = {name: float(limits[key]) for key, name in CHIPS.items() if key in limits}
         nodes.append(Node(group["groupName"], {"CPU": float(limits["cpu"]), **chips, **declared}))
         assert re.fullmatch(r"\d+Gi", limits["memory"])
-    for name in {row[0] for row in needed_targets(params)}:
+    for name in {planned.target for planned in one_reference(plan_rounds(params), ())}:
         assert [node.id for node in nodes_for(nodes, target(name))] == [name]

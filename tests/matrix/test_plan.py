@@ -15,6 +15,7 @@ from scorematrix.matrix.plan import plan_groups
 from scorematrix.matrix.together import parts_of, polling_before
 from scorematrix.matrix.workloads import build_workload
 from scorematrix.results import RunStore
+from scorematrix.results.status import one_reference
 from tests.factory import make_params, make_workload, write_run
 
 QUICK = Path(__file__).parents[2] / "params" / "quick.yaml"
@@ -113,6 +114,33 @@ def test_controls_run_among_those_that_they_repeat() -> None:
     }
     assert firsts == {True, False}, "the order is drawn"
     assert not [p for p in plan_rounds(make_params(controls=False)) if p.role == "control"]
+
+
+@pytest.mark.parametrize(
+    ("second", "reference", "targets"),
+    [
+        ("cpu", "transformers", ["cpu"]),
+        ("gpu-g4", "transformers", ["gpu-g4", "cpu"]),  # of which a run needs one
+        ("gpu-g4", "pytorch", ["gpu-g4", "cpu"]),
+    ],
+)
+def test_the_cpu_computes_the_reference_where_the_second_side_cannot_run(
+    second: str, reference: str, targets: list[str]
+) -> None:
+    params = make_params(comparisons=[{"jax": "tpu-v6e-1", "pytorch": second}], reference=reference)
+    plan = plan_rounds(params)
+    names = [p.name for p in plan if p.role == "reference"]
+    assert [p.target for p in plan if p.role == "reference"] == targets
+    for can_run, recorded, needed in [
+        (names, [], names[:1]),
+        (names, names[-1:], names[-1:]),
+        (names, names, names[:1]),
+        (names[-1:], [], names[-1:]),
+    ]:
+        kept = one_reference([p for p in plan if p.role != "reference" or p.name in can_run], recorded)
+        assert [p.name for p in kept if p.role == "reference"] == needed
+        assert [p for p in kept if p.role != "reference"] == [p for p in plan if p.role != "reference"]
+    assert one_reference([p for p in plan if p.role != "reference"], names)[0].role != "reference"
 
 
 def test_rounds_beyond_the_first_look_are_planned_beforehand() -> None:

@@ -58,10 +58,12 @@ def test_the_skip_stands_until_the_rounds_arrive(tmp_path: Path) -> None:
     before = comparison_of(tpu)
     assert before.partial and [c.verdict for c in before.contrasts] == ["deferred"]
     assert [n.target for n in before.notices] == ["gpu-g4"]
+    assert all(s.max_difference is not None for s in before.sides if s.n_rounds), "its CPU computed the reference"
     done = call_cli("report", "tpu", "--merge", "gpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "gpu: 12 " in done.stdout and "COMPLETE" in done.stdout
     after = comparison_of(tpu)
+    assert {r.target for r in tpu.rounds() if r.role == "reference"} == {"cpu", "gpu-g4"}
     assert not after.partial and after.notices == [] and after.contrasts[0].verdict == "jax"
     assert after.contrasts[0].sentence.startswith("System comparison")
     page = report_of(tpu.folder)

@@ -14,6 +14,7 @@ from scorematrix.compare.sequential import look_schedule
 from scorematrix.compare.sides import summarise_side
 from scorematrix.results import SERVER_VIEW, SIDES, Manifest, Readiness, Round
 from scorematrix.results.files import utc_now
+from scorematrix.results.status import one_reference
 from scorematrix.workload.workload import Workload
 
 
@@ -29,13 +30,11 @@ def compare_run(manifest: Manifest, workload: Workload, readiness: Readiness, ro
     contrasts = answer_all(questions, looks, margin)
     reached = max([c.n_rounds for c in contrasts if c.verdict != "deferred"], default=looks.counts[0])
     # Rounds beyond the last look reached are needed only if that look does not decide.
-    needed = {
-        p.name
-        for p in manifest.plan
-        if readiness.skip(p.target, p.backend) is None and p.index < looks.indices(reached).stop
-    }
+    reachable = [p for p in manifest.plan if readiness.skip(p.target, p.backend) is None]
+    wanted = one_reference([p for p in reachable if p.index < looks.indices(reached).stop], {r.name for r in rounds})
+    needed = {p.name for p in wanted}
     done = len([r for r in rounds if r.name in needed])
-    notices = skip_notices(readiness, {backend for backend, _, _ in sides})
+    notices = skip_notices(readiness, {(target, backend) for backend, _, target in sides})
     machines = list(dict.fromkeys(r.environment.cpu for r in rounds if r.environment)) or [readiness.machine]
     return Comparison(
         run_id=manifest.run_id,
@@ -70,20 +69,22 @@ def reference_scores(rounds: Sequence[Round], readiness: Readiness, manifest: Ma
         if round_.role == "reference":
             cell = round_.cells[0]
             return score_arrays(cell) if cell.status == "ok" else f"the reference round failed: {cell.error}"
-    planned = next(p for p in manifest.plan if p.role == "reference")
-    if (skip := readiness.skip(planned.target, planned.backend)) is not None:
+    planned = [p for p in manifest.plan if p.role == "reference"]
+    skips = [skip for p in planned if (skip := readiness.skip(p.target, p.backend)) is not None]
+    if len(skips) == len(planned):
+        why = "; ".join(f"on {skip.target}, {skip.evidence}" for skip in skips)
         return (
-            f"the reference ({planned.backend}) was skipped on {planned.target}: {skip.evidence}; install it, or name "
-            "another backend as `reference` in the params"
+            f"the reference ({planned[0].backend}) was skipped: {why}; install it, or name another backend as "
+            "`reference` in the params"
         )
     return "the reference round is not recorded yet"
 
 
-def skip_notices(readiness: Readiness, backends: set[str]) -> list[Notice]:
+def skip_notices(readiness: Readiness, compared: set[tuple[str, str]]) -> list[Notice]:
     """Return one notice for each (target, backend) of the comparison that could not run."""
     notices = []
     for state in readiness.skipped:
-        if state.backend not in backends:
+        if (state.target, state.backend) not in compared:
             continue
         next_step = state.next_step or "see the evidence"
         text = (

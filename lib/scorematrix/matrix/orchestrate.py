@@ -33,6 +33,7 @@ from scorematrix.results import (
     keep_reached,
 )
 from scorematrix.results.files import utc_now
+from scorematrix.results.status import one_reference
 
 LONGEST_ID = 100
 
@@ -219,8 +220,8 @@ def _measured(
 
 def reference_round(store: RunStore) -> Round | None:
     """Return the run's reference round, None before it is recorded."""
-    (name,) = (planned.name for planned in store.manifest().plan if planned.role == "reference")
-    return store.round(name) if store.round_path(name).is_file() else None
+    names = [planned.name for planned in store.manifest().plan if planned.role == "reference"]
+    return next((store.round(name) for name in names if store.round_path(name).is_file()), None)
 
 
 def as_tuned(group: Sequence[PlannedRound], chosen: Chosen) -> tuple[list[PlannedRound], dict[str, int]]:
@@ -258,7 +259,7 @@ def open_plan(
     """Record the readiness; return the planned rounds that can run, and the recorded rounds to keep, by name."""
     recorded = {round_.name: round_ for round_ in store.rounds()}
     store.write_readiness(keep_reached(readiness, recorded.values()))
-    todo = [planned for planned in plan_rounds(params) if is_ready(readiness, planned)]
+    todo = one_reference([planned for planned in plan_rounds(params) if is_ready(readiness, planned)], recorded)
     again = {name for name, round_ in recorded.items() if _is_measured_again(store, round_, retry_failed)}
     return todo, {name: round_ for name, round_ in recorded.items() if name not in again}
 

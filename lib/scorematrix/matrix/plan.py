@@ -26,7 +26,7 @@ def plan_rounds(params: Params) -> list[PlannedRound]:
 
 
 def plan_groups(params: Params) -> list[list[PlannedRound]]:
-    """Return the groups of rounds, in order of execution: the reference, then tuning, then confirmation.
+    """Return the groups of rounds, in order of execution: references, then tuning, then confirmation.
 
     Backends that share a target and a view form a group. The control joins it and repeats one of them; the repeated
     backend alternates from index to index. A group measures in turns if it can, else back to back (rule 15). The order
@@ -41,7 +41,7 @@ def plan_groups(params: Params) -> list[list[PlannedRound]]:
         fields = zip(("index", "role", "backend", "view", "target", "waiting"), values, strict=True)
         return PlannedRound(position=next(position), **dict(fields))
 
-    groups = [[planned(0, "reference", *_reference(params), None)]]
+    groups = [[planned(0, "reference", *one, None)] for one in _references(params)]
     pairs = _pairs(params)
     controls = _controls(params, pairs, rng) if params.controls else {}
     for index in range(params.tuning_rounds + params.most_rounds):
@@ -100,11 +100,16 @@ def chunk_order(params: Params, planned: PlannedRound) -> list[int]:
     return [sizes[i] for i in rng.permutation(len(sizes))]
 
 
-def _reference(params: Params) -> tuple[str, str, str]:
-    """Return backend, view and target of the reference round."""
-    view = REFERENCE[1] if params.reference == REFERENCE[0] else next(iter(backend_entry(params.reference).views))
+def _references(params: Params) -> list[tuple[str, str, str]]:
+    """Return backend, view and target of the reference rounds, of which a run needs one; see `one_reference`.
+
+    A machine without the second side's device computes the reference on its CPU.
+    """
+    entry = backend_entry(params.reference)
+    view = REFERENCE[1] if params.reference == REFERENCE[0] else next(iter(entry.views))
     _, (_, target) = params.comparisons[0].sides
-    return params.reference, view, target
+    targets = [target, "cpu"] if target != "cpu" and "cpu" in entry.device_kinds else [target]
+    return [(params.reference, view, name) for name in targets]
 
 
 def _pairs(params: Params) -> list[tuple[str, str, list[tuple[str, str]]]]:

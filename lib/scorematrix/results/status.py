@@ -74,6 +74,18 @@ class RunStatus:
         return self if self.seconds_left is None else replace(self, seconds_left=self.seconds_left / n)
 
 
+def one_reference(planned: Sequence[PlannedRound], recorded: Collection[str]) -> list[PlannedRound]:
+    """Return planned rounds with one reference at most: the first that is recorded, else the first.
+
+    Args:
+        planned: rounds that can run.
+        recorded: names of recorded rounds.
+    """
+    references = [p.name for p in planned if p.role == "reference"]
+    needed = [*(name for name in references if name in recorded), *references][:1]
+    return [p for p in planned if p.role != "reference" or p.name in needed]
+
+
 def run_status(
     manifest: Manifest,
     readiness: Readiness | None,
@@ -87,8 +99,8 @@ def run_status(
         drafts: unfinished rounds, by name.
     """
     states = {(s.target, s.backend): s.state for s in readiness.states} if readiness else {}
-    todo = [p for p in manifest.plan if states.get((p.target, p.backend)) == "ready"]
     recorded = {r.name for r in rounds}
+    todo = one_reference([p for p in manifest.plan if states.get((p.target, p.backend)) == "ready"], recorded)
     left = [p for p in todo if p.name not in recorded]
     current = left[0] if left else None
     draft = drafts.get(current.name) if current else None
