@@ -113,7 +113,8 @@ MUTATIONS = [
     Mutation("gpu-room", "matrix/together.py",  # processes share a GPU that has no room for all of them
              "len(needs) > 1 and sum(needs) > where.device_bytes", "False", "tests/matrix/test_plan.py"),
     Mutation("one-reference", "matrix/plan.py",  # no CPU computes the reference of a missing device
-             '[target, "cpu"] if target != "cpu" and', '[target] if target != "cpu" and', "tests/results/test_merge.py"),
+             '[target, "cpu"] if target != "cpu" and', '[target] if target != "cpu" and',
+             "tests/results/test_merge.py"),
     Mutation("polling-server", "matrix/together.py",  # a server that polls takes turns and disturbs those of the others
              "if sum(shares.values()) <= params.disturbed_share:", "if True:", "tests/matrix/test_plan.py"),
     Mutation("redaction", "notebooks.py",  # executed notebooks keep paths and secrets

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from scorematrix.analysis import Run
 from scorematrix.compare.sides import starts
+from scorematrix.matrix import needed_targets, plan_rounds
+from scorematrix.readiness import check_readiness
+from scorematrix.readiness.devices import FrameworkDevices
 from scorematrix.report import ReportPage, trust
 from scorematrix.report.formatting import NONE
 from scorematrix.report.html import table
+from scorematrix.report.preflight import plan_summary
 from scorematrix.results.audits import Gate
 from scorematrix.results.schema import Compile, Setup
-from tests.factory import changed, make_run
+from tests.factory import CPU_ONLY, changed, make_params, make_run
 
 SECTIONS = ("summary", "compiled", "evidence", "servers", "methods", "appendix", "notices")
 
@@ -124,3 +129,14 @@ def test_a_winner_is_not_undecided_for_a_gate_that_only_a_tie_needs(page: Report
     found = trust.evidence(page.run.comparison.model_copy(update={"contrasts": [contrast]})).html
     (line,) = re.findall(r"<li>(.*?)</li>", found[found.index('class="trust"') :])
     assert f">{mark}<" in line and "5% control cpu" in line
+
+
+@pytest.mark.parametrize(("device", "words"), [("NVIDIA RTX PRO 6000", "not needed"), (None, "runs here")])
+def test_the_plan_says_which_reference_is_needed(device: str | None, words: str) -> None:
+    frameworks = {"pytorch": FrameworkDevices((("gpu", device),))} if device else {}
+    machine = replace(CPU_ONLY, nvidia=(device,) if device else (), frameworks=CPU_ONLY.frameworks | frameworks)
+    params = make_params(comparisons=[{"jax": "tpu-v6e-1", "pytorch": "gpu-g4"}])
+    shown = plan_summary(plan_rounds(params), check_readiness(needed_targets(params), machine, "")).html
+    rows = [row for row in shown.split("<tr>") if "reference" in row and "<td>cpu</td>" in row]
+    assert len(rows) == 1 and words in rows[0]
+    assert ("SKIPPED" in shown.split("<tr>")[2]) == (device is None), "the GPU's reference"
