@@ -162,6 +162,11 @@ def test_everything_from_data_is_escaped() -> None:
         assert line.replace("\\|", "").count("|") in (5, 6, 7)
 
 
+def test_commands_are_code_in_markdown() -> None:
+    markdown = render_markdown(compare_run(*make_run()))
+    assert "`make setup EXTRAS=cuda`" in markdown and "\\`" not in markdown
+
+
 def test_comparison_reads_back(partial: tuple[Path, str]) -> None:
     comparison = read_document(partial[0] / "comparison.json", Comparison)
     assert comparison.partial and len(comparison.contrasts) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from scorematrix.compare.schema import Comparison, Contrast
@@ -66,10 +67,10 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[s
 
 
 def safe(value: str) -> str:
-    """Return text from data, escaped so that it cannot end a cell or a line, or become markup."""
-    value = " ".join(str(value).split())
-    for character in "\\|`<>[]":
-        value = value.replace(
-            character, "\\" + character if character not in "<>" else {"<": "&lt;", ">": "&gt;"}[character]
-        )
-    return value
+    """Return text from data, escaped so that it cannot end a cell or a line, or become markup other than code."""
+    parts = re.split(r"(`[^`|\\<>\[\]]+`)", " ".join(str(value).split()))
+    return "".join(part if i % 2 else _escaped(part) for i, part in enumerate(parts))
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"[\\|`\[\]]", r"\\\g<0>", text).replace("<", "&lt;").replace(">", "&gt;")
