@@ -14,7 +14,7 @@ from scorematrix.readiness import check_readiness
 from scorematrix.readiness.devices import FrameworkDevices
 from scorematrix.report import ReportPage, trust
 from scorematrix.report.formatting import NONE
-from scorematrix.report.html import table
+from scorematrix.report.html import commands, table
 from scorematrix.report.preflight import plan_summary
 from scorematrix.results.audits import Gate
 from scorematrix.results.schema import Compile, Setup
@@ -48,7 +48,7 @@ def test_a_skip_is_one_click_from_its_reason_and_its_remedy(page: ReportPage) ->
     assert len(ways) == len(page.run.comparison.notices) == 2
     for way, notice in zip(ways, page.run.comparison.notices, strict=True):
         assert notice.label in banner and "<code>make setup EXTRAS=" in banner
-        assert notice.next_step in element(html, way) and notice.evidence in element(html, way)
+        assert commands(notice.next_step) in element(html, way) and notice.evidence in element(html, way)
 
 
 def test_a_verdict_is_two_clicks_from_its_raw_samples(page: ReportPage) -> None:

@@ -160,7 +160,7 @@ def notices_again(comparison: Comparison) -> Fragment:
     """Return the skip notices again for the last cell, so that no summary ends without them."""
     if not comparison.notices:
         return Fragment("<p>Nothing was skipped.</p>")
-    rows = "".join(f'<li id="skip-{i}">{text(n.text)}</li>' for i, n in enumerate(comparison.notices))
+    rows = "".join(f'<li id="skip-{i}">{commands(n.text)}</li>' for i, n in enumerate(comparison.notices))
     return (
         heading("Skipped", "skipped")
         + Fragment(f"<ul>{rows}</ul>")
