@@ -22,6 +22,12 @@ QUICK = Path(__file__).parents[2] / "params" / "quick.yaml"
 WORKLOAD = make_workload()
 
 
+@pytest.fixture(autouse=True)
+def much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fits must not depend on what else this machine does."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10**12))
+
+
 def test_same_seed_same_plan() -> None:
     assert plan_rounds(make_params(seed=1)) == plan_rounds(make_params(seed=1))
     assert plan_rounds(make_params(seed=1)) != plan_rounds(make_params(seed=2))
