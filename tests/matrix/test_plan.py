@@ -135,18 +135,18 @@ def test_the_cpu_computes_the_reference_where_the_second_side_cannot_run(
 ) -> None:
     params = make_params(comparisons=[{"jax": "tpu-v6e-1", "pytorch": second}], reference=reference)
     plan = plan_rounds(params)
-    names = [p.name for p in plan if p.role == "reference"]
-    assert [p.target for p in plan if p.role == "reference"] == targets
+    references, others = plan[: len(targets)], plan[len(targets) :]
+    names = [p.name for p in references]
+    assert [(p.role, p.target) for p in references] == [("reference", name) for name in targets]
+    assert all(p.role != "reference" for p in others) and one_reference(others, names) == others
     for can_run, recorded, needed in [
         (names, [], names[:1]),
         (names, names[-1:], names[-1:]),
         (names, names, names[:1]),
         (names[-1:], [], names[-1:]),
     ]:
-        kept = one_reference([p for p in plan if p.role != "reference" or p.name in can_run], recorded)
-        assert [p.name for p in kept if p.role == "reference"] == needed
-        assert [p for p in kept if p.role != "reference"] == [p for p in plan if p.role != "reference"]
-    assert one_reference([p for p in plan if p.role != "reference"], names)[0].role != "reference"
+        kept = one_reference([*(p for p in references if p.name in can_run), *others], recorded)
+        assert kept == [*(p for p in references if p.name in needed), *others]
 
 
 def test_rounds_beyond_the_first_look_are_planned_beforehand() -> None:

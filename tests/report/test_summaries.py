@@ -43,7 +43,7 @@ def notices_of(folder: Path) -> list[dict]:
 
 def summaries(folder: Path, stdout: str) -> dict[str, str]:
     notebook = nbformat.read(folder / "notebooks" / "03_report.ipynb", as_version=4)
-    plain = lambda markup: html.unescape(re.sub(r"<[^>]+>", " ", re.sub(r"</?code>", "", markup)))  # noqa: E731
+    plain = lambda markup: html.unescape(re.sub(r"<[^>]+>", " ", re.sub(r"</?code>", "`", markup)))  # noqa: E731
     return {
         "report.html": plain(report_of(folder)),
         "report.md": re.sub(r"\\(.)", r"\1", html.unescape(report_of(folder, "md"))),
@@ -57,10 +57,10 @@ def summaries(folder: Path, stdout: str) -> dict[str, str]:
 def test_notice_stands_in_every_summary(partial: tuple[Path, str], where: str) -> None:
     notices = notices_of(partial[0])
     assert {n["target"] for n in notices} == {"tpu-v6e-1", "gpu-g4"}
-    content = " ".join(summaries(*partial)[where].replace("`", "").split())
+    content = " ".join(summaries(*partial)[where].split())
     for notice in notices:
         for part in (notice["label"], notice["reason"], notice["evidence"], notice["next_step"]):
-            assert part.replace("`", "") in content, f"{where} lacks {part!r}"
+            assert part in content, f"{where} lacks {part!r}"
 
 
 def test_last_lines_of_the_command_are_the_notices(partial: tuple[Path, str]) -> None:

@@ -31,8 +31,8 @@ def compare_run(manifest: Manifest, workload: Workload, readiness: Readiness, ro
     reached = max([c.n_rounds for c in contrasts if c.verdict != "deferred"], default=looks.counts[0])
     # Rounds beyond the last look reached are needed only if that look does not decide.
     reachable = [p for p in manifest.plan if readiness.skip(p.target, p.backend) is None]
-    wanted = one_reference([p for p in reachable if p.index < looks.indices(reached).stop], {r.name for r in rounds})
-    needed = {p.name for p in wanted}
+    wanted = one_reference(reachable, {r.name for r in rounds})
+    needed = {p.name for p in wanted if p.index < looks.indices(reached).stop}
     done = len([r for r in rounds if r.name in needed])
     notices = skip_notices(readiness, {(target, backend) for backend, _, target in sides})
     machines = list(dict.fromkeys(r.environment.cpu for r in rounds if r.environment)) or [readiness.machine]

@@ -33,7 +33,7 @@ from scorematrix.results import (
     keep_reached,
 )
 from scorematrix.results.files import utc_now
-from scorematrix.results.status import one_reference
+from scorematrix.results.status import runnable
 
 LONGEST_ID = 100
 
@@ -259,15 +259,9 @@ def open_plan(
     """Record the readiness; return the planned rounds that can run, and the recorded rounds to keep, by name."""
     recorded = {round_.name: round_ for round_ in store.rounds()}
     store.write_readiness(keep_reached(readiness, recorded.values()))
-    todo = one_reference([planned for planned in plan_rounds(params) if is_ready(readiness, planned)], recorded)
+    todo = runnable(plan_rounds(params), readiness, recorded)
     again = {name for name, round_ in recorded.items() if _is_measured_again(store, round_, retry_failed)}
     return todo, {name: round_ for name, round_ in recorded.items() if name not in again}
-
-
-def is_ready(readiness: Readiness, planned: PlannedRound) -> bool:
-    """Return whether this machine can run the round now."""
-    state = readiness.state(planned.target, planned.backend)
-    return state is not None and state.state == "ready"
 
 
 def _is_measured_again(store: RunStore, round_: Round, retry_failed: bool) -> bool:

@@ -80,8 +80,8 @@ def alone_because(params: Params, group: Sequence[PlannedRound], workload: Workl
             need, has = sum(needs) / 1e9, where.device_bytes / 1e9
             return f"{len(needs)} processes need about {need:.0f} GB on the device, {where.label} has {has:.0f} GB"
     weight_bytes = 4 * read_description(params.model).config.n_params
-    launches = [place for planned in group if (place := params.places.get(planned.backend)) and place.launch]
-    n = len(group) + len(launches)  # a launched server and its client
+    launched = {backend for backend, place in params.places.items() if place.launch}
+    n = len(group) + sum(planned.backend in launched for planned in group)  # a launched server and its client
     need = n * (WEIGHT_COPIES * weight_bytes + PROCESS_BYTES)
     if (available := psutil.virtual_memory().available) < need:
         return f"{n} processes need about {need / 1e9:.0f} GB of memory, {available / 1e9:.0f} GB are free"

@@ -10,7 +10,7 @@ from scorematrix.report.formatting import NONE, TextTable, giga, milliseconds, p
 from scorematrix.report.html import Fragment, bullets, paragraph, table
 from scorematrix.results.figures import cell_figures
 from scorematrix.results.schema import PlannedRound, Round
-from scorematrix.results.status import one_reference
+from scorematrix.results.status import runnable
 from scorematrix.results.target_records import CompiledCell, CompiledRecord, Readiness
 
 if TYPE_CHECKING:
@@ -42,11 +42,10 @@ def readiness_page(readiness: Readiness) -> Fragment:
 def plan_summary(plan: Sequence[PlannedRound], readiness: Readiness) -> Fragment:
     """Return how many rounds of each kind will run here, and how many wait for another machine."""
     counts: Counter[tuple[str, ...]] = Counter()
-    ready = [p for p in plan if (state := readiness.state(p.target, p.backend)) and state.state == "ready"]
-    needed = {planned.name for planned in one_reference(ready, ())}
-    states = {p.name: "runs here" if p.name in needed else "not needed: another reference runs" for p in ready}
+    runs = {planned.name for planned in runnable(plan, readiness, ())}
     for planned in plan:
-        here = states.get(planned.name, "SKIPPED here")
+        skipped = readiness.skip(planned.target, planned.backend) is not None
+        here = "runs here" if planned.name in runs else "SKIPPED here" if skipped else "not needed: another one runs"
         counts[planned.backend, planned.view, planned.target, planned.role, here] += 1
     rows = [[*key, str(n)] for key, n in counts.items()]
     columns = ["backend", "view", "target", "role", "state", "rounds"]

@@ -86,6 +86,12 @@ def one_reference(planned: Sequence[PlannedRound], recorded: Collection[str]) ->
     return [p for p in planned if p.role != "reference" or p.name in needed]
 
 
+def runnable(plan: Sequence[PlannedRound], readiness: Readiness, recorded: Collection[str]) -> list[PlannedRound]:
+    """Return the planned rounds that this machine can run now, with one reference at most; see `one_reference`."""
+    ready = {(s.target, s.backend) for s in readiness.states if s.state == "ready"}
+    return one_reference([p for p in plan if (p.target, p.backend) in ready], recorded)
+
+
 def run_status(
     manifest: Manifest,
     readiness: Readiness | None,
@@ -98,9 +104,8 @@ def run_status(
     Args:
         drafts: unfinished rounds, by name.
     """
-    states = {(s.target, s.backend): s.state for s in readiness.states} if readiness else {}
     recorded = {r.name for r in rounds}
-    todo = one_reference([p for p in manifest.plan if states.get((p.target, p.backend)) == "ready"], recorded)
+    todo = runnable(manifest.plan, readiness, recorded) if readiness else []
     left = [p for p in todo if p.name not in recorded]
     current = left[0] if left else None
     draft = drafts.get(current.name) if current else None

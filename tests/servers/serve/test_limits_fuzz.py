@@ -193,17 +193,21 @@ class Fuzz:
         for name in LIMITS:
             for by in (-1, 0):
                 self.limit(name, by)
-        self.memory_bytes()
+        self.make_programs()
         for body, code in HOSTILE.values():
             self.ask(body, code)
         for kind in KINDS:
             self.have(kind, random.Random(kind))
         self.run(N_CLIENTS * 5, seed=0)
 
-    def memory_bytes(self) -> int:
-        """Resident memory of the server while it keeps the same programs: those of as many shapes as it keeps."""
+    def make_programs(self) -> None:
+        """As many shapes as the server keeps programs, the same each time: it keeps these, and no others."""
         for n_labels in range(3, 3 + self.limits["max_programs"]):
             self.scores(PLAIN | {"label_token_ids": list(range(7, 7 + n_labels))})
+
+    def memory_bytes(self) -> int:
+        """Resident memory of the server, each time with the same programs."""
+        self.make_programs()
         return psutil.Process(self.server.process.pid).memory_info().rss
 
     def run(self, n: int, seed: int | None) -> None:
