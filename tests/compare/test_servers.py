@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from scorematrix.compare import compare_run
+from scorematrix.compare import Comparison, compare_run
+from scorematrix.report.banner import title
 from scorematrix.results import SIDES, BackendRecord, ReferenceSample, Round
 from tests.factory import changed, make_params, make_run
 
@@ -85,9 +86,26 @@ def test_a_server_is_called_what_it_is_and_never_by_a_framework(settings: dict, 
     (contrast,) = compare_run(*make_run(params, edit=with_settings(**settings))).contrasts
     assert contrast.kind == "server" and contrast.sentence.startswith("Server comparison")
     for side, label in zip((contrast.first, contrast.second), labels, strict=True):
-        assert side.label.startswith(label) and side.label in contrast.name
+        assert side.label.startswith(label) and contrast.sentence.count(side.label) == 1
     assert "JAX" not in contrast.sentence and "PyTorch" not in contrast.sentence
     assert contrast.model_copy(update={"verdict": "jax"}).outcome == "winner"
+
+
+def test_names_of_servers_appear_where_they_tell_something_and_not_twice() -> None:
+    def judged(*names: str) -> Comparison:
+        backends = [*ENGINES, *served(*names)]
+        params = make_params(backends=backends, comparisons=[{"jax": "cpu", "pytorch": "cpu"}])
+        return compare_run(*make_run(params, edit=with_settings(software="sglang 0.5.9")))
+
+    comparison = judged("sglang-jax", "sglang")
+    names = [side.name for side in comparison.sides if side.view == "server"]
+    assert sorted(names) == ["sglang 0.5.9", "sglang-jax: sglang 0.5.9"]
+    assert [c.name for c in comparison.contrasts] == ["CPU", "CPU"]
+    assert title(comparison).startswith("JAX, PyTorch and live servers on")
+    of_two = judged("sglang-jax", "sglang", "vllm").contrasts
+    assert len({(c.name, c.view) for c in of_two}) == len(of_two) == 3
+    for c in of_two[1:]:
+        assert c.kind == "server" and c.sentence.count(c.first.label) <= 2, c.sentence
 
 
 def test_where_no_peak_could_be_measured_no_gate_needs_it_and_the_reader_is_told() -> None:

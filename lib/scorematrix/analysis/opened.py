@@ -88,9 +88,10 @@ class Run:
         return frames.scores(self)
 
     def side_name(self, backend: str, view: str, target: str) -> str:
-        """Return the short name of a side: backend and view, and the target if the run has several."""
+        """Return the short name of a side, with the target if the run has several."""
         several = len({p.target for p in self.manifest.plan if p.role in ("tuning", "confirm")}) > 1
-        return f"{backend} {view}" + (f" on {target}" if several else "")
+        named = (side.name for side in self.comparison.sides if side.key == (backend, view, target))
+        return next(named, f"{backend} {view}") + (f" on {target}" if several else "")
 
     def key_of(self, of: Any) -> tuple[str, str, str, str]:
         """Return what identifies the side of a record in the frames: name, backend, view, target."""

@@ -91,10 +91,7 @@ def run(
                 records=RecordStore(outputs),
                 written=written,
                 settled=lambda: _compared(store).settled,
-                chosen=lambda: {
-                    (s.backend, s.view, s.target): Choice(s.best_chunk, s.waiting, s.attention)
-                    for s in _compared(store).sides
-                },
+                chosen=lambda: {s.key: Choice(s.best_chunk, s.waiting, s.attention) for s in _compared(store).sides},
                 on_progress=on_progress,
             )
     comparison = _compared(store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ from scorematrix.compare.statistics import geometric_interval, percentile
 from scorematrix.results.cells import Cell
 from scorematrix.results.figures import pass_seconds, request_seconds
 from scorematrix.results.probes import ReferenceSample
-from scorematrix.results.schema import Round, Waiting
+from scorematrix.results.schema import SERVER_VIEW, Round, Waiting
 
 MEASURED = ("tuning", "confirm")
 SHORTEST_WINDOW_NS = 1_000_000
@@ -84,6 +85,19 @@ class SideEvidence:
     def reuses_prefix(self) -> bool:
         """Whether the settings keep queries' keys and values, so that a call computes less than it requests."""
         return any(r.reuses_prefix for r in self.rounds)
+
+    @property
+    def software(self) -> str | None:
+        """What a live server said that it is, else the program that started it; None if neither is known."""
+        if self.view != SERVER_VIEW:
+            return None
+        settings = next((r.record.settings for r in self.rounds if r.record), {})
+        if said := settings.get("software"):
+            return str(said)
+        found = re.search(r" -m (\w+)(?: serve --backend (\w+))?", str(settings.get("started_by", "")))
+        if found is None:
+            return None
+        return f"{found[1]} serve ({found[2]})" if found[2] else f"{found[1]} server"
 
     def sound_cells(self) -> list[tuple[Round, Cell]]:
         """Return every cell that has scores, with its round."""

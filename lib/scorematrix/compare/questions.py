@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,35 +46,44 @@ def ask_questions(
     workload: Workload,
 ) -> list[Question]:
     """Make one question per comparison of the params, and per view and pair of backends that represent its sides."""
-    questions, of_controls = [], [r for control in controls for r in control.rounds]
-    for choice in manifest.params["comparisons"]:
-        names, targets = zip(*opposed(choice), strict=True)
-        for served in _opponents(manifest.params["backends"], names):
-            pair = [sides[backend, view, target] for (backend, view), target in zip(served, targets, strict=True)]
-            states = [readiness.state(side.target, side.backend) for side in pair]
-            same = pair[0].target == pair[1].target
-            labels = [state.label if state else side.target for state, side in zip(states, pair, strict=True)]
-            opponents = _opponents_named(names, pair)
-            is_served = pair[0].view == SERVER_VIEW
-            named = " against ".join(one.label if is_served else one.backend for one in opponents)
-            kind = "framework" if set(names) == set(FRAMEWORK_NAMES) else "backend"
-            kind = "server" if is_served else kind
-            questions.append(
-                Question(
-                    *pair,
-                    opponents=opponents,
-                    kind=kind if same else "system",
-                    where=(labels[0] if same else " against ".join(labels))
-                    + ("" if kind == "framework" else f", {named}"),
-                    skips=tuple(s for side in pair if (s := readiness.skip(side.target, side.backend))),
-                    gates=(
-                        *run_gates(pair, workload, same),
-                        *timing_gates(pair, list(sides.values()), manifest, of_controls),
-                    ),
-                    controls=tuple(c for c in controls if c.target in {side.target for side in pair}),
-                    chunk_sizes=tuple(manifest.params["chunk_sizes"]),
-                )
+    of_controls = [r for control in controls for r in control.rounds]
+    choices = [tuple(zip(*opposed(choice), strict=True)) for choice in manifest.params["comparisons"]]
+    pairs = [
+        (names, tuple((*one, target) for one, target in zip(both, targets, strict=True)))
+        for names, targets in choices
+        for both in _opponents(manifest.params["backends"], names)
+    ]
+    n_served = len([both for _, both in pairs if both[0][1] == SERVER_VIEW])
+    questions = []
+    for names, keys in pairs:
+        pair = [sides[key] for key in keys]
+        same, is_served = pair[0].target == pair[1].target, pair[0].view == SERVER_VIEW
+        states = [readiness.state(side.target, side.backend) for side in pair]
+        labels = [state.label if state else side.target for state, side in zip(states, pair, strict=True)]
+        opponents = _opponents_named(names, pair)
+        kind = "framework" if set(names) == set(FRAMEWORK_NAMES) else "backend"
+        where = [labels[0] if same else " against ".join(labels)]
+        if is_served:
+            kind = "server"
+            # Servers have long names, and every sentence contains them.
+            where += [" against ".join(one.label for one in opponents)] if n_served > 1 else []
+        elif kind == "backend":
+            where.append(" against ".join(one.backend for one in opponents))
+        questions.append(
+            Question(
+                *pair,
+                opponents=opponents,
+                kind=kind if same else "system",
+                where=", ".join(where),
+                skips=tuple(s for side in pair if (s := readiness.skip(side.target, side.backend))),
+                gates=(
+                    *run_gates(pair, workload, same),
+                    *timing_gates(pair, list(sides.values()), manifest, of_controls),
+                ),
+                controls=tuple(c for c in controls if c.target in {side.target for side in pair}),
+                chunk_sizes=tuple(manifest.params["chunk_sizes"]),
             )
+        )
     return questions
 
 
@@ -189,19 +197,8 @@ def _opponent(name: str, side: SideEvidence) -> Opponent:
         view=side.view,
         target=side.target,
         chunk=side.best_chunk,
-        software=_software(side) if side.view == SERVER_VIEW else None,
+        software=side.software,
     )
-
-
-def _software(side: SideEvidence) -> str | None:
-    """Return what a server said that it is, else the program that started it; None if neither is known."""
-    settings = next((r.record.settings for r in side.rounds if r.record), {})
-    if said := settings.get("software"):
-        return str(said)
-    found = re.search(r" -m (\w+)(?: serve --backend (\w+))?", str(settings.get("started_by", "")))
-    if found is None:
-        return None
-    return f"{found[1]} serve ({found[2]})" if found[2] else f"{found[1]} server"
 
 
 def _confirmed_in_cycles(question: Question, verdict: Verdict, indices: range, confidence: float) -> Verdict:

@@ -49,7 +49,7 @@ class RunRecord:
 
     @cached_property
     def sides(self) -> dict[SideKey, Side]:
-        return {(s.backend, s.view, s.target): s for s in self.comparison.sides}
+        return {s.key: s for s in self.comparison.sides}
 
     def gates(self, key: SideKey) -> tuple[list[Gate], list[Gate]]:
         """Return the gates that the side must pass before its times count, and the extra gates for "no change"."""

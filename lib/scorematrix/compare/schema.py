@@ -102,13 +102,24 @@ class Start(Part):
     n_programs: int
 
 
-class Side(Part):
-    """One backend in one view on one target."""
+class OfSide(Part):
+    """What identifies a side: one backend in one view on one target."""
 
     backend: str
-    framework: str
     view: str
     target: str
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Return backend, view and target."""
+        return self.backend, self.view, self.target
+
+
+class Side(OfSide):
+    """What was measured of a side."""
+
+    framework: str
+    software: str | None = Field(None, description="of a live server: what it said that it is")
     state: SideState
     device: str | None = None
     dtype: str | None = None
@@ -141,6 +152,13 @@ class Side(Part):
     watts: float | None = Field(None, description="mean power of the GPUs while cells were measured")
 
     @property
+    def name(self) -> str:
+        """Return its short name: backend and view; of a live server, its name in the params and what it is."""
+        if self.software is None:
+            return f"{self.backend} {self.view}"
+        return self.software if self.backend in self.software else f"{self.backend}: {self.software}"
+
+    @property
     def form_times(self) -> str:
         """Return the time of each form of attention that a tuning round timed, the chosen one first; else nothing."""
         chosen = self.attention or (self.forms[0].form if self.forms else "")
@@ -158,7 +176,7 @@ class Matched(Part):
     reason: str | None = None
 
 
-class Opponent(Part):
+class Opponent(OfSide):
     """One side of a contrast.
 
     Attributes:
@@ -167,9 +185,6 @@ class Opponent(Part):
     """
 
     name: str
-    backend: str
-    view: str
-    target: str
     chunk: int | None = None
     software: str | None = None
 
@@ -179,11 +194,6 @@ class Opponent(Part):
         if self.view == SERVER_VIEW:
             return self.software or f"{self.backend} server"
         return FRAMEWORK_NAMES.get(self.name, self.name)
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """Return the key under which the side is recorded."""
-        return self.backend, self.view, self.target
 
 
 class Contrast(Part):
@@ -237,12 +247,9 @@ class Contrast(Part):
         return self.first.key, self.second.key
 
 
-class Speedup(Part):
+class Speedup(OfSide):
     """A baseline's time over a side's, each at its best chunk size. Descriptive: no verdict uses it."""
 
-    backend: str
-    view: str
-    target: str
     baseline: str
     baseline_view: str
     effect: Effect | None = Field(None, description="the baseline's time over the side's: above 1, the side is faster")

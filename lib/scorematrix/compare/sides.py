@@ -56,6 +56,7 @@ def summarise_side(
         framework=record.framework if record else side.backend,
         view=side.view,
         target=side.target,
+        software=side.software,
         state=_state(side, skip, len(planned)),
         device=record.device if record else None,
         dtype=record.dtype if record else None,

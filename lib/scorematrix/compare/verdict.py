@@ -145,7 +145,7 @@ def sentence(
         interval: the first side's time over the second's.
     """
     first, second = (side.label for side in sides)
-    head = f"{COMPARISONS.get(kind, '')}{where}, {view} view: "
+    head = f"{COMPARISONS.get(kind, '')}{where}{'' if kind == 'server' else f', {view} view'}: "
     if verdict.state in ("first", "second") and interval is not None:
         winner, loser = (first, second) if verdict.state == "first" else (second, first)
         speed, low, high = _speedup(interval, first_wins=verdict.state == "first")
@@ -159,12 +159,14 @@ def sentence(
             f"{head}a tie. {first}'s speed is {speed:.3f} times {second}'s (95 % interval {low:.3f} to {high:.3f}, "
             f"{interval.n} paired rounds): {verdict.reason}."
         )
+    no_ratio = verdict.state in UNANSWERED or interval is None or interval.n < 2
+    head += f"{first} against {second}: " if kind == "server" and no_ratio and first not in where else ""
     if verdict.state == "deferred":
         return f"{head}deferred, no winner is named. {verdict.reason}."
     if verdict.state == "invalid":
         return f"{head}invalid, no winner is named. {verdict.reason}."
     so_far = ""
-    if interval is not None and interval.n > 1:
+    if interval is not None and not no_ratio:
         speed, low, high = _speedup(interval)
         within = f"{low:.2f} to {high:.2f}, {interval.n} rounds"
         if interval.n < MIN_ROUNDS:

@@ -15,7 +15,7 @@ def appendix(comparison: Comparison, rounds: Sequence[Round]) -> Fragment:
     """Return the section. Each part opens separately, or when a link leads into it."""
     parts = details("Every cell", "cells", chunk_table(comparison))
     for side in comparison.sides:
-        parts += details(f"Raw samples: {side.backend} {side.view} on {side.target}", samples_anchor(side),
+        parts += details(f"Raw samples: {side.name} on {side.target}", samples_anchor(side),
                          samples(side, rounds))  # fmt: skip
     parts += details("Rounds: start times, load and interference", "rounds", rounds_table(rounds))
     parts += details("Backends as they describe themselves", "settings", settings(rounds))
@@ -31,7 +31,7 @@ def samples(side: Side, rounds: Sequence[Round]) -> Fragment:
     """Return the seconds of every pass of a side, by round and chunk size."""
     rows = []
     for round_ in rounds:
-        if (round_.backend, round_.view, round_.target) != (side.backend, side.view, side.target):
+        if (round_.backend, round_.view, round_.target) != side.key:
             continue
         for cell in round_.cells:
             slowed = f", slowed by {cell.slowdown - 1:.0%}" if cell.slowdown > 1 else ""
@@ -62,7 +62,7 @@ def chunk_table(comparison: Comparison) -> Fragment:
     for side in comparison.sides:
         for cell in side.chunks:
             chosen = " (chosen)" if cell.chunk_size == side.best_chunk else ""
-            row = [f"{side.backend} {side.view}", side.target, f"{cell.chunk_size}{chosen}"]
+            row = [side.name, side.target, f"{cell.chunk_size}{chosen}"]
             if cell.status != "ok":
                 word = "INVALID" if cell.status in ("failed", "timeout") else NONE
                 rows.append([*row, f"{word}: {cell.error}", *([NONE] * 7), str(cell.n_rounds)])
@@ -83,7 +83,7 @@ def chunk_table(comparison: Comparison) -> Fragment:
             )
         if not side.chunks:
             state = "DEFERRED: skipped, see the banner" if side.state == "skipped" else NONE
-            rows.append([f"{side.backend} {side.view}", side.target, NONE, state, *([NONE] * 8)])
+            rows.append([side.name, side.target, NONE, state, *([NONE] * 8)])
     matched = [
         [
             f"{c.name}, {c.view}",

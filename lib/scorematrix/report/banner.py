@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from scorematrix.compare.schema import Comparison, Contrast
 from scorematrix.report.formatting import counted, lengths
 from scorematrix.report.html import Fragment, commands, heading, link, table, text
+from scorematrix.results.schema import SERVER_VIEW
 from scorematrix.results.target_records import Attempt
 
 STATE_WORDS = {
@@ -31,8 +32,12 @@ def verdict_word(contrast: Contrast) -> str:
 
 def title(comparison: Comparison) -> str:
     """Return the report's title. It starts with PARTIAL if something is missing."""
-    sides = dict.fromkeys(side.label for c in comparison.contrasts for side in (c.first, c.second))
-    return f"{'PARTIAL: ' if comparison.partial else ''}{' and '.join(sides) or 'Nothing'} on multi-item scoring"
+    sides = [side for c in comparison.contrasts for side in (c.first, c.second)]
+    served = dict.fromkeys(side.label for side in sides if side.view == SERVER_VIEW)
+    names = list(dict.fromkeys(side.label for side in sides if side.view != SERVER_VIEW))
+    names += ["live servers"] if names and served else served
+    listed = " and ".join([", ".join(names[:-1]), *names[-1:]] if len(names) > 1 else names)
+    return f"{'PARTIAL: ' if comparison.partial else ''}{listed or 'Nothing'} on multi-item scoring"
 
 
 def summary(comparison: Comparison, versions: str = "", hint: str = "") -> Fragment:
@@ -109,8 +114,9 @@ def _card(same: Sequence[tuple[int, Contrast]]) -> str:
 def _answer(contrast: Contrast) -> tuple[str, str]:
     """Return the short answer, and the figures behind it."""
     first, second, effect = contrast.first.label, contrast.second.label, contrast.effect
-    if contrast.verdict == "deferred" or effect is None:
-        return "No winner.", ""
+    none = f"No winner between {first} and {second}." if contrast.kind == "server" else "No winner."
+    if contrast.verdict in ("deferred", "invalid") or effect is None:
+        return none, ""
     if (winner := contrast.winner) is not None:
         loser, speed = (second, effect.inverse) if winner == contrast.first else (first, effect)
         figures = f"95 % interval {speed.low:.2f} to {speed.high:.2f}, {effect.n_rounds} pairs of rounds."
@@ -122,7 +128,7 @@ def _answer(contrast: Contrast) -> tuple[str, str]:
     )
     if contrast.verdict == "tie":
         return f"{first} and {second} are equally fast.", figures
-    return "No winner.", "" if contrast.verdict == "invalid" else f"So far, {figures}"
+    return "No winner.", f"So far, {figures}"
 
 
 def _facts(comparison: Comparison, versions: str) -> Fragment:

@@ -26,7 +26,7 @@ def render_markdown(comparison: Comparison) -> str:
     lines += ["", *table_lines(head, [_verdict(contrast) for contrast in c.contrasts]), "", "## Throughput", ""]
     rows = []
     for side in c.sides:
-        name = f"{side.backend} {side.view}"
+        name = side.name
         if not side.chunks:
             rows.append([name, side.target, NONE, "DEFERRED" if side.state == "skipped" else NONE, NONE, NONE])
         for cell in side.chunks:
@@ -40,7 +40,7 @@ def render_markdown(comparison: Comparison) -> str:
     gates = [[g.name, f"{k.name}, {k.view}", g.status, g.detail] for k in c.contrasts for g in k.gates]
     lines += table_lines(["gate", "comparison", "status", "finding"], gates)
     lines += ["", "## Accuracy", ""]
-    accuracy = [[f"{s.backend} {s.view}", s.target, small(s.max_difference), significant(s.auc)] for s in c.sides]
+    accuracy = [[s.name, s.target, small(s.max_difference), significant(s.auc)] for s in c.sides]
     lines += table_lines(["side", "target", "largest difference from float32 reference", "AUC"], accuracy)
     lines += [
         "",

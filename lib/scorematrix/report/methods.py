@@ -96,7 +96,7 @@ def methods(comparison: Comparison) -> Fragment:
     for side in comparison.sides:
         if side.precision:
             extra = f" Fallbacks: {'; '.join(side.fallbacks)}." if side.fallbacks else ""
-            lines.append(f"{side.backend} {side.view} on {side.device}: {side.precision}.{extra}")
+            lines.append(f"{side.name} on {side.device}: {side.precision}.{extra}")
     limits = [
         "The verdict applies only to this model, this workload and this machine. Other shapes may reverse it.",
         "Runs that were discarded are invisible to this report. Compare the params' checksum and seed.",

@@ -27,7 +27,7 @@ def figure_lines(comparison: Comparison) -> list[str]:
     form = "{:24} {:>6} {:>10} {:>10} {:>24} {:>9}"
     lines = [form.format("side", "chunk", "ms/call", "items/s", "95 %", "of peak")]
     for side in comparison.sides:
-        name = f"{side.backend} {side.view}"
+        name = side.name
         for cell in side.chunks:
             rate, low, high = cell.items_per_second, cell.items_per_second_low, cell.items_per_second_high
             if rate is None:

@@ -22,8 +22,8 @@ def evidence(comparison: Comparison) -> Fragment:
 def _evidence(comparison: Comparison, contrast: Contrast) -> Fragment:
     """Return a comparison's gates with their findings, and links to the raw samples of both sides."""
     rows = [[g.name, g.status.upper().replace("_", " "), g.detail] for g in contrast.gates]
-    sides = [s for s in comparison.sides if (s.backend, s.view, s.target) in contrast.keys]
-    ways = [(f"raw samples of {s.backend} {s.view} on {s.target}", samples_anchor(s)) for s in sides]
+    sides = [s for s in comparison.sides if s.key in contrast.keys]
+    ways = [(f"raw samples of {s.name} on {s.target}", samples_anchor(s)) for s in sides]
     return (
         paragraph(f"{verdict_word(contrast)}: {contrast.reason}.")
         + links(ways)

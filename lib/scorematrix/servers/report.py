@@ -27,8 +27,8 @@ def servers_section(comparison: Comparison, rounds: Sequence[Round], studies: Se
     loads = [(side, load) for side in sides if (s := by_side.get((side.backend, side.target))) and (load := s.load)]
     parts = load_curves(loads) if loads else Fragment("")
     for side in sides:
-        side_rounds = [r for r in rounds if (r.backend, r.view, r.target) == (side.backend, side.view, side.target)]
-        parts += heading(f"{side.backend} on {side.target}", server_anchor(side), 3)
+        side_rounds = [r for r in rounds if (r.backend, r.view, r.target) == side.key]
+        parts += heading(f"{side.name} on {side.target}", server_anchor(side), 3)
         parts += _card(side, side_rounds) + _events(side_rounds)
         parts += _study(by_side.get((side.backend, side.target)), side.backend)
     return heading("Servers", "servers") + parts if sides else Fragment("")
@@ -55,10 +55,10 @@ def load_curves(loads: Sequence[tuple[Side, LoadRecord]]) -> Fragment:
             y = [f.p95_ns / 1e6 for f in points if f.p95_ns is not None]
             drawn = True
             if kind == "closed":
-                axes.plot(x, y, label=f"{side.backend}, closed loop", **style)
+                axes.plot(x, y, label=f"{side.name}, closed loop", **style)
             else:
-                axes.plot(x, y, linestyle="none", marker="x", color=style["color"], label=f"{side.backend}, offered")
-            spoken += [f"{side.backend}, {kind}: {a:.3g} requests/s at {b:.3g} ms." for a, b in zip(x, y, strict=True)]
+                axes.plot(x, y, linestyle="none", marker="x", color=style["color"], label=f"{side.name}, offered")
+            spoken += [f"{side.name}, {kind}: {a:.3g} requests/s at {b:.3g} ms." for a, b in zip(x, y, strict=True)]
     if not drawn:
         return figure(empty(title, "no point has enough samples for its p95 latency"))
     axes.set_yscale("log")
