@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -109,6 +110,37 @@ def test_set_up_process_refuses_more_threads_than_cores() -> None:
     code = "from pathlib import Path; from scorematrix.measure import *; set_up_process('cpu', 999, Path('x'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "threads=999" in done.stderr
+
+
+FAULTS = """
+import resource, subprocess, sys
+import numpy as np
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        np.ones(40 << 20, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.parametrize(("variables", "kept"), [({}, True), ({"MALLOC_PERTURB_": "0"}, False)])
+def test_freed_memory_is_kept_here_and_in_children_unless_the_user_configures_it(variables: dict, kept: bool) -> None:
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("only glibc's allocator is configured")
+    child = f"print(subprocess.run([sys.executable, '-c', {FAULTS!r}], capture_output=True, text=True).stdout)"
+    code = "from scorematrix.measure.process import keep_freed_memory\nkeep_freed_memory()" + FAULTS + child
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=own | variables)
+    assert done.returncode == 0, done.stderr
+    here, in_child = map(int, done.stdout.split())
+    if kept:
+        assert here < 50 and in_child < 50, "no page is returned and fetched again"
+    else:
+        assert here > 50, "this test would not notice if memory was returned"
 
 
 def test_peak_memory_counts_what_was_given_back_and_forgets_it() -> None:

@@ -37,6 +37,7 @@ VARIABLES = (
     "CUDA_LAUNCH_BLOCKING",
     "CUDA_MODULE_LOADING",
     "CUDA_VISIBLE_DEVICES",
+    "GLIBC_TUNABLES",
     "GOMP_CPU_AFFINITY",
     "GOMP_SPINCOUNT",
     "JAX_COMPILATION_CACHE_DIR",
@@ -51,6 +52,9 @@ VARIABLES = (
     "KMP_AFFINITY",
     "KMP_BLOCKTIME",
     "LIBTPU_INIT_ARGS",
+    "MALLOC_ARENA_MAX",
+    "MALLOC_MMAP_MAX_",
+    "MALLOC_TRIM_THRESHOLD_",
     "MKL_DYNAMIC",
     "MKL_NUM_THREADS",
     "NVIDIA_TF32_OVERRIDE",
@@ -74,7 +78,7 @@ VARIABLES = (
     "XLA_PYTHON_CLIENT_PREALLOCATE",
 )
 """Variables whose values may change speed or scores."""
-PREFIXES = ("JAX_", "TORCH", "CUDA_", "CUBLAS_", "OMP_", "GOMP_", "KMP_", "MKL_", "XLA_")
+PREFIXES = ("JAX_", "TORCH", "CUDA_", "CUBLAS_", "OMP_", "GOMP_", "KMP_", "MALLOC_", "MKL_", "XLA_")
 """Of other variables with such names the result says only that they were set: a value may be a secret."""
 NOT_RECORDED = "set, value not recorded"
 

@@ -48,13 +48,14 @@ def serve(
     /health and /metrics come with it.
     """
     check_packages()
-    from scorematrix.measure.process import wait_passively
+    from scorematrix.measure.process import keep_freed_memory, wait_passively
     from scorematrix.models import load_model
     from scorematrix.scoring import backend_entry, load_backend
     from scorematrix.servers.serve import Limits, NoopBackend, ScoringApp
     from scorematrix.servers.serve import serve as serve_app
 
     wait_passively()  # spinning threads would slow down other work on the serving machine
+    keep_freed_memory()
     limits = Limits(
         max_body_bytes=max_body_mib * 2**20,
         max_items=max_items,
