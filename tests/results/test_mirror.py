@@ -12,7 +12,7 @@ import fsspec
 import pytest
 
 from scorematrix.results import Mirror, RunStore
-from tests.conftest import FIXTURES, call_cli, report_of
+from tests.conftest import FIXTURES, call_cli, real_time, report_of
 from tests.factory import changed, write_run
 
 
@@ -90,6 +90,7 @@ def test_an_upload_that_fails_is_noted_and_made_up_for(
     assert mirror.trouble is None and len(names(address)) == len(store.rounds()) + 3
 
 
+@real_time  # the rounds are threads of this process and may delay the conductor's clock
 @pytest.mark.slow
 @pytest.mark.usefixtures("rounds_here")
 def test_a_mirror_that_fails_does_not_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

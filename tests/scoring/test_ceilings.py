@@ -7,12 +7,18 @@ import itertools
 import pytest
 
 from scorematrix.scoring import ceilings
-from scorematrix.scoring.ceilings import REPEATED_SECONDS, REPEATS, fastest_seconds, measure_ceilings
+from scorematrix.scoring.ceilings import MOST_SECONDS, REPEATED_SECONDS, REPEATS, fastest_seconds, measure_ceilings
 
 
 @pytest.mark.parametrize(
     ("seconds", "expected_runs"),
-    [((0.5,), REPEATS), ((0.001,), REPEATED_SECONDS / 0.001), ((0.01, 0.01, 0.01, 0.002), None)],
+    [
+        ((0.5,), REPEATS),
+        ((0.001,), REPEATED_SECONDS / 0.001),
+        ((0.01, 0.01, 0.01, 0.002), None),
+        ((MOST_SECONDS / 2,), 2),
+        ((MOST_SECONDS * 2,), 1),
+    ],
 )
 def test_the_fastest_of_many_runs_counts(
     seconds: tuple[float, ...], expected_runs: float | None, monkeypatch: pytest.MonkeyPatch

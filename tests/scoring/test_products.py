@@ -40,11 +40,25 @@ def test_the_product_is_that_of_float64(by_onednn: bool, matrices: tuple[Tensor,
     assert products.matmul_name(a_ti.device, a_ti.dtype) == ("oneDNN" if by_onednn else "torch.mm")
 
 
-def test_other_formats_and_devices_use_their_own(by_onednn: bool, matrices: tuple[Tensor, Tensor]) -> None:
+def test_other_formats_and_devices_use_their_own(
+    by_onednn: bool, matrices: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "WIDENS", False)
     half = [one.bfloat16() for one in matrices]
     assert torch.equal(products.matmul(*half), torch.mm(*half))
     for device, dtype in (("cpu", torch.bfloat16), ("cuda", torch.float32)):
         assert products.matmul_name(torch.device(device), dtype) == "torch.mm"
+
+
+def test_bfloat16_without_instructions_for_it_is_rounded_once(
+    by_onednn: bool, matrices: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "WIDENS", True)
+    a_ti, b_io = (one.bfloat16() for one in matrices)
+    found, expected = products.matmul(a_ti, b_io), exact(a_ti, b_io)
+    assert found.dtype == torch.bfloat16
+    assert (found - expected).abs().max() <= (expected.abs().max() * torch.finfo(torch.bfloat16).eps / 2)
+    assert products.matmul_name(a_ti.device, a_ti.dtype) == f"{'oneDNN' if by_onednn else 'torch.mm'} in float32"
 
 
 def test_a_product_outside_of_a_program_does_not_import_the_compiler() -> None:
