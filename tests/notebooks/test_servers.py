@@ -10,7 +10,7 @@ import yaml
 
 from scorematrix.compare import Comparison
 from scorematrix.results import RunStore, read_document
-from tests.conftest import FIXTURES, QUICK_COMPILES, report_of, run_cli
+from tests.conftest import FIXTURES, QUICK_COMPILES, real_time, report_of, run_cli
 from tests.processes import running
 from tests.servers.serve.process import Server
 
@@ -102,6 +102,7 @@ def test_a_server_that_is_not_there_is_skipped_and_its_verdict_deferred(tmp_path
     assert "http://127.0.0.1:9" in done.stdout.replace("\n", " ")
 
 
+@real_time  # processes beside it take the cores that the servers would use
 def test_servers_that_run_already_take_turns_and_their_work_is_not_taken_for_that_of_others(tmp_path: Path) -> None:
     content = yaml.safe_load((FIXTURES / "servers.yaml").read_text())
     del content["load"]
