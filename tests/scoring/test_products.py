@@ -50,7 +50,7 @@ def test_other_formats_and_devices_use_their_own(
         assert products.matmul_name(torch.device(device), dtype) == "torch.mm"
 
 
-def test_bfloat16_without_instructions_for_it_is_rounded_once(
+def test_bfloat16_multiplied_in_float32_is_rounded_once(
     by_onednn: bool, matrices: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "WIDENS", True)

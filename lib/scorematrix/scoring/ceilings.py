@@ -18,7 +18,7 @@ REPEATED_SECONDS = 0.25
 """Short products are repeated for at least this long, because the fastest of many escapes interference. With two busy
 processes running it kept 96 % of the peak; the median of five long products fell to a third."""
 MOST_SECONDS = 5.0
-"""A product is not repeated any more after this long: where there is no fast one, a single one may take that long."""
+"""Slow products are repeated for no longer than this. The first may take minutes where the format is emulated."""
 PROBED = ("jax", "pytorch")
 """Frameworks that have a `ceilings` module."""
 
